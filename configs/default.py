@@ -1,0 +1,88 @@
+"""CIFAR-10 with a convolutional pyramid, Adam and a cosine schedule. The whole schema.
+
+Every field that there is stands here, with its unit and range; the other configs change some.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Return the default configuration."""
+    config = ConfigDict()
+
+    config.seed = 0  # 0 to 2**32 - 1; of parameters, order, augmentation and dropout
+    config.num_epochs = 24  # passes over the training split, at least 1
+    config.batch_size = 256  # examples a step, over all devices; a multiple of their number
+    config.label_smoothing = 0.0  # share of each target spread over all classes, [0, 1)
+    config.precision = "auto"  # of the computation: float32, bfloat16, float64 (with
+    # JAX_ENABLE_X64=1), or auto: float32 on a CPU, bfloat16 on GPU and TPU
+    config.deterministic = False  # on a GPU: slower kernels that always round the same way
+
+    config.data = ConfigDict()
+    config.data.name = "cifar10"  # an image-classification dataset of TFDS, or shapes
+    config.data.data_dir = ""  # of TFDS; empty: TFDS_DATA_DIR, else ~/tensorflow_datasets
+    config.data.train_split = "train"  # in TFDS's syntax
+    config.data.validation_split = ""  # e.g. train[45000:] with train[:45000] above; empty: none
+    config.data.test_split = "test"
+    config.data.image_size = 0  # pixels to scale and crop TFDS's images to; 0: leave them
+    config.data.normalisation = "statistics"  # of the training split; unit: [0, 1]; symmetric: [-1, 1]
+    config.data.shapes = ConfigDict()
+    config.data.shapes.seed = 0
+    config.data.shapes.train_examples = 10_000
+    config.data.shapes.test_examples = 2_000
+
+    config.augmentation = ConfigDict()
+    config.augmentation.flip = ConfigDict({"enabled": True})
+    config.augmentation.crop = ConfigDict({"enabled": True})
+    config.augmentation.crop.padding = 3  # pixels of shift each way, 0 to image size - 1
+    config.augmentation.color_jitter = ConfigDict({"enabled": True})
+    config.augmentation.color_jitter.brightness = 0.2  # factor from [1 - x, 1 + x], x from [0, 1]
+    config.augmentation.color_jitter.contrast = 0.2  # likewise
+    config.augmentation.color_jitter.saturation = 0.2  # likewise
+    config.augmentation.color_jitter.hue = 0.02  # up to this share of the circle, [0, 0.5]
+    config.augmentation.cutout = ConfigDict({"enabled": False})
+    config.augmentation.cutout.size = 8  # pixels, 1 to image size
+
+    config.model = ConfigDict()
+    config.model.name = "cnn"
+    config.model.cnn = ConfigDict()
+    config.model.cnn.widths = (32, 64, 128)  # channels of each block; each block halves the image
+    config.model.cnn.convs_per_block = (2, 2, 2)
+    config.model.cnn.kernel_size = 3  # pixels, odd
+    config.model.cnn.activation = "relu"  # elu, gelu, leaky_relu, relu, silu, tanh
+    config.model.cnn.dropout_rate = 0.2  # before the head, [0, 1)
+    config.model.cnn.dense_width = 0  # units of a hidden dense layer; 0: global average pooling
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"  # adam, adamw, sgd
+    config.optimizer.l2_penalty = 1e-4  # adds l2_penalty / 2 * ||weights||² to the loss, >= 0
+    config.optimizer.clip_norm = 0.0  # largest norm of the gradient; 0: any
+    config.optimizer.adam = ConfigDict({"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8})
+    config.optimizer.adamw = ConfigDict({"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8})
+    config.optimizer.adamw.weight_decay = 0.05  # a step takes learning rate times this away, >= 0
+    config.optimizer.sgd = ConfigDict({"momentum": 0.9, "nesterov": True})
+    config.optimizer.sgd.weight_decay = 0.0  # likewise
+
+    config.schedule = ConfigDict()
+    config.schedule.name = "cosine"  # cosine, linear, step, constant
+    config.schedule.learning_rate = 3e-3  # the peak, > 0
+    config.schedule.warmup_epochs = 1.0  # of linear rise to it, [0, num_epochs]
+    config.schedule.cosine = ConfigDict({"final_fraction": 0.0})  # of the peak, [0, 1]
+    config.schedule.linear = ConfigDict({"final_fraction": 0.0})  # likewise
+    config.schedule.step = ConfigDict()
+    config.schedule.step.boundaries = (0.5, 0.75)  # shares of the steps after the warm-up
+    config.schedule.step.factor = 0.1  # by which the rate is multiplied at each
+
+    # What follows may differ when a run is resumed; all above may not.
+    config.logging = ConfigDict()
+    config.logging.every_steps = 50  # optimiser steps a record, at least 1; also at an epoch's end
+
+    config.evaluation = ConfigDict()
+    config.evaluation.every_epochs = 1  # and after the last
+    config.evaluation.batch_size = 512  # examples a step, over all devices
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_epochs = 1  # and after the last
+    config.checkpoint.keep = 2  # the newest
+
+    return config

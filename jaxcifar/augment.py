@@ -1,0 +1,144 @@
+"""Pure augmentations: each a function of one key per example.
+
+An augmentation is `(keys, examples, **options) -> examples` with `keys: [batch]`. The keys depend on
+the seed, the step and the example's place in the global batch, so that the outcome does not depend
+on how many devices share the batch. What mixes two rows must mix rows 2i and 2i+1.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+@flax.struct.dataclass
+class Examples:
+    """Hold what an augmentation may read and change."""
+
+    images: jax.Array
+    """[batch, height, width, channel] float, in [0, 1]."""
+    targets: jax.Array
+    """[batch, class] float, rows sum to 1."""
+    index: jax.Array
+    """[batch] int32, the example's place in the dataset."""
+    epoch: jax.Array
+    """[] int32, from 0."""
+
+
+Augmentation = Callable[[jax.Array, Examples], Examples]
+
+
+def flip(keys: jax.Array, examples: Examples) -> Examples:
+    """Mirror each image left to right with probability one half."""
+    mirrored = jax.vmap(jax.random.bernoulli)(keys)[:, None, None, None]
+    images = examples.images
+    return examples.replace(images=jnp.where(mirrored, images[:, :, ::-1], images))
+
+
+def crop(keys: jax.Array, examples: Examples, *, padding: int) -> Examples:
+    """Shift each image by up to `padding` pixels each way; the border is reflected.
+
+    The same as padding by reflection and cropping to the old size at random (He et al. 2015,
+    section 4.2, with reflection for zeros).
+    """
+    height, width = examples.images.shape[1:3]
+    padded = jnp.pad(
+        examples.images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode="reflect"
+    )
+
+    def crop_one(key, image):
+        top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+        return lax.dynamic_slice(image, (top, left, 0), (height, width, image.shape[-1]))
+
+    return examples.replace(images=jax.vmap(crop_one)(keys, padded))
+
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+_RGB_TO_YIQ = np.array([_LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
+
+
+def color_jitter(
+    keys: jax.Array,
+    examples: Examples,
+    *,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    hue: float,
+) -> Examples:
+    """Change each image's brightness, contrast, saturation and hue, in this order.
+
+    Brightness, contrast and saturation are multiplied by a factor from [1 - x, 1 + x]; contrast is
+    about the image's mean grey. The hue is turned by up to `hue` of the full circle, as a rotation
+    in YIQ. All four are linear in the pixels, so they are one matrix and one offset per image,
+    clipped to [0, 1] once, at the end. Images that are not RGB keep saturation and hue.
+    """
+    images = examples.images
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (4,), images.dtype, -1, 1))(keys)
+    brightness, contrast, saturation = (
+        1 + draws[:, i, None, None] * limit
+        for i, limit in enumerate((brightness, contrast, saturation))
+    )
+    mean = images.mean((1, 2))[:, None]
+    if images.shape[-1] == 3:
+        eye, luma = jnp.eye(3, dtype=images.dtype), jnp.asarray(_LUMA, images.dtype)
+        grey = jnp.tile(luma[:, None], (1, 3))
+        mean = mean @ grey
+        turn = 2 * jnp.pi * hue * draws[:, 3]
+        cos, sin, zero, one = jnp.cos(turn), jnp.sin(turn), jnp.zeros_like(turn), jnp.ones_like(turn)
+        rotation = jnp.stack([one, zero, zero, zero, cos, sin, zero, -sin, cos], -1)
+        color = saturation * eye + (1 - saturation) * grey
+        color = color @ jnp.einsum(
+            "ij,bjk,kl->bil",
+            jnp.asarray(_RGB_TO_YIQ.T, images.dtype),
+            rotation.reshape(-1, 3, 3),
+            jnp.asarray(_YIQ_TO_RGB.T, images.dtype),
+        )
+    else:
+        color = jnp.eye(images.shape[-1], dtype=images.dtype)[None]
+    # c·b·pixels + (1 - c)·b·mean, then the colour matrix.
+    offset = ((1 - contrast) * brightness * mean) @ color
+    matrix = contrast * brightness * color
+    images = jnp.einsum("bhwi,bij->bhwj", images, matrix) + offset[:, None]
+    return examples.replace(images=images.clip(0, 1))
+
+
+def cutout(keys: jax.Array, examples: Examples, *, size: int) -> Examples:
+    """Grey out a square of `size` pixels, centred anywhere in the image (DeVries and Taylor 2017)."""
+    height, width = examples.images.shape[1:3]
+
+    def inside(key):
+        row_key, column_key = jax.random.split(key)
+        rows = jnp.arange(height) - jax.random.randint(row_key, (), 0, height) + size // 2
+        columns = jnp.arange(width) - jax.random.randint(column_key, (), 0, width) + size // 2
+        return ((rows >= 0) & (rows < size))[:, None] & ((columns >= 0) & (columns < size))
+
+    hidden = jax.vmap(inside)(keys)[..., None]
+    return examples.replace(images=jnp.where(hidden, 0.5, examples.images))
+
+
+AUGMENTATIONS = {"flip": flip, "crop": crop, "color_jitter": color_jitter, "cutout": cutout}
+"""By name, in the order in which they are applied."""
+
+
+def chain(
+    augmentations: Mapping[str, Augmentation],
+) -> Callable[[jax.Array, jax.Array, Examples], Examples]:
+    """Return `augment(key, places, examples)`, which applies `augmentations` one after the other.
+
+    Each draws from its own name's key, so that switching one off leaves the others' draws alone.
+    `places: [batch] int32` are the rows' places in the global batch.
+    """
+
+    def augment(key, places, examples):
+        for name, augmentation in augmentations.items():
+            own = jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
+            examples = augmentation(jax.vmap(jax.random.fold_in, (None, 0))(own, places), examples)
+        return examples
+
+    return augment

@@ -1,0 +1,148 @@
+"""Whether a config makes sense: every field by itself, then with the data and the devices."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxcifar.errors import UserError, unknown
+
+PRECISIONS = ("auto", "bfloat16", "float32", "float64")
+NORMALISATIONS = ("statistics", "symmetric", "unit")
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _from(low: float) -> Rule:
+    return lambda value: low <= value < float("inf"), f"at least {low}"
+
+
+def _between(low: float, high: float) -> Rule:
+    return lambda value: low <= value <= high, f"from {low} to {high}"
+
+
+_SHARE_BELOW_ONE: Rule = (lambda value: 0 <= value < 1, "at least 0 and below 1")
+_POSITIVE: Rule = (lambda value: 0 < value < float("inf"), "above 0 and finite")
+_WIDTHS: Rule = (
+    lambda value: len(value) > 0 and all(isinstance(n, int) and n > 0 for n in value),
+    "one or more whole numbers above 0",
+)
+
+_RULES: dict[str, Rule] = {
+    "seed": _between(0, 2**32 - 1),
+    "num_epochs": _from(1),
+    "batch_size": _from(1),
+    "label_smoothing": _SHARE_BELOW_ONE,
+    "data.image_size": _from(0),
+    "data.shapes.seed": _from(0),
+    "data.shapes.train_examples": _from(1),
+    "data.shapes.test_examples": _from(1),
+    "augmentation.crop.padding": _from(0),
+    "augmentation.color_jitter.brightness": _between(0, 1),
+    "augmentation.color_jitter.contrast": _between(0, 1),
+    "augmentation.color_jitter.saturation": _between(0, 1),
+    "augmentation.color_jitter.hue": _between(0, 0.5),
+    "augmentation.cutout.size": _from(1),
+    "model.cnn.widths": _WIDTHS,
+    "model.cnn.convs_per_block": _WIDTHS,
+    "model.cnn.kernel_size": (lambda value: value > 0 and value % 2 == 1, "odd and above 0"),
+    "model.cnn.dropout_rate": _SHARE_BELOW_ONE,
+    "model.cnn.dense_width": _from(0),
+    "optimizer.l2_penalty": _from(0),
+    "optimizer.clip_norm": _from(0),
+    "optimizer.adam.beta1": _SHARE_BELOW_ONE,
+    "optimizer.adam.beta2": _SHARE_BELOW_ONE,
+    "optimizer.adam.epsilon": _POSITIVE,
+    "optimizer.adamw.beta1": _SHARE_BELOW_ONE,
+    "optimizer.adamw.beta2": _SHARE_BELOW_ONE,
+    "optimizer.adamw.epsilon": _POSITIVE,
+    "optimizer.adamw.weight_decay": _from(0),
+    "optimizer.sgd.momentum": _SHARE_BELOW_ONE,
+    "optimizer.sgd.weight_decay": _from(0),
+    "schedule.learning_rate": _POSITIVE,
+    "schedule.warmup_epochs": _from(0),
+    "schedule.cosine.final_fraction": _between(0, 1),
+    "schedule.linear.final_fraction": _between(0, 1),
+    "schedule.step.boundaries": (
+        lambda value: all(0 < a < 1 for a in value) and list(value) == sorted(set(value)),
+        "shares between 0 and 1, each larger than the one before",
+    ),
+    "schedule.step.factor": _POSITIVE,
+    "logging.every_steps": _from(1),
+    "evaluation.every_epochs": _from(1),
+    "evaluation.batch_size": _from(1),
+    "checkpoint.every_epochs": _from(1),
+    "checkpoint.keep": _from(1),
+}
+
+
+def check_config(config: Mapping, names: Mapping[str, tuple[str, ...]]) -> None:
+    """Check every field by itself, and with the others.
+
+    Args:
+      config: whole, as `configs/default.py` gives it.
+      names: for each field that names something, by its dotted path, the names that are known.
+
+    Raises:
+      UserError: for the first field that is wrong.
+    """
+    for path, known in names.items():
+        if (value := _field(config, path)) not in known:
+            raise unknown(f"--config.{path}:", value, known)
+    for path, (fits, limit) in _RULES.items():
+        value = _field(config, path)
+        if not fits(value):
+            raise UserError(f"--config.{path}={value}: it must be {limit}")
+    if config["schedule"]["warmup_epochs"] > config["num_epochs"]:
+        raise UserError(
+            f"--config.schedule.warmup_epochs={config['schedule']['warmup_epochs']} is longer than "
+            f"the run: at most --config.num_epochs={config['num_epochs']}"
+        )
+    cnn = config["model"]["cnn"]
+    if len(cnn["widths"]) != len(cnn["convs_per_block"]):
+        raise UserError(
+            f"--config.model.cnn.convs_per_block={cnn['convs_per_block']} must hold one number for "
+            f"each of --config.model.cnn.widths={cnn['widths']}"
+        )
+
+
+def check_fit(config: Mapping, *, image_shape: tuple, train_examples: int, devices: int) -> None:
+    """Check the config against the data and the number of devices.
+
+    Raises:
+      UserError: for the first thing that does not fit.
+    """
+    batch_size = config["batch_size"]
+    if batch_size % devices:
+        near = max(batch_size // devices, 1) * devices
+        raise UserError(
+            f"--config.batch_size={batch_size} cannot be shared evenly by {devices} devices: it must "
+            f"be a multiple of {devices}, e.g. --config.batch_size={near}"
+        )
+    if batch_size > train_examples:
+        raise UserError(
+            f"--config.batch_size={batch_size} is more than the {train_examples} examples of the "
+            f"training split: at most --config.batch_size={train_examples // devices * devices}"
+        )
+    side = min(image_shape[:2])
+    crop, cutout = config["augmentation"]["crop"], config["augmentation"]["cutout"]
+    if crop["enabled"] and crop["padding"] >= side:
+        raise UserError(
+            f"--config.augmentation.crop.padding={crop['padding']} reflects more than there is of "
+            f"images {side} pixels wide: at most {side - 1}"
+        )
+    if cutout["enabled"] and cutout["size"] > side:
+        raise UserError(
+            f"--config.augmentation.cutout.size={cutout['size']} is larger than the images: at most "
+            f"{side} pixels"
+        )
+    blocks = len(config["model"]["cnn"]["widths"])
+    if config["model"]["name"] == "cnn" and side < 2**blocks:
+        raise UserError(
+            f"--config.model.cnn.widths={config['model']['cnn']['widths']} halves the image {blocks} "
+            f"times, which leaves nothing of {side} pixels: at most {side.bit_length() - 1} blocks"
+        )
+
+
+def _field(config: Mapping, path: str) -> Any:
+    for name in path.split("."):
+        config = config[name]
+    return config

@@ -1,0 +1,212 @@
+"""Turns a config into the frozen bundle that a run is made of; nothing else reads a config."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from jaxcifar import augment, config_checks, datasets, optim, parallel, runtime, steps
+from jaxcifar.models import MODELS
+from jaxcifar.models.layers import ACTIVATIONS
+from jaxcifar.parallel import Layout
+from jaxcifar.state import TrainState
+
+RESUMABLE = ("logging", "evaluation", "checkpoint")
+"""The sections of a config that may differ when a run is resumed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFacts:
+    """Hold what a model must know of the data it was trained on; kept in every checkpoint."""
+
+    image_shape: tuple[int, int, int]
+    """Height, width, channel."""
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    """Of each channel of pixels in [0, 1]; subtracted."""
+    std: tuple[float, ...]
+    """Likewise; divided by."""
+    train_examples: int
+
+    @classmethod
+    def from_json(cls, value: Mapping) -> "DataFacts":
+        """Return what `dataclasses.asdict` and JSON made a dict of."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Hold all that a run computes with, as values and functions."""
+
+    facts: DataFacts
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    steps_per_epoch: int
+    num_epochs: int
+    train_step: steps.Step
+    evaluation_step: steps.Step
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.num_epochs * self.steps_per_epoch
+
+    def init_state(self, key: jax.Array) -> TrainState:
+        """Draw the parameters of a run that has not begun."""
+        images = jnp.zeros((1, *self.facts.image_shape))
+        variables = self.model.init(key, images, train=False)
+        return TrainState(
+            step=jnp.int32(0),
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=self.optimizer.init(variables["params"]),
+        )
+
+
+def check(config: ConfigDict) -> None:
+    """Check every field, before any work begins.
+
+    Raises:
+      UserError: for the first field that is wrong.
+    """
+    config_checks.check_config(
+        config,
+        {
+            "precision": config_checks.PRECISIONS,
+            "data.normalisation": config_checks.NORMALISATIONS,
+            "model.name": tuple(MODELS),
+            "model.cnn.activation": tuple(ACTIVATIONS),
+            "optimizer.name": tuple(optim.OPTIMIZERS),
+            "schedule.name": tuple(optim.SCHEDULES),
+        },
+    )
+
+
+def start_layout(config: ConfigDict) -> Layout:
+    """Start JAX, and lay the run out over all the devices that there are."""
+    devices = runtime.start()
+    options = runtime.compiler_options(devices[0].platform, deterministic=config.deterministic)
+    return Layout(devices, options)
+
+
+def load_split(config: ConfigDict, split: str) -> datasets.Dataset:
+    """Load one split of the config's dataset."""
+    data = config.data
+    options = data[data.name] if data.name in datasets.DATASETS else {}
+    return datasets.load(
+        data.name, split, data_dir=data.data_dir, image_size=data.image_size, options=options
+    )
+
+
+def facts_of(config: ConfigDict, train: datasets.Dataset) -> DataFacts:
+    """Measure the training split."""
+    channels = train.images.shape[-1]
+    match config.data.normalisation:
+        case "statistics":
+            mean, std = datasets.channel_statistics(train.images)
+        case "symmetric":
+            mean, std = [0.5] * channels, [0.5] * channels
+        case "unit":
+            mean, std = [0.0] * channels, [1.0] * channels
+    return DataFacts(
+        train.images.shape[1:], train.class_names, tuple(mean), tuple(std), len(train)
+    )
+
+
+def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
+    """Build the experiment that `config` describes, for data with these facts.
+
+    Raises:
+      UserError: the config and the data, or the config and the devices, do not go together.
+    """
+    config_checks.check_fit(
+        config,
+        image_shape=facts.image_shape,
+        train_examples=facts.train_examples,
+        devices=len(layout.devices),
+    )
+    dtype = _dtype(config.precision, layout)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    classes = len(facts.class_names)
+    model = MODELS[config.model.name](
+        classes=classes, dtype=dtype, axis_name=parallel.AXIS, **_options(config.model)
+    )
+    steps_per_epoch = facts.train_examples // config.batch_size
+    schedule = _schedule(config, steps_per_epoch)
+    make_optimizer = optim.OPTIMIZERS[config.optimizer.name]
+    optimizer = optim.with_penalty_and_clipping(
+        make_optimizer(schedule, **_options(config.optimizer)),
+        l2_penalty=config.optimizer.l2_penalty,
+        clip_norm=config.optimizer.clip_norm,
+    )
+    mean, std = np.asarray(facts.mean, wide), np.asarray(facts.std, wide)
+    return Experiment(
+        facts=facts,
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        steps_per_epoch=steps_per_epoch,
+        num_epochs=config.num_epochs,
+        train_step=steps.make_train_step(
+            model,
+            optimizer,
+            augment.chain(_augmentations(config.augmentation)),
+            classes=classes,
+            mean=mean,
+            std=std,
+            label_smoothing=config.label_smoothing,
+            steps_per_epoch=steps_per_epoch,
+            dtype=wide,
+        ),
+        evaluation_step=steps.make_evaluation_step(model, mean=mean, std=std, dtype=wide),
+    )
+
+
+def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
+    """Return `name: old -> new` for every field whose value differs, but for `RESUMABLE` sections."""
+    lines = []
+    for name in sorted({*old, *new}):
+        before, after = old.get(name), new.get(name)
+        if not prefix and name in RESUMABLE:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            lines.append(f"{prefix}{name}: {before} -> {after}")
+    return lines
+
+
+def _options(section: ConfigDict) -> dict[str, Any]:
+    """Return the options of the thing that the section names, under its name; it may have none."""
+    return dict(section[section.name]) if section.name in section else {}
+
+
+def _dtype(precision: str, layout: Layout):
+    if precision == "auto":
+        return jnp.float32 if layout.devices[0].platform == "cpu" else jnp.bfloat16
+    return jnp.dtype(precision)
+
+
+def _schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
+    warmup = optim.epochs_to_steps(config.schedule.warmup_epochs, steps_per_epoch)
+    peak = config.schedule.learning_rate
+    total = optim.epochs_to_steps(config.num_epochs, steps_per_epoch)
+    make = optim.SCHEDULES[config.schedule.name]
+    return optim.with_warmup(make(peak, total - warmup, **_options(config.schedule)), peak, warmup)
+
+
+def _augmentations(section: ConfigDict) -> dict[str, augment.Augmentation]:
+    chosen = {}
+    for name, function in augment.AUGMENTATIONS.items():
+        options = dict(section[name])
+        if options.pop("enabled"):
+            chosen[name] = functools.partial(function, **options)
+    return chosen

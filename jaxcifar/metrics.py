@@ -1,0 +1,53 @@
+"""What is counted over examples: sums inside, one division at the end."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from clu import metrics
+
+
+@flax.struct.dataclass
+class Counts(metrics.Metric):
+    """Sum loss, correct answers and the confusion matrix over examples.
+
+    Two `Counts` of disjoint examples add up to the `Counts` of their union (`merge`), so batches,
+    devices and dispatches may be summed in any grouping.
+    """
+
+    loss_sum: jax.Array
+    """[] float32, cross-entropy in nats, summed over the examples seen."""
+    correct: jax.Array
+    """[] int32, examples whose largest logit is the label's."""
+    seen: jax.Array
+    """[] int32, examples counted; padding is not."""
+    confusion: jax.Array
+    """[class, class] int32, rows: label, columns: prediction."""
+
+    @classmethod
+    def from_logits(cls, logits: jax.Array, losses: jax.Array, labels: jax.Array, mask: jax.Array):
+        """Count one batch.
+
+        Args:
+          logits: [batch, class] float.
+          losses: [batch] float, each example's loss.
+          labels: [batch] int32.
+          mask: [batch] bool, false for padding, which counts nowhere.
+        """
+        classes = logits.shape[-1]
+        predictions = jnp.argmax(logits, axis=-1)
+        seen = mask.astype(jnp.int32)
+        return cls(
+            loss_sum=jnp.sum(jnp.where(mask, losses, 0)).astype(jnp.float32),
+            correct=jnp.sum(seen * (predictions == labels)),
+            seen=jnp.sum(seen),
+            confusion=jnp.zeros((classes, classes), jnp.int32).at[labels, predictions].add(seen),
+        )
+
+    def merge(self, other: "Counts") -> "Counts":
+        """Return the counts of both."""
+        return jax.tree.map(lambda a, b: a + b, self, other)
+
+    def compute(self) -> dict[str, float]:
+        """Return mean loss in nats and top-1 accuracy in [0, 1]; both are NaN if nothing was seen."""
+        seen = int(self.seen) or float("nan")
+        return {"loss": float(self.loss_sum) / seen, "accuracy": float(self.correct) / seen}

@@ -1,0 +1,65 @@
+"""A plain convolutional pyramid."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxcifar.models.layers import ACTIVATIONS, max_pool_2x2
+
+
+class CNN(nn.Module):
+    """Stack blocks of convolution, BatchNorm and activation, each block ending in 2×2 max pooling.
+
+    After the last block the features are averaged over what is left of the image, or, with
+    `dense_width`, flattened into a hidden dense layer; then dropout and a dense head.
+    """
+
+    classes: int
+    widths: Sequence[int]
+    """Channels of each block."""
+    convs_per_block: Sequence[int]
+    """Convolutions in each block."""
+    kernel_size: int
+    activation: str
+    dropout_rate: float
+    """Share of the features that the head does not see in training."""
+    dense_width: int
+    """Units of the hidden dense layer; 0 for global average pooling without one."""
+    dtype: Any
+    """Of the computation; parameters and statistics are at least float32, logits too."""
+    axis_name: str | None
+    """The mapped axis over which BatchNorm takes its moments, or None for this device alone."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Return `logits: [batch, class]` of `images: [batch, height, width, channel]`."""
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        activate = ACTIVATIONS[self.activation]
+
+        def norm(x):
+            return nn.BatchNorm(
+                use_running_average=not train,
+                momentum=0.9,
+                dtype=self.dtype,
+                param_dtype=wide,
+                axis_name=self.axis_name if train else None,
+            )(x)
+
+        x = images.astype(self.dtype)
+        for width, convs in zip(self.widths, self.convs_per_block, strict=True):
+            for _ in range(convs):
+                kernel = (self.kernel_size, self.kernel_size)
+                x = nn.Conv(width, kernel, use_bias=False, dtype=self.dtype, param_dtype=wide)(x)
+                x = activate(norm(x))
+            x = max_pool_2x2(x)
+        if self.dense_width:
+            x = x.reshape(len(x), -1)
+            x = nn.Dense(self.dense_width, use_bias=False, dtype=self.dtype, param_dtype=wide)(x)
+            x = activate(norm(x))
+        else:
+            x = x.mean((1, 2))
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        return nn.Dense(self.classes, dtype=self.dtype, param_dtype=wide)(x).astype(wide)

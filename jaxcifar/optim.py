@@ -1,0 +1,106 @@
+"""Learning-rate schedules and optimisers, from Optax."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import optax
+
+
+def epochs_to_steps(epochs: float, steps_per_epoch: int) -> int:
+    """Return the nearest whole number of steps."""
+    return round(epochs * steps_per_epoch)
+
+
+def cosine(peak: float, steps: int, *, final_fraction: float) -> optax.Schedule:
+    """Fall along half a cosine from `peak` to `final_fraction` of it (Loshchilov and Hutter 2016)."""
+    return optax.cosine_decay_schedule(peak, max(steps, 1), alpha=final_fraction)
+
+
+def linear(peak: float, steps: int, *, final_fraction: float) -> optax.Schedule:
+    """Fall along a line from `peak` to `final_fraction` of it."""
+    return optax.linear_schedule(peak, final_fraction * peak, max(steps, 1))
+
+
+def step_decay(
+    peak: float, steps: int, *, boundaries: Sequence[float], factor: float
+) -> optax.Schedule:
+    """Multiply by `factor` at each of `boundaries`, given as fractions of `steps`."""
+    return optax.piecewise_constant_schedule(peak, {round(at * steps): factor for at in boundaries})
+
+
+def constant(peak: float, steps: int) -> optax.Schedule:
+    """Stay at `peak`."""
+    del steps
+    return optax.constant_schedule(peak)
+
+
+SCHEDULES = {"cosine": cosine, "linear": linear, "step": step_decay, "constant": constant}
+"""`SCHEDULES[name](peak, steps, **options)`, `steps` counted from the end of the warm-up."""
+
+
+def with_warmup(schedule: optax.Schedule, peak: float, warmup_steps: int) -> optax.Schedule:
+    """Rise along a line to `peak` over `warmup_steps`, the first of them above zero; then `schedule`."""
+    if warmup_steps == 0:
+        return schedule
+    rise = optax.linear_schedule(peak / warmup_steps, peak, max(warmup_steps - 1, 1))
+    return optax.join_schedules([rise, schedule], [warmup_steps])
+
+
+def is_decayed(params: Any) -> Any:
+    """Return true for the leaves that are decayed: matrices and kernels, not biases or BatchNorm."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def adam(
+    schedule: optax.Schedule, *, beta1: float, beta2: float, epsilon: float
+) -> optax.GradientTransformation:
+    """Build Adam (Kingma and Ba 2014)."""
+    return optax.adam(schedule, beta1, beta2, epsilon)
+
+
+def adamw(
+    schedule: optax.Schedule, *, beta1: float, beta2: float, epsilon: float, weight_decay: float
+) -> optax.GradientTransformation:
+    """Build Adam with decoupled weight decay (Loshchilov and Hutter 2017).
+
+    A step takes `learning_rate * weight_decay` of each decayed weight away.
+    """
+    return optax.adamw(
+        schedule, beta1, beta2, epsilon, weight_decay=weight_decay, mask=is_decayed
+    )
+
+
+def sgd(
+    schedule: optax.Schedule, *, momentum: float, nesterov: bool, weight_decay: float
+) -> optax.GradientTransformation:
+    """Build stochastic gradient descent with momentum and decoupled weight decay.
+
+    A step takes `learning_rate * weight_decay` of each decayed weight away; for the decay of
+    PyTorch's SGD, which goes through the momentum, use the L2 penalty.
+    """
+    return optax.chain(
+        optax.trace(momentum, nesterov),
+        optax.add_decayed_weights(weight_decay, is_decayed),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd}
+"""`OPTIMIZERS[name](schedule, **options)`."""
+
+
+def with_penalty_and_clipping(
+    optimizer: optax.GradientTransformation, *, l2_penalty: float, clip_norm: float
+) -> optax.GradientTransformation:
+    """Add the gradient of `l2_penalty / 2 * ||weights||²`, clip to a norm, then do `optimizer`.
+
+    `l2_penalty = 0` adds nothing and `clip_norm = 0` clips nothing. What is clipped is the norm of
+    the gradient of the whole objective, penalty included.
+    """
+    before = []
+    if l2_penalty:
+        before.append(optax.add_decayed_weights(l2_penalty, is_decayed))
+    if clip_norm:
+        before.append(optax.clip_by_global_norm(clip_norm))
+    return optax.chain(*before, optimizer)

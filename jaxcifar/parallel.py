@@ -1,0 +1,125 @@
+"""The one place that maps a step over the devices, and over the rows of an epoch's order."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "devices"
+"""The name of the mapped axis, for modules that synchronise in their forward pass (BatchNorm)."""
+
+
+def mean_over_devices(tree: Any) -> Any:
+    """Average every leaf over the devices; for use inside a mapped step."""
+    return lax.pmean(tree, AXIS)
+
+
+def device_index() -> jax.Array:
+    """Return the position of the device that runs this step: [] int32."""
+    return lax.axis_index(AXIS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Say on which devices a program runs, and how."""
+
+    devices: tuple[jax.Device, ...]
+    compiler_options: Mapping[str, Any]
+    """XLA options, understood by the devices' compiler."""
+
+    @property
+    def rows_per_dispatch(self) -> int:
+        """The most rows that one dispatch may hold.
+
+        One on a CPU: inside a loop XLA's CPU compiler makes the gradient of a convolution many
+        times slower (see jax issue 12868). Elsewhere as many as the caller likes.
+        """
+        return 1 if self.devices[0].platform == "cpu" else 2**31 - 1
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        """The sharding of an array that every device holds whole."""
+        return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
+
+    def place(self, tree: Any) -> Any:
+        """Copy every leaf to every device, once: an array left on the host is sent at each dispatch."""
+        return jax.device_put(tree, self.everywhere)
+
+    def dispatches(self, start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
+        """Cut rows `start` to `stop` into dispatches, none of which passes a multiple of `every`."""
+        while start < stop:
+            end = min(stop, start - start % every + every, start + self.rows_per_dispatch)
+            yield start, end
+            start = end
+
+
+def over_rows(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:
+    """Map `step` over the devices and over rows of an order, in one dispatch.
+
+    Args:
+      step: `(state, data, indices, places, key) -> (state, sums)`. `indices: [share] int32` are
+        this device's part of a row of the order, `places: [share] int32` their columns in it;
+        `sums` is a pytree that is added up over rows and devices.
+      layout: the devices, and the compiler options.
+      updates_state: whether the state that `step` returns is wanted; if so, the one passed in is
+        donated, and must not be used again.
+
+    Returns:
+      `run(state, data, order, start, stop, key=None)`, where `order` is [rows, batch] int32 and
+      `start`, `stop` delimit rows of it (both may change without a new compilation). It returns
+      `(state, sums)` if `updates_state`, else `sums`. `batch` must be a multiple of the number of
+      devices, and `stop - start` at most `layout.rows_per_dispatch`.
+    """
+    looped = layout.rows_per_dispatch > 1
+
+    devices = len(layout.devices)
+
+    def on_one_device(device, state, data, order, start, stop, key):
+        share = order.shape[1] // devices
+        places = device * share + jnp.arange(share, dtype=jnp.int32)
+
+        def one_row(row, state):
+            return step(state, data, order[row, places], places, key)
+
+        def next_row(row, carry):
+            state, sums = carry
+            state, more = one_row(row, state)
+            return state, jax.tree.map(jnp.add, sums, more)
+
+        if looped:
+            _, shapes = jax.eval_shape(one_row, start, state)
+            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+            state, sums = lax.fori_loop(start, stop, next_row, (state, zeros))
+        else:
+            state, sums = one_row(start, state)
+        sums = lax.psum(sums, AXIS)
+        return (state, sums) if updates_state else sums
+
+    mapped = jax.pmap(
+        on_one_device,
+        AXIS,
+        in_axes=(0, None, None, None, None, None, None),
+        out_axes=None,
+        devices=layout.devices,
+    )
+    program = jax.jit(
+        lambda *args: mapped(jnp.arange(devices, dtype=jnp.int32), *args),
+        donate_argnums=(0,) if updates_state else (),
+        compiler_options=dict(layout.compiler_options),
+    )
+    # Virtual CPU devices share two hands' worth of threads: with many dispatches in flight their
+    # collectives wait for each other for ever.
+    waits = layout.devices[0].platform == "cpu" and devices > 1
+
+    def run(state, data, order, start, stop, key=None):
+        if not 0 < stop - start <= layout.rows_per_dispatch:
+            raise ValueError(f"{stop - start} rows in a dispatch of 1 to {layout.rows_per_dispatch}")
+        result = program(state, data, order, np.int32(start), np.int32(stop), key)
+        return jax.block_until_ready(result) if waits else result
+
+    return run

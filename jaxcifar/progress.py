@@ -1,0 +1,120 @@
+"""What a person sees of a run while it goes on, and the files that hold it."""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+
+class MetricsLog:
+    """Append one record a step to `metrics.jsonl`, and the same to TensorBoard's files.
+
+    TensorBoard's files are made anew from the records at every start, so that both hold each step
+    once, however often the run was cut off and started again.
+    """
+
+    def __init__(self, workdir: Path, *, last_step: int):
+        """Open the files in `workdir`, dropping records of steps after `last_step`."""
+        path = workdir / "metrics.jsonl"
+        self.records = [record for record in read_records(path) if record["step"] <= last_step]
+        kept = "".join(json.dumps(record) + "\n" for record in self.records)
+        unfinished = path.with_name(path.name + ".unfinished")
+        unfinished.write_text(kept)
+        unfinished.replace(path)
+        self._file = path.open("a")
+        shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
+        self._events = SummaryWriter(str(workdir / "tensorboard"))
+        for record in self.records:
+            self._write_events(record)
+        self._events.flush()
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Write the values of one step, and the time in seconds since 1970."""
+        record = {"step": step, "time": round(time.time(), 3)} | values
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        self._write_events(record)
+        self.records.append(record)
+
+    def _write_events(self, record):
+        for name, value in record.items():
+            if name not in ("step", "time"):
+                self._events.add_scalar(name, value, record["step"], record["time"])
+
+    def close(self) -> None:
+        """Close both."""
+        self._file.close()
+        self._events.close()
+
+
+def read_records(path: Path) -> list[dict]:
+    """Return the whole records of a `metrics.jsonl`, none if there is no such file.
+
+    A last line that was cut off is left out.
+    """
+    records = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return records
+
+
+class Progress:
+    """Show how far training is: a bar on a terminal, lines elsewhere."""
+
+    def __init__(self, *, epochs: int, images_per_epoch: int, images_done: int):
+        self._epochs = epochs
+        self._images_per_epoch = images_per_epoch
+        self._total = epochs * images_per_epoch
+        self._first = self._done = images_done
+        self._began = time.monotonic()
+        self._bar = tqdm(
+            total=self._total,
+            initial=images_done,
+            unit="image",
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt} [{elapsed}<{remaining}{postfix}]",
+        )
+
+    def advance(self, images: int, *, loss: float, accuracy: float) -> None:
+        """Move on by `images`, the newest of which had this loss and accuracy."""
+        epoch = min(self._done // self._images_per_epoch + 1, self._epochs)
+        self._done += images
+        self._bar.set_description_str(f"epoch {epoch}/{self._epochs}", refresh=False)
+        self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}", refresh=False)
+        self._bar.update(images)
+
+    def log(self, values: dict[str, float]) -> None:
+        """Print a line of metrics: always those of an evaluation, others only without a bar."""
+        evaluated = any(name.endswith("/accuracy") and name != "train/accuracy" for name in values)
+        if not (self._bar.disable or evaluated):
+            return
+        epoch = f"{self._done / self._images_per_epoch:.2f}".rstrip("0").rstrip(".")
+        parts = [f"epoch {epoch}/{self._epochs}"]
+        for split in dict.fromkeys(name.split("/")[0] for name in values if "/" in name):
+            if f"{split}/accuracy" in values:
+                loss, accuracy = values[f"{split}/loss"], values[f"{split}/accuracy"]
+                parts.append(f"{split} loss {loss:.4f} accuracy {accuracy:.2%}")
+        parts.append(f"{values['images_per_second']:,.0f} images/s")
+        spent = time.monotonic() - self._began
+        left = spent / max(self._done - self._first, 1) * (self._total - self._done)
+        parts.append(f"{tqdm.format_interval(left)} left")
+        self.say("  ".join(parts))
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar if there is one."""
+        tqdm.write(line)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()

@@ -1,0 +1,89 @@
+"""Opens a workdir: its config, and its newest checkpoint as an experiment and a state."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxcifar import experiment as experiments
+from jaxcifar.checkpoint import Checkpoints
+from jaxcifar.datasets import Dataset
+from jaxcifar.errors import UserError
+from jaxcifar.experiment import DataFacts, Experiment
+from jaxcifar.parallel import Layout
+from jaxcifar.state import TrainState
+
+
+def as_json(config: ConfigDict) -> dict:
+    """Return the config as JSON gives it back: dicts and lists."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def describe(config: ConfigDict, facts: DataFacts) -> dict:
+    """Return what is saved beside a state, for those who have nothing but the checkpoint."""
+    return {"config": as_json(config), "facts": dataclasses.asdict(facts)}
+
+
+def newest_step(checkpoints: Checkpoints, workdir: Path) -> int:
+    """Return the step of the newest checkpoint in `workdir`.
+
+    Raises:
+      UserError: there is none.
+    """
+    step = checkpoints.latest_step()
+    if step is None:
+        raise UserError(
+            f"--workdir={workdir} holds no checkpoint: train one with "
+            f"python -m jaxcifar.main --config=configs/default.py --workdir={workdir}, or name the "
+            "workdir of a run"
+        )
+    return step
+
+
+def restore_state(
+    checkpoints: Checkpoints, step: int, experiment: Experiment, layout: Layout
+) -> TrainState:
+    """Restore a state to the devices of `layout`, whatever devices it was saved from."""
+    like = jax.eval_shape(experiment.init_state, jax.random.key(0))
+    return checkpoints.restore(step, like, layout.everywhere)
+
+
+def check_same_classes(facts: DataFacts, dataset: Dataset) -> None:
+    """Check that a model of data with `facts` can be evaluated on `dataset`.
+
+    Raises:
+      UserError: the images have another shape, or the classes other names.
+    """
+    had, has = facts.image_shape, dataset.images.shape[1:]
+    if had != has:
+        raise UserError(
+            f"the model was trained on images of {had} and the dataset has images of {has}: "
+            "evaluate on a dataset with the same shape, or scale it with --config.data.image_size"
+        )
+    if facts.class_names != dataset.class_names:
+        raise UserError(
+            f"the model was trained on the classes {', '.join(facts.class_names[:5])} … and the "
+            f"dataset has {', '.join(dataset.class_names[:5])} …: evaluate on one with the same classes"
+        )
+
+
+def check_same_run(config: ConfigDict, saved: Mapping, workdir: Path, *, extend: bool) -> None:
+    """Check that going on in `workdir` under `config` is going on with the same run.
+
+    Raises:
+      UserError: the configs differ in more than how a run is logged, evaluated and saved; with
+        `extend` they may differ in `num_epochs` too.
+    """
+    changed = experiments.differences(saved, as_json(config))
+    longer = [line for line in changed if line.startswith("num_epochs:")]
+    if not changed or (extend and changed == longer):
+        return
+    remedy = "use that config, or another --workdir for this one"
+    if changed == longer:
+        remedy = "--extend goes on all the same, under a schedule of the new length"
+    raise UserError(
+        f"--workdir={workdir} holds a run with another config ({'; '.join(changed)}): {remedy}"
+    )

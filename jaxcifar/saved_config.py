@@ -1,0 +1,18 @@
+"""The config that a run in a workdir was made with, as a config file that takes the workdir."""
+
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+
+def get_config(workdir: str) -> ConfigDict:
+    """Return the config in `workdir`, its lists as tuples again."""
+    saved = json.loads((Path(workdir) / "config.json").read_text())
+    return ConfigDict(_with_tuples(saved))
+
+
+def _with_tuples(value):
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value

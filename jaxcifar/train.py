@@ -1,0 +1,204 @@
+"""The recipe: build, restore, loop, evaluate, save."""
+
+import functools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxcifar import experiment as experiments
+from jaxcifar import overview, restore
+from jaxcifar.checkpoint import Checkpoints
+from jaxcifar.evaluate import Evaluator, write_evaluation
+from jaxcifar.experiment import DataFacts
+from jaxcifar.laps import Laps
+from jaxcifar.metrics import Counts
+from jaxcifar.parallel import over_rows
+from jaxcifar.paths import write_json
+from jaxcifar.progress import MetricsLog, Progress
+from jaxcifar.steps import on_rows
+
+T = TypeVar("T")
+
+
+def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dict:
+    """Train to the end, from the newest checkpoint in `workdir` if there is one.
+
+    Args:
+      config: whole.
+      workdir: where everything is written; nothing is, until all that can be checked has been.
+      extend: whether `config.num_epochs` may differ from that of the run in `workdir`.
+      laps: the clock that was started with the program.
+
+    Returns:
+      What it wrote to `evaluation.json`, see `evaluate.write_evaluation`.
+
+    Raises:
+      UserError: the config, the data, the devices and the workdir do not go together.
+    """
+    laps.end("imports")
+    experiments.check(config)
+    layout = experiments.start_layout(config)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
+    step = checkpoints.latest_step() or 0
+    if step:
+        saved = checkpoints.description(step)["config"]
+        restore.check_same_run(config, saved, workdir, extend=extend)
+    laps.end("devices")
+
+    dataset = experiments.load_split(config, config.data.train_split)
+    splits = {"validation": config.data.validation_split, "test": config.data.test_split}
+    held_out = {name: experiments.load_split(config, part) for name, part in splits.items() if part}
+    facts = experiments.facts_of(config, dataset)
+    laps.end("data")
+
+    experiment = experiments.build(config, facts, layout)
+    init_key, train_key = jax.random.split(jax.random.key(config.seed))
+    if step:
+        state = restore.restore_state(checkpoints, step, experiment, layout)
+    else:
+        state = jax.jit(experiment.init_state, out_shardings=layout.everywhere)(init_key)
+    train_key, data = layout.place((train_key, (dataset.images, dataset.labels)))
+    run = over_rows(on_rows(experiment.train_step), layout, updates_state=True)
+    evaluators = {
+        name: Evaluator(experiment.evaluation_step, split, layout, config.evaluation.batch_size)
+        for name, split in held_out.items()
+    }
+    learning_rates = np.asarray(jax.vmap(experiment.schedule)(np.arange(experiment.total_steps)))
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / "config.json", restore.as_json(config))
+    log = MetricsLog(workdir, last_step=step)
+    rows = experiment.steps_per_epoch
+    progress = Progress(
+        epochs=config.num_epochs,
+        images_per_epoch=rows * config.batch_size,
+        images_done=step * config.batch_size,
+    )
+    progress.say(overview.describe(experiment, state, layout))
+    if step:
+        progress.say(f"going on from step {step} of {experiment.total_steps} in {workdir}")
+    laps.end("set-up")
+
+    def dispatched(order: jax.Array, first_row: int) -> Iterator[tuple[int, Counts]]:
+        nonlocal state
+        for start, stop in layout.dispatches(first_row, rows, config.logging.every_steps):
+            state, counts = run(state, data, order, start, stop, train_key)
+            yield stop, counts
+
+    evaluated = {}
+    for epoch in range(step // rows, config.num_epochs):
+        order = layout.place(epoch_order(config.seed, epoch, len(dataset), config.batch_size))
+        interval = Interval()
+        for row, counts in one_behind(dispatched(order, step % rows)):
+            counts = jax.device_get(counts)
+            laps.report_first_step(progress.say)
+            progress.advance(int(counts.seen), **counts.compute())
+            interval.add(counts)
+            step = epoch * rows + row
+            if row % config.logging.every_steps and row < rows:
+                continue
+            values = {"epoch": step / rows, "learning_rate": float(learning_rates[step - 1])}
+            values |= interval.take()
+            if row == rows and is_due(epoch + 1, config.evaluation.every_epochs, config.num_epochs):
+                evaluated = {name: evaluate(state) for name, evaluate in evaluators.items()}
+                values |= prefixed(evaluated)
+            log.write(step, values)
+            progress.log(values)
+        if is_due(epoch + 1, config.checkpoint.every_epochs, config.num_epochs):
+            checkpoints.save(step, state, restore.describe(config, facts))
+    progress.close()
+    log.close()
+    checkpoints.close()
+
+    counts = evaluated["test"] if evaluated else evaluators["test"](state)
+    return write_evaluation(
+        workdir, counts, split=config.data.test_split, step=step, class_names=facts.class_names
+    )
+
+
+def evaluate_newest(config: ConfigDict, workdir: Path) -> dict:
+    """Evaluate the newest checkpoint in `workdir` on `config.data.test_split`.
+
+    Returns:
+      What it wrote to `evaluation.json`, see `evaluate.write_evaluation`.
+
+    Raises:
+      UserError: there is no checkpoint, or it, the config and the data do not go together.
+    """
+    experiments.check(config)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    step = restore.newest_step(checkpoints, workdir)
+    facts = DataFacts.from_json(checkpoints.description(step)["facts"])
+    layout = experiments.start_layout(config)
+    dataset = experiments.load_split(config, config.data.test_split)
+    restore.check_same_classes(facts, dataset)
+    experiment = experiments.build(config, facts, layout)
+    state = restore.restore_state(checkpoints, step, experiment, layout)
+    checkpoints.close()
+    evaluate = Evaluator(experiment.evaluation_step, dataset, layout, config.evaluation.batch_size)
+    return write_evaluation(
+        workdir,
+        evaluate(state),
+        split=config.data.test_split,
+        step=step,
+        class_names=facts.class_names,
+    )
+
+
+def epoch_order(seed: int, epoch: int, examples: int, batch_size: int) -> np.ndarray:
+    """Shuffle an epoch: [steps, batch_size] int32 indices, each at most once.
+
+    What is left over when `batch_size` does not divide `examples` is left out, another remainder
+    in every epoch.
+    """
+    steps = examples // batch_size
+    order = np.random.default_rng((seed, epoch)).permutation(examples)
+    return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
+
+
+def one_behind(items: Iterable[T]) -> Iterator[T]:
+    """Yield each item when the next has been made: a dispatch is fetched with another under way."""
+    items = iter(items)
+    waiting = next(items)
+    for item in items:
+        yield waiting
+        waiting = item
+    yield waiting
+
+
+def is_due(epochs_done: int, every: int, num_epochs: int) -> bool:
+    """Return whether something is due after `epochs_done`: every so often, and after the last."""
+    return epochs_done % every == 0 or epochs_done == num_epochs
+
+
+def prefixed(evaluated: dict[str, Counts]) -> dict[str, float]:
+    """Return the metrics of several splits by name, as `test/accuracy`."""
+    return {
+        f"{split}/{name}": value
+        for split, counts in evaluated.items()
+        for name, value in counts.compute().items()
+    }
+
+
+class Interval:
+    """Sum what was counted between two records."""
+
+    def __init__(self):
+        self._parts: list[Counts] = []
+        self._began = time.monotonic()
+
+    def add(self, counts: Counts) -> None:
+        """Add the counts of one dispatch."""
+        self._parts.append(counts)
+
+    def take(self) -> dict[str, float]:
+        """Return the metrics of what was added, with the images a second, and begin anew."""
+        counts = functools.reduce(Counts.merge, self._parts)
+        seconds = time.monotonic() - self._began
+        self.__init__()
+        return prefixed({"train": counts}) | {"images_per_second": int(counts.seen) / seconds}
