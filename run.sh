@@ -1,0 +1,77 @@
+#!/bin/sh
+# Set up .venv from the lock, then train or test:
+#   ./run.sh                                  train configs/quick.py on the built-in images
+#   ./run.sh --config=configs/default.py ...  train that config; flags as for python -m jaxcifar.main
+#   ./run.sh test [pytest arguments]          run the tests
+# PYTHON names the interpreter (3.11 to 3.13); JAXCIFAR_JAX=cpu|cuda|tpu the JAX to install, which is
+# otherwise chosen by what the machine has.
+set -eu
+
+fail() {
+    echo "error: $1" >&2
+    exit 2
+}
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+venv=$root/.venv
+
+find_python() {
+    for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+            2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+        [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is not Python 3.11, 3.12 or 3.13: name one that is"
+    done
+    fail "no Python 3.11, 3.12 or 3.13 found: install one, or name it with PYTHON=/path/to/python3"
+}
+
+find_jax() {
+    case "${JAXCIFAR_JAX:-}" in
+    cpu | cuda | tpu) echo "$JAXCIFAR_JAX" && return ;;
+    '') ;;
+    *) fail "JAXCIFAR_JAX=$JAXCIFAR_JAX is unknown: it takes cpu, cuda or tpu" ;;
+    esac
+    case ",${JAX_PLATFORMS:-}," in
+    *,cuda,* | *,gpu,*) echo cuda ;;
+    *,tpu,*) echo tpu ;;
+    ,cpu,) echo cpu ;;
+    *)
+        if nvidia-smi -L 2>/dev/null | grep -q GPU; then
+            echo cuda
+        elif [ -e /dev/accel0 ]; then
+            echo tpu
+        else
+            echo cpu
+        fi
+        ;;
+    esac
+}
+
+jax=$(find_jax)
+lock=$root/requirements/$jax.lock
+installed=$venv/installed.lock
+if ! cmp -s "$lock" "$installed"; then
+    python=$(find_python)
+    echo "setting up $venv for JAX on $jax (once)" >&2
+    rm -rf "$venv"
+    "$python" -m venv "$venv" || fail "$python has no venv: install it (on Debian: apt-get install python3-venv)"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" ||
+        fail "the packages in $lock could not be installed: see pip's words above"
+    cp "$lock" "$installed"
+fi
+
+PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH
+if [ "${1:-}" = test ]; then
+    shift
+    cd "$root"
+    exec "$venv/bin/python" -m pytest "$@"
+fi
+for argument; do
+    case $argument in
+    --config | --config=* | --mode=evaluate | --help | -h) exec "$venv/bin/python" -m jaxcifar.main "$@" ;;
+    esac
+done
+exec "$venv/bin/python" -m jaxcifar.main --config="$root/configs/quick.py" "$@"
