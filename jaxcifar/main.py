@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
     try:
         values = parse(argv)
         if values.help:
-            print(__doc__ + define_flags().get_help(), end="")
+            print(__doc__ + define_flags().get_help(include_special_flags=False), end="")
             return 0
         workdir = Path(values.workdir)
         if workdir.exists() and not workdir.is_dir():

@@ -39,9 +39,12 @@ def prepared_builder(name: str, data_dir: str) -> Any:
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError as error:
-        raise _unknown_dataset(name, tfds.list_builders()) from error
+        raise _unknown_dataset(name, tfds.list_builders(with_community_datasets=False)) from error
     except (AssertionError, ValueError) as error:
-        raise UserError(f"dataset {name!r}: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"dataset {name!r}: {str(error).splitlines()[0]} --config.data.name takes a name as "
+            "cifar10 or cifar10:3.0.2"
+        ) from error
     if not builder.is_prepared():
         builder = tfds.builder(name, data_dir=data_dir or None, file_format="array_record")
         _prepare(builder)
@@ -115,7 +118,7 @@ def _unknown_dataset(name, known):
 
 def _prepare(builder):
     """Download and prepare as array_record, having looked whether there is a network at all."""
-    hosts = [url for url in builder.url_infos if url.startswith("http")]
+    hosts = [url for url in builder.url_infos or () if url.startswith("http")]
     if hosts and not _answers(hosts[0]):
         raise UserError(
             f"dataset {builder.name!r} is not in {builder.data_path} and cannot be fetched: "
@@ -236,7 +239,7 @@ def _identity(paths) -> str:
 def _load(folder: Path):
     try:
         return np.load(folder / "images.npy"), np.load(folder / "labels.npy")
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return None
 
 

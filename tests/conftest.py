@@ -1,0 +1,66 @@
+"""What all tests share: eight virtual devices, a cache of their own, and a way to run the program."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+_CACHE = tempfile.TemporaryDirectory(prefix="jaxcifar-tests-")
+
+# Before JAX is imported.
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
+os.environ.pop("TFDS_DATA_DIR", None)
+if not os.environ.get("JAX_PLATFORMS"):
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a GPU where there is none."""
+    import jax
+
+    if jax.default_backend() != "gpu":
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="there is no GPU"))
+
+
+@pytest.fixture
+def run_program():
+    """Run the program in a process of its own: `run_program(*arguments, **environment)`."""
+
+    def run(*arguments, devices=1, **environment):
+        environment = {
+            **os.environ,
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "PYTHONPATH": str(ROOT),
+            **environment,
+        }
+        command = [sys.executable, "-m", "jaxcifar.main", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """Return a config with the default's layers, dropout and augmentation, narrow and short."""
+
+    def make():
+        from configs import default
+
+        config = default.get_config()
+        config.data.name = "shapes"
+        config.data.shapes.train_examples = 512
+        config.data.shapes.test_examples = 100
+        config.num_epochs = 3
+        config.batch_size = 64
+        config.model.cnn.widths = (4, 6, 8)
+        config.evaluation.batch_size = 64
+        config.logging.every_steps = 3
+        return config
+
+    return make

@@ -1,0 +1,299 @@
+"""Datasets: the built-in one, and TFDS without TensorFlow."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from jaxcifar import datasets, tfds_reader
+from jaxcifar.errors import UserError
+
+OPTIONS = {"seed": 0, "train_examples": 500, "test_examples": 100}
+
+
+def shapes(split, **options):
+    return datasets.load("shapes", split, data_dir="", image_size=0, options=OPTIONS | options)
+
+
+def test_shapes_are_a_function_of_seed_and_split():
+    once, again = shapes("train"), shapes("train")
+    np.testing.assert_array_equal(once.images, again.images)
+    np.testing.assert_array_equal(once.labels, again.labels)
+    for other in (shapes("train", seed=1), shapes("test", test_examples=500)):
+        assert (once.images != other.images).mean() > 0.9
+
+
+def test_shapes_are_balanced_and_of_the_promised_kind():
+    dataset = shapes("train")
+    assert (dataset.images.shape, dataset.images.dtype) == ((500, 32, 32, 3), np.uint8)
+    assert dataset.labels.dtype == np.int32
+    np.testing.assert_array_equal(np.bincount(dataset.labels), [50] * 10)
+    assert len(dataset.class_names) == 10
+
+
+def test_default_shapes_are_made_in_under_five_seconds():
+    start = time.monotonic()
+    shapes("train", train_examples=10_000)
+    shapes("test", test_examples=2_000)
+    assert time.monotonic() - start < 5
+
+
+def test_logistic_regression_on_shapes_stays_under_60_percent():
+    from sklearn.linear_model import LogisticRegression
+
+    train, test = shapes("train", train_examples=3_000), shapes("test", test_examples=2_000)
+    flat = [d.images.reshape(len(d), -1) / 127.5 - 1 for d in (train, test)]
+    model = LogisticRegression(C=1e-2, max_iter=3_000).fit(flat[0], train.labels)
+    assert model.n_iter_.max() < 3_000, "not converged"
+    assert model.score(flat[1], test.labels) < 0.6
+
+
+@pytest.mark.parametrize(
+    "split, start, stop",
+    [("train", 0, 500), ("train[:90%]", 0, 450), ("train[450:]", 450, 500), ("train[-5:]", 495, 500)],
+)
+def test_a_split_is_cut_as_tfds_cuts_it(split, start, stop):
+    np.testing.assert_array_equal(shapes(split).images, shapes("train").images[start:stop])
+
+
+def test_splits_add_up():
+    assert len(shapes("train+test")) == 600
+    both = shapes("train[:3]+test[:2]")
+    np.testing.assert_array_equal(both.labels[3:], shapes("test").labels[:2])
+
+
+@pytest.mark.parametrize("split", ["trian", "train[:x]", "train[600:]", "train[5:5]", ""])
+def test_a_wrong_split_is_an_error_that_names_the_known_ones(split):
+    with pytest.raises(UserError, match=r"split .*(train \(500 examples\)|must hold)"):
+        shapes(split)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channel_statistics_are_those_of_the_data(channels):
+    images = np.random.default_rng(0).integers(0, 256, (1234, 5, 7, channels), np.uint8)
+    mean, std = datasets.channel_statistics(images)
+    np.testing.assert_allclose(mean, (images / 255).mean((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(std, (images / 255).std((0, 1, 2)), rtol=1e-9)
+
+
+def test_a_channel_that_never_changes_can_still_be_divided_by():
+    assert datasets.channel_statistics(np.full((3, 2, 2, 1), 7, np.uint8))[1] == [1 / 255]
+
+
+# What follows writes array_record datasets, as TFDS itself would.
+
+
+def write_dataset(folder, *, shape=(12, 10, 3), seed=0, sizes=(None,), count=40):
+    """Prepare a dataset `Tiny` in `folder`, and return its images by split and label."""
+    rng = np.random.default_rng(seed)
+    made = {}
+
+    class Tiny(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=shape),
+                "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label"),
+            )
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples(count), "test": self._generate_examples(7)}
+
+        def _generate_examples(self, examples):
+            images = []
+            made[examples] = images
+            for i in range(examples):
+                size = sizes[i % len(sizes)] or shape[:2]
+                images.append(rng.integers(0, 256, (*size, shape[2]), np.uint8))
+                yield i, {"image": images[-1], "label": i % 2}
+
+    try:
+        builder = Tiny(data_dir=str(folder), file_format="array_record")
+        tfds_reader._prepare(builder)
+    finally:
+        tfds.core.registered._DATASET_REGISTRY.pop("tiny", None)
+    return {"train": made[count], "test": made[7]}
+
+
+def load_tiny(folder, split="train", image_size=0):
+    return datasets.load("tiny", split, data_dir=str(folder), image_size=image_size, options={})
+
+
+def cache_entries(folder):
+    return sorted(path.name for path in folder.rglob("jaxcifar-decoded/*") if path.is_dir())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tfds_images_are_read_back_bit_for_bit(tmp_path, channels):
+    made = write_dataset(tmp_path, shape=(12, 10, channels))
+    dataset = load_tiny(tmp_path)
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.images.shape == (40, 12, 10, channels)
+    # TFDS shuffles what it writes.
+    key = lambda pair: pair[0].tobytes()
+    expected = sorted(((image, i % 2) for i, image in enumerate(made["train"])), key=key)
+    for (image, label), (read, read_label) in zip(
+        expected, sorted(zip(dataset.images, dataset.labels), key=key), strict=True
+    ):
+        np.testing.assert_array_equal(read, image)
+        assert read_label == label
+
+
+def test_tensorflow_is_not_imported():
+    assert "tensorflow" not in sys.modules
+
+
+def test_decoded_once_and_then_read_from_the_cache(tmp_path, monkeypatch):
+    write_dataset(tmp_path)
+    first = load_tiny(tmp_path)
+    monkeypatch.setattr(tfds_reader, "_decode_split", lambda *args: pytest.fail("decoded again"))
+    second = load_tiny(tmp_path)
+    np.testing.assert_array_equal(first.images, second.images)
+    np.testing.assert_array_equal(first.labels, second.labels)
+    assert (load_tiny(tmp_path, "train[5:9]").images == first.images[5:9]).all()
+    assert len(cache_entries(tmp_path)) == 1
+
+
+def test_a_changed_file_is_decoded_anew(tmp_path):
+    write_dataset(tmp_path)
+    load_tiny(tmp_path)
+    file = next(tmp_path.rglob("tiny-train.array_record*"))
+    os.utime(file, ns=(0, 0))
+    load_tiny(tmp_path)
+    assert len(cache_entries(tmp_path)) == 2
+
+
+def test_a_cache_entry_that_was_cut_off_is_not_used(tmp_path):
+    write_dataset(tmp_path)
+    whole = load_tiny(tmp_path)
+    (entry,) = tmp_path.rglob("jaxcifar-decoded/train-*[!k]")
+    # Killed while it wrote, and killed between the two files.
+    unfinished = entry.rename(entry.with_name(entry.name + ".unfinished"))
+    (unfinished / "labels.npy").unlink()
+    (unfinished / "images.npy").write_bytes((unfinished / "images.npy").read_bytes()[:100])
+    again = load_tiny(tmp_path)
+    np.testing.assert_array_equal(again.images, whole.images)
+    assert entry.is_dir() and not unfinished.exists()
+    # Damaged since.
+    (entry / "images.npy").write_bytes(b"")
+    np.testing.assert_array_equal(load_tiny(tmp_path).images, whole.images)
+
+
+def test_two_processes_at_once_give_one_entry_and_the_same_images(tmp_path):
+    write_dataset(tmp_path, count=3_000)
+    code = (
+        "import sys, hashlib; from jaxcifar import datasets;"
+        "d = datasets.load('tiny', 'train', data_dir=sys.argv[1], image_size=0, options={});"
+        "print(len(d), hashlib.sha256(d.images).hexdigest(), hashlib.sha256(d.labels).hexdigest())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    root = Path(__file__).parent.parent
+    both = [
+        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    outputs = [process.communicate()[0] for process in both]
+    assert outputs[0] == outputs[1] and outputs[0].startswith("3000 ")
+    assert len(cache_entries(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("user_cache_too", [False, True])
+def test_an_unwritable_directory_is_no_failure(tmp_path, monkeypatch, user_cache_too):
+    write_dataset(tmp_path / "data")
+    folder = tmp_path / "data/tiny/1.0.0"
+    folder.chmod(0o555)
+    home = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    if user_cache_too:
+        home.write_text("a file where the directory should be")
+    assert len(load_tiny(tmp_path / "data")) == 40
+    assert not cache_entries(tmp_path / "data")
+    assert user_cache_too or len(cache_entries(home)) == 1
+
+
+def test_images_of_different_sizes_need_a_size_and_get_it(tmp_path):
+    write_dataset(tmp_path, shape=(None, None, 3), sizes=[(20, 30), (40, 16), (8, 8)])
+    with pytest.raises(UserError, match="--config.data.image_size"):
+        load_tiny(tmp_path)
+    assert load_tiny(tmp_path, image_size=16).images.shape == (40, 16, 16, 3)
+
+
+def test_a_scaled_image_keeps_its_colours(tmp_path):
+    made = write_dataset(tmp_path, shape=(32, 32, 3), count=1)
+    (scaled,) = load_tiny(tmp_path, image_size=8).images
+    np.testing.assert_allclose(scaled.mean((0, 1)), made["train"][0].mean((0, 1)), atol=4)
+
+
+def test_cifar10_is_prepared_without_tensorflow(tmp_path, monkeypatch):
+    # The files that the real builder downloads, smaller.
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    rows = np.random.default_rng(0).integers(0, 256, (20, 3073), np.uint8)
+    rows[:, 0] = np.arange(20) % 10
+    for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
+        rows.tofile(folder / name)
+    names = ("airplane automobile bird cat deer dog frog horse ship truck").split()
+    (folder / "batches.meta.txt").write_text("\n".join(names))
+    monkeypatch.setattr(tfds_reader, "_answers", lambda url: True)
+    monkeypatch.setattr(
+        tfds.download.DownloadManager, "download_and_extract", lambda self, url: str(tmp_path)
+    )
+    dataset = datasets.load(
+        "cifar10", "test", data_dir=str(tmp_path / "data"), image_size=0, options={}
+    )
+    assert dataset.class_names == tuple(names)
+    order = np.lexsort(dataset.images.reshape(20, -1).T)
+    expected = rows[:, 1:].reshape(20, 3, 32, 32).transpose(0, 2, 3, 1)
+    expected_order = np.lexsort(expected.reshape(20, -1).T)
+    np.testing.assert_array_equal(dataset.images[order], expected[expected_order])
+    np.testing.assert_array_equal(dataset.labels[order], rows[expected_order, 0])
+
+
+def test_no_network_is_an_error_within_ten_seconds(tmp_path, monkeypatch):
+    # An address that takes packets and never answers, and one that refuses.
+    for url in ("http://192.0.2.1/cifar", "http://127.0.0.1:9/cifar"):
+        builder = tfds.builder("cifar10", data_dir=str(tmp_path))
+        monkeypatch.setattr(type(builder), "url_infos", {url: None})
+        start = time.monotonic()
+        with pytest.raises(UserError, match="cannot be fetched.*TFDS_DATA_DIR.*configs/quick.py"):
+            datasets.load("cifar10", "train", data_dir=str(tmp_path), image_size=0, options={})
+        assert time.monotonic() - start < 10
+
+
+def test_a_dataset_of_tfrecords_is_an_error_that_says_what_to_do(tmp_path):
+    write_dataset(tmp_path)
+    info = tmp_path / "tiny/1.0.0/dataset_info.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"fileFormat": "tfrecord"}))
+    with pytest.raises(UserError, match="tfrecord.*--config.data.data_dir"):
+        load_tiny(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("cifar11", "did you mean cifar10"),
+        ("cifar10:9.9.9", "9.9.9"),
+        ("no such thing", "takes a name as cifar10"),
+    ],
+)
+def test_an_unknown_dataset_is_an_error(tmp_path, name, words):
+    with pytest.raises(UserError, match=words):
+        datasets.load(name, "train", data_dir=str(tmp_path), image_size=0, options={})
+
+
+def test_a_dataset_that_is_not_of_images_is_an_error(tmp_path, monkeypatch):
+    write_dataset(tmp_path)
+    features = tmp_path / "tiny/1.0.0/features.json"
+    features.write_text(features.read_text().replace("image_feature.Image", "text_feature.Text"))
+    with pytest.raises(UserError):
+        load_tiny(tmp_path)
