@@ -50,6 +50,15 @@ class Layout:
         """Copy every leaf to every device, once: an array left on the host is sent at each dispatch."""
         return jax.device_put(tree, self.everywhere)
 
+    def run_once(self, function: Callable, *args: Any) -> Any:
+        """Return `function(*args)`, on every device; compiled in haste, since it runs once.
+
+        A CPU's optimised code for a handful of random draws takes seconds to make.
+        """
+        cpu = self.devices[0].platform == "cpu"
+        hasty = {"xla_backend_optimization_level": 0} if cpu else {}
+        return jax.jit(function, out_shardings=self.everywhere, compiler_options=hasty)(*args)
+
     def dispatches(self, start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
         """Cut rows `start` to `stop` into dispatches, none of which passes a multiple of `every`."""
         while start < stop:

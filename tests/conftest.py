@@ -19,10 +19,10 @@ if not os.environ.get("JAX_PLATFORMS"):
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs a GPU where there is none."""
-    import jax
+    """Skip what needs a GPU where there is none; keep compiled programs from test to test."""
+    from jaxcifar import runtime
 
-    if jax.default_backend() != "gpu":
+    if runtime.start()[0].platform != "gpu":
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="there is no GPU"))
@@ -45,22 +45,35 @@ def run_program():
     return run
 
 
-@pytest.fixture(scope="session")
-def tiny_config():
-    """Return a config with the default's layers, dropout and augmentation, narrow and short."""
+TINY = {
+    "data.name": "shapes",
+    "data.shapes.train_examples": 512,
+    "data.shapes.test_examples": 100,
+    "num_epochs": 3,
+    "batch_size": 64,
+    "model.cnn.widths": (4, 6, 8),
+    "evaluation.batch_size": 64,
+    "logging.every_steps": 3,
+}
+"""The default's layers, dropout and augmentation, narrow and short: 8 steps an epoch."""
 
-    def make():
+
+@pytest.fixture
+def tiny_config():
+    """Return `make(**changes)`, which makes the tiny config; changes are by dotted path."""
+
+    def make(changes=()):
         from configs import default
 
         config = default.get_config()
-        config.data.name = "shapes"
-        config.data.shapes.train_examples = 512
-        config.data.shapes.test_examples = 100
-        config.num_epochs = 3
-        config.batch_size = 64
-        config.model.cnn.widths = (4, 6, 8)
-        config.evaluation.batch_size = 64
-        config.logging.every_steps = 3
-        return config
+        config.update_from_flattened_dict(TINY | dict(changes))
+        return config.lock()
 
     return make
+
+
+@pytest.fixture
+def tiny_flags():
+    """Return the flags that give the tiny config."""
+    changes = [f"--config.{path}={value}" for path, value in TINY.items()]
+    return ["--config=configs/default.py", *changes]

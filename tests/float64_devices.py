@@ -1,0 +1,29 @@
+"""Prints the largest difference between one device and eight after 20 steps in float64.
+
+Run as `python -m tests.float64_devices`: all augmentations on, dropout off.
+"""
+
+import os
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_ENABLE_X64"] = "1"
+
+import jax
+import numpy as np
+
+from configs import default
+from tests.conftest import TINY
+from tests.test_steps import layout, run_steps
+
+if __name__ == "__main__":
+    config = default.get_config()
+    config.update_from_flattened_dict(TINY)
+    config.precision = "float64"
+    config.model.cnn.dropout_rate = 0.0
+    config.augmentation.cutout.enabled = True
+    config.data.shapes.train_examples = 20 * config.batch_size
+    rows = [(row, row + 1) for row in range(20)]
+    one, eight = (run_steps(config, layout(devices), rows)[0] for devices in (1, 8))
+    assert all(leaf.dtype == np.float64 for leaf in jax.tree.leaves((one.params, one.batch_stats)))
+    values = [(state.params, state.batch_stats) for state in (one, eight)]
+    print(max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), *values))))

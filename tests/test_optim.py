@@ -1,0 +1,124 @@
+"""Schedules and optimisers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jaxcifar import optim
+
+OPTIONS = {
+    "cosine": {"final_fraction": 0.0},
+    "linear": {"final_fraction": 0.1},
+    "step": {"boundaries": (0.5, 0.75), "factor": 0.1},
+    "constant": {},
+}
+LAST = {"cosine": 0.0, "linear": 0.2, "step": 0.02, "constant": 2.0}
+
+
+def test_every_schedule_is_tested():
+    assert OPTIONS.keys() == optim.SCHEDULES.keys()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_schedule_starts_at_the_peak_and_never_rises(name):
+    rates = jax.vmap(optim.SCHEDULES[name](2.0, 100, **OPTIONS[name]))(np.arange(101))
+    assert rates[0] == 2
+    assert (jnp.diff(rates) <= 1e-6).all()
+    np.testing.assert_allclose(rates[-1], LAST[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_warmup_rises_along_a_line_and_then_the_schedule_runs_its_course(name):
+    plain = optim.SCHEDULES[name](2.0, 90, **OPTIONS[name])
+    rates = jax.vmap(optim.with_warmup(plain, 2.0, 10))(np.arange(100))
+    np.testing.assert_allclose(rates[:10], np.linspace(0.2, 2.0, 10), rtol=1e-6)
+    np.testing.assert_allclose(rates[10:], jax.vmap(plain)(np.arange(90)), rtol=1e-6)
+
+
+def test_step_decay_falls_at_its_boundaries():
+    schedule = optim.step_decay(1.0, 100, boundaries=(0.5, 0.75), factor=0.1)
+    np.testing.assert_allclose(
+        [schedule(step) for step in (0, 49, 51, 74, 76, 99)], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5
+    )
+
+
+def test_epochs_to_steps_rounds():
+    assert [optim.epochs_to_steps(e, 195) for e in (0, 0.5, 1, 24)] == [0, 98, 195, 4680]
+
+
+PARAMS = {
+    "Conv_0": {"kernel": jnp.full((3, 3, 2, 4), 0.5)},
+    "BatchNorm_0": {"scale": jnp.ones(4), "bias": jnp.ones(4)},
+    "Dense_0": {"kernel": jnp.full((4, 10), -0.5), "bias": jnp.ones(10)},
+}
+
+
+def updates(optimizer, grads, steps=1):
+    params, state = PARAMS, optimizer.init(PARAMS)
+    for _ in range(steps):
+        change, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, change)
+    return jax.tree.map(jnp.subtract, params, PARAMS)
+
+
+def plain_sgd(rate=1.0, **options):
+    whole = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0} | options
+    return optim.sgd(optax.constant_schedule(rate), **whole)
+
+
+ZERO = jax.tree.map(jnp.zeros_like, PARAMS)
+ONES = jax.tree.map(jnp.ones_like, PARAMS)
+
+
+def test_l2_penalty_is_the_gradient_of_half_the_squared_weights():
+    optimizer = optim.with_penalty_and_clipping(plain_sgd(), l2_penalty=0.1, clip_norm=0)
+
+    def penalty(params):
+        return 0.1 / 2 * sum((params[layer]["kernel"] ** 2).sum() for layer in ("Conv_0", "Dense_0"))
+
+    expected = jax.tree.map(jnp.negative, jax.grad(penalty)(PARAMS))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updates(optimizer, ZERO), expected
+    )
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        plain_sgd(rate=0.5, weight_decay=0.1),
+        optim.adamw(
+            optax.constant_schedule(0.5), beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.1
+        ),
+    ],
+)
+def test_weight_decay_takes_rate_times_decay_of_weights_and_nothing_of_the_rest(optimizer):
+    change = updates(optimizer, ZERO)
+    for layer, leaves in change.items():
+        for name, leaf in leaves.items():
+            expected = -0.5 * 0.1 * PARAMS[layer][name] if name == "kernel" else 0
+            np.testing.assert_allclose(leaf, expected * jnp.ones_like(leaf), rtol=1e-5)
+
+
+def test_clipping_bounds_the_norm_and_keeps_the_direction():
+    clipped = updates(optim.with_penalty_and_clipping(plain_sgd(), l2_penalty=0, clip_norm=0.5), ONES)
+    np.testing.assert_allclose(optax.tree.norm(clipped), 0.5, rtol=1e-5)
+    free = updates(optim.with_penalty_and_clipping(plain_sgd(), l2_penalty=0, clip_norm=0), ONES)
+    ratios = jax.tree.leaves(jax.tree.map(lambda a, b: (a / b).ravel(), clipped, free))
+    assert np.ptp(np.concatenate(ratios)) < 1e-6
+
+
+def test_nesterov_momentum_is_the_published_recursion():
+    change = updates(plain_sgd(rate=0.1, momentum=0.9, nesterov=True), ONES, steps=3)
+    velocity, position = 0.0, 0.0
+    for _ in range(3):
+        velocity = 0.9 * velocity + 1
+        position -= 0.1 * (0.9 * velocity + 1)
+    np.testing.assert_allclose(change["Dense_0"]["bias"], position, rtol=1e-5)
+
+
+def test_adam_s_first_step_is_the_learning_rate():
+    adam = optim.adam(optax.constant_schedule(0.01), beta1=0.9, beta2=0.999, epsilon=1e-8)
+    grads = jax.tree.map(lambda leaf: 123.0 * jnp.sign(leaf), PARAMS)
+    for leaf, grad in zip(jax.tree.leaves(updates(adam, grads)), jax.tree.leaves(grads)):
+        np.testing.assert_allclose(leaf, -0.01 * jnp.sign(grad), rtol=1e-4)

@@ -1,0 +1,231 @@
+"""Steps, and their mapping over devices and rows."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jaxcifar import experiment as experiments
+from jaxcifar import parallel
+from jaxcifar.datasets import Dataset
+from jaxcifar.evaluate import Evaluator, padded_order
+from jaxcifar.metrics import Counts
+from jaxcifar.parallel import Layout, over_rows
+from jaxcifar.steps import on_rows
+from jaxcifar.train import epoch_order
+
+ROOT = Path(__file__).parent.parent
+
+
+class Looped(Layout):
+    """A CPU made to run many rows in a dispatch, as a GPU does."""
+
+    rows_per_dispatch = 1000
+
+
+def layout(devices=1, kind=Layout):
+    return kind(tuple(jax.devices()[:devices]), {})
+
+
+def setup(config, layout):
+    dataset = experiments.load_split(config, config.data.train_split)
+    experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
+    state = layout.run_once(experiment.init_state, jax.random.key(config.seed))
+    return dataset, experiment, state
+
+
+def run_steps(config, layout, dispatches):
+    dataset, experiment, state = setup(config, layout)
+    run = over_rows(on_rows(experiment.train_step), layout, updates_state=True)
+    order = epoch_order(0, 0, len(dataset), config.batch_size)
+    data, order, key = layout.place(
+        ((dataset.images, dataset.labels), order, jax.random.key(config.seed))
+    )
+    parts = []
+    for start, stop in dispatches:
+        state, counts = run(state, data, order, start, stop, key)
+        parts.append(jax.device_get(counts))
+    return jax.device_get(state), jax.tree.map(lambda *leaves: sum(leaves), *parts)
+
+
+def relative(a, b):
+    norm = lambda leaf: np.linalg.norm(np.asarray(leaf, np.float64))
+    difference = lambda x, y: norm(np.asarray(x, np.float64) - y) / max(norm(y), 1e-12)
+    return max(jax.tree.leaves(jax.tree.map(difference, a, b)))
+
+
+def test_rows_in_one_dispatch_equal_rows_in_several(tiny_config):
+    config = tiny_config()
+    alone, counts = run_steps(config, layout(), [(0, 1), (1, 2), (2, 3)])
+    looped, looped_counts = run_steps(config, layout(kind=Looped), [(0, 2), (2, 3)])
+    assert looped.step == alone.step == 3
+    assert relative(looped.params, alone.params) < 1e-3
+    assert looped_counts.seen == counts.seen == 3 * 64
+    assert abs(looped_counts.loss_sum / counts.loss_sum - 1) < 1e-4
+
+
+def test_the_same_key_gives_the_same_state_bit_for_bit(tiny_config):
+    once, again = (run_steps(tiny_config(), layout(), [(0, 1), (1, 2)])[0] for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, once, again)
+
+
+def test_another_seed_gives_another_state(tiny_config):
+    once, other = (run_steps(tiny_config({"seed": s}), layout(), [(0, 1)])[0] for s in (0, 1))
+    assert relative(once.params, other.params) > 1e-3
+
+
+def test_eight_devices_equal_one_after_one_step_in_float32(tiny_config):
+    config = tiny_config({"model.cnn.dropout_rate": 0.0, "augmentation.cutout.enabled": True})
+    one, eight = (run_steps(config, layout(devices), [(0, 1)]) for devices in (1, 8))
+    assert relative(eight[0].params, one[0].params) < 1e-5
+    assert relative(eight[0].batch_stats, one[0].batch_stats) < 1e-5
+    np.testing.assert_array_equal(eight[1].confusion.sum(), 64)
+    assert eight[1].seen == one[1].seen == 64
+
+
+def test_eight_devices_equal_one_after_twenty_steps_in_float64():
+    """In a process of its own, for float64 is a choice for a whole process."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.float64_devices"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout) < 1e-9
+
+
+def test_dropout_differs_between_devices(tiny_config):
+    """Else every device would drop the same units."""
+    config = tiny_config({"model.cnn.dropout_rate": 0.5})
+    one, eight = (run_steps(config, layout(devices), [(0, 1)])[0] for devices in (1, 8))
+    assert relative(eight.params["Dense_0"], one.params["Dense_0"]) > 1e-4
+    seen = over_rows(
+        lambda state, data, indices, places, key: (
+            state,
+            jnp.zeros(8).at[parallel.device_index()].set(
+                jax.random.uniform(jax.random.fold_in(key, parallel.device_index()))
+            ),
+        ),
+        layout(8),
+        updates_state=False,
+    )(0, 0, np.zeros((1, 8), np.int32), 0, 1, jax.random.key(0))
+    assert len(set(seen.tolist())) == 8
+
+
+def test_the_gradient_is_that_of_the_mean_over_the_global_batch(tiny_config):
+    """Against plain JAX on one device, without any of our steps: SGD, no augmentation."""
+    changes = {
+        "optimizer.name": "sgd",
+        "optimizer.sgd.momentum": 0.0,
+        "optimizer.l2_penalty": 0.0,
+        "schedule.name": "constant",
+        "schedule.learning_rate": 1.0,
+        "schedule.warmup_epochs": 0.0,
+        "model.cnn.dropout_rate": 0.0,
+        "label_smoothing": 0.1,
+        **{f"augmentation.{name}.enabled": False for name in ("flip", "crop", "color_jitter")},
+    }
+    config = tiny_config(changes)
+    dataset, experiment, before = setup(config, layout())
+    before = jax.device_get(before)
+    after, counts = run_steps(config, layout(8), [(0, 1)])
+    rows = epoch_order(0, 0, len(dataset), config.batch_size)[0]
+    images = (dataset.images[rows] / 255 - experiment.facts.mean) / experiment.facts.std
+    targets = 0.9 * np.eye(10)[dataset.labels[rows]] + 0.01
+
+    def loss(params):
+        logits, _ = experiment.model.clone(axis_name=None).apply(
+            {"params": params, "batch_stats": before.batch_stats},
+            images.astype(np.float32),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return optax.softmax_cross_entropy(logits, targets).mean()
+
+    value, grads = jax.value_and_grad(loss)(before.params)
+    step = jax.tree.map(lambda a, b: b - a, after.params, before.params)
+    assert relative(step, grads) < 1e-4
+    np.testing.assert_allclose(counts.loss_sum / 64, value, rtol=1e-5)
+
+
+def test_a_batch_that_does_not_fit_one_dispatch_is_refused(tiny_config):
+    with pytest.raises(ValueError, match="2 rows"):
+        run_steps(tiny_config(), layout(), [(0, 2)])
+
+
+@pytest.mark.parametrize("start, stop, every", [(0, 10, 3), (4, 10, 3), (0, 5, 100), (7, 8, 1)])
+@pytest.mark.parametrize("kind", [Layout, Looped])
+def test_dispatches_cover_the_rows_once_and_end_at_multiples(start, stop, every, kind):
+    spans = list(layout(kind=kind).dispatches(start, stop, every))
+    assert [row for a, b in spans for row in range(a, b)] == list(range(start, stop))
+    if kind is Looped:
+        assert all(b % every == 0 or b == stop for _, b in spans)
+    assert all(a // every == (b - 1) // every for a, b in spans)
+
+
+def test_an_order_holds_every_index_at_most_once_and_depends_on_seed_and_epoch():
+    order = epoch_order(0, 0, 1003, 50)
+    assert order.shape == (20, 50) and order.dtype == np.int32
+    assert len(np.unique(order)) == 1000 and order.min() >= 0 and order.max() < 1003
+    np.testing.assert_array_equal(order, epoch_order(0, 0, 1003, 50))
+    for other in (epoch_order(1, 0, 1003, 50), epoch_order(0, 1, 1003, 50)):
+        assert (order != other).mean() > 0.9
+
+
+def images_like(count, seed=0):
+    rng = np.random.default_rng(seed)
+    names = tuple("abcdefghij")
+    images = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+    return Dataset(images, rng.integers(0, 10, count).astype(np.int32), names)
+
+
+def test_evaluation_of_10007_examples_counts_each_once_on_one_device_and_on_eight(tiny_config):
+    dataset = images_like(10_007)
+    counted = []
+    for devices in (1, 8):
+        _, experiment, state = setup(tiny_config(), layout(devices))
+        counted.append(Evaluator(experiment.evaluation_step, dataset, layout(devices), 512)(state))
+    for counts in counted:
+        assert counts.seen == counts.confusion.sum() == 10_007
+        assert counts.correct == np.trace(counts.confusion)
+        np.testing.assert_array_equal(counts.confusion.sum(1), np.bincount(dataset.labels))
+    assert abs(counted[0].loss_sum / counted[1].loss_sum - 1) < 1e-5
+    # Rounding may tip an example whose two largest logits are equal to the last digits.
+    assert abs(counted[0].correct - counted[1].correct) <= 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 100, 1000])
+def test_padding_does_not_change_accuracy(tiny_config, batch_size):
+    dataset = images_like(100)
+    _, experiment, state = setup(tiny_config(), layout())
+    expected = Evaluator(experiment.evaluation_step, dataset, layout(), 50)(state)
+    counts = Evaluator(experiment.evaluation_step, dataset, layout(), batch_size)(state)
+    np.testing.assert_array_equal(counts.confusion, expected.confusion)
+    np.testing.assert_allclose(counts.loss_sum, expected.loss_sum, rtol=1e-5)
+
+
+def test_padded_order_holds_every_index_once():
+    order = padded_order(10, 4)
+    np.testing.assert_array_equal(order, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, -1, -1]])
+
+
+def test_counts_of_parts_add_up_to_the_counts_of_the_whole():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(30, 5)).astype(np.float32)
+    labels, losses = rng.integers(0, 5, 30), rng.uniform(size=30).astype(np.float32)
+    mask = rng.random(30) < 0.7
+    count = lambda rows: Counts.from_logits(logits[rows], losses[rows], labels[rows], mask[rows])
+    whole, merged = count(slice(None)), count(slice(0, 11)).merge(count(slice(11, 30)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, merged)
+    assert whole.seen == mask.sum()
+    assert whole.compute()["accuracy"] == (logits.argmax(1) == labels)[mask].mean()
+    np.testing.assert_allclose(whole.compute()["loss"], losses[mask].mean(), rtol=1e-6)
+
+
+@pytest.mark.gpu
+def test_a_deterministic_run_on_a_gpu_is_repeatable_bit_for_bit(tiny_config):
+    config = tiny_config({"deterministic": True})
+    runs = [run_steps(config, experiments.start_layout(config), [(0, 8)])[0] for _ in range(2)]
+    jax.tree.map(np.testing.assert_array_equal, *runs)
