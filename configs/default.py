@@ -55,6 +55,7 @@ def get_config() -> ConfigDict:
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # adam, adamw, sgd
+    config.optimizer.learning_rate = 3e-3  # the peak of the schedule, above 0
     config.optimizer.l2_penalty = 1e-4  # adds l2_penalty / 2 * ||weights||² to the loss, >= 0
     config.optimizer.clip_norm = 0.0  # largest norm of the gradient; 0: any
     config.optimizer.adam = ConfigDict({"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8})
@@ -65,8 +66,7 @@ def get_config() -> ConfigDict:
 
     config.schedule = ConfigDict()
     config.schedule.name = "cosine"  # cosine, linear, step, constant
-    config.schedule.learning_rate = 3e-3  # the peak, > 0
-    config.schedule.warmup_epochs = 1.0  # of linear rise to it, [0, num_epochs]
+    config.schedule.warmup_epochs = 1.0  # of linear rise to the peak, [0, num_epochs]
     config.schedule.cosine = ConfigDict({"final_fraction": 0.0})  # of the peak, [0, 1]
     config.schedule.linear = ConfigDict({"final_fraction": 0.0})  # likewise
     config.schedule.step = ConfigDict()

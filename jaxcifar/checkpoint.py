@@ -38,12 +38,13 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), description=ocp.args.JsonSave(description)
+                state=ocp.args.StandardSave(state),
+                description=ocp.args.JsonSave(description | {"arrays": _shapes(state)}),
             ),
         )
 
     def description(self, step: int) -> dict:
-        """Return what was saved beside the state."""
+        """Return what was saved beside the state, and its `arrays`: shape and dtype by name."""
         args = ocp.args.Composite(description=ocp.args.JsonRestore())
         return self._manager.restore(step, args=args)["description"]
 
@@ -58,21 +59,30 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint holds a state of another structure or other shapes.
         """
+        saved, wanted = self.description(step)["arrays"], _shapes(like)
+        for name in sorted({*saved, *wanted}):
+            if saved.get(name) != wanted.get(name):
+                raise UserError(
+                    f"checkpoint {step} in {self._directory} does not fit the config: {name} is "
+                    f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here; use "
+                    "the config that it was saved under, or another --workdir"
+                )
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
         )
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        try:
-            return self._manager.restore(step, args=args)["state"]
-        except ValueError as error:
-            raise UserError(
-                f"checkpoint {step} in {self._directory} does not fit the model and optimizer of its "
-                f"config: {str(error).splitlines()[0]}; use the jaxcifar that wrote it, or another "
-                "--workdir"
-            ) from error
+        return self._manager.restore(step, args=args)["state"]
 
     def close(self) -> None:
         """Wait until what was started is saved."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+
+
+def _shapes(state: Any) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }

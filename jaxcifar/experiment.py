@@ -197,7 +197,7 @@ def _dtype(precision: str, layout: Layout):
 
 def _schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
     warmup = optim.epochs_to_steps(config.schedule.warmup_epochs, steps_per_epoch)
-    peak = config.schedule.learning_rate
+    peak = config.optimizer.learning_rate
     total = optim.epochs_to_steps(config.num_epochs, steps_per_epoch)
     make = optim.SCHEDULES[config.schedule.name]
     return optim.with_warmup(make(peak, total - warmup, **_options(config.schedule)), peak, warmup)

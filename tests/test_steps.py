@@ -121,7 +121,7 @@ def test_the_gradient_is_that_of_the_mean_over_the_global_batch(tiny_config):
         "optimizer.sgd.momentum": 0.0,
         "optimizer.l2_penalty": 0.0,
         "schedule.name": "constant",
-        "schedule.learning_rate": 1.0,
+        "optimizer.learning_rate": 1.0,
         "schedule.warmup_epochs": 0.0,
         "model.cnn.dropout_rate": 0.0,
         "label_smoothing": 0.1,

@@ -1,0 +1,164 @@
+"""The command line: what a person gets wrong, and what a run leaves behind."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from jaxcifar import main as program
+
+
+@pytest.fixture
+def fails(capsys, monkeypatch, tmp_path):
+    """Return a function that runs the program, and returns the one line with which it must fail."""
+    monkeypatch.setattr("sys.argv", ["main"])
+
+    def run(*arguments):
+        code = program.main(["main", *map(str, arguments)])
+        lines = capsys.readouterr().err.splitlines()
+        assert code == 2
+        assert len(lines) == 1 and lines[0].startswith("error: "), lines
+        return lines[0]
+
+    return run
+
+
+QUICK = "--config=configs/quick.py"
+
+WRONG = {
+    "--config=configs/defualt.py": "--config=configs/defualt.py is no file: did you mean configs/default.py?",
+    "--config=elsewhere/x.py": "--config=elsewhere/x.py is no file",
+    "": "--config is missing",
+    f"{QUICK} --config.optimizer.lerning_rate=1": "did you mean --config.optimizer.learning_rate?",
+    f"{QUICK} --config.optimizer.clip_nrom=1": "did you mean --config.optimizer.clip_norm?",
+    f"{QUICK} --noconfig.deterministc": "did you mean --config.deterministic?",
+    f"{QUICK} --config.num_epochs=many": "--config.num_epochs=many",
+    f"{QUICK} --config.num_epochs=1.5": "--config.num_epochs=1.5",
+    f"{QUICK} --config.model=3": "--config.model=3",
+    f"{QUICK} --confg.num_epochs=1": "confg.num_epochs",
+    f"{QUICK} --mode=trian": "train|evaluate",
+    f"{QUICK} stray": "'stray' belongs to no flag",
+    "--mode=evaluate": "--mode=evaluate needs --workdir",
+    f"{QUICK} --config.data.name=cifar11": "did you mean cifar10",
+    f"{QUICK} --config.data.train_split=trian": "split 'trian'",
+    f"{QUICK} --config.batch_size=100": "a multiple of 8, e.g. --config.batch_size=96",
+    f"{QUICK} --config.batch_size=16000": "more than the 10000 examples",
+    f"{QUICK} --config.model.name=cn": "did you mean 'cnn'?",
+    f"{QUICK} --config.model.cnn.activation=rleu": "did you mean 'relu'?",
+    f"{QUICK} --config.model.cnn.widths=8,8": "one number for each of --config.model.cnn.widths",
+    f"{QUICK} --config.model.cnn.widths=1,1,1,1,1,1 --config.model.cnn.convs_per_block=1,1,1,1,1,1": "at most 5 blocks",
+    f"{QUICK} --config.augmentation.crop.padding=32": "at most 31",
+    f"{QUICK} --config.optimizer.learning_rate=nan": "above 0 and finite",
+    f"{QUICK} --config.schedule.warmup_epochs=9": "at most --config.num_epochs=8",
+    f"{QUICK} --config.precision=float16": "known are auto, bfloat16, float32, float64",
+}
+
+
+@pytest.mark.parametrize("arguments, words", WRONG.items())
+def test_a_mistake_is_one_line_with_the_remedy_and_exit_code_2(fails, tmp_path, arguments, words):
+    workdir = tmp_path / "run"
+    where = [] if arguments == "--mode=evaluate" else [f"--workdir={workdir}"]
+    assert words in fails(*shlex.split(arguments), *where)
+    assert not workdir.exists()
+
+
+def test_an_empty_workdir_cannot_be_evaluated(fails, tmp_path):
+    line = fails("--mode=evaluate", f"--workdir={tmp_path}")
+    assert f"{tmp_path} holds no run to evaluate" in line and "--config=configs/default.py" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_for_a_workdir_is_an_error(fails, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert "name a directory" in fails(QUICK, f"--workdir={file}")
+    assert file.read_text() == "mine"
+
+
+def test_a_platform_that_is_not_there_is_an_error(run_program, tmp_path):
+    result = run_program(QUICK, f"--workdir={tmp_path / 'run'}", JAX_PLATFORMS="tpu")
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: JAX_PLATFORMS=tpu gives no device")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
+    monkeypatch.setattr("jaxcifar.train.train", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        program.main(["main", QUICK, f"--workdir={tmp_path}"])
+
+
+def test_help_names_every_flag_and_exits_with_0(capsys):
+    assert program.main(["main", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"--{name}" in shown for name in ("config", "workdir", "mode", "[no]extend"))
+
+
+def test_help_does_not_import_jax(run_program):
+    result = run_program("--help", PYTHONPROFILEIMPORTTIME="1")
+    assert result.returncode == 0
+    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert "ml_collections" in imported and "jax" not in imported
+
+
+def test_every_config_is_whole_and_right():
+    from configs import default
+    from jaxcifar import config_checks, experiment
+
+    schema = set(program._fields(default.get_config()))
+    for path in Path("configs").glob("*.py"):
+        values = program.parse(["main", f"--config={path}"])
+        assert set(program._fields(values.config)) == schema
+        experiment.check(values.config)
+    assert set(config_checks._RULES) <= schema
+
+
+def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
+    run_program, tiny_flags, tmp_path
+):
+    workdir = tmp_path / "run"
+    trained = run_program(*tiny_flags, f"--workdir={workdir}")
+    assert trained.returncode == 0, trained.stderr
+    first = json.loads((workdir / "evaluation.json").read_text())
+    assert first["examples"] == 100 and sum(map(sum, first["confusion_matrix"])) == 100
+    assert first["correct"] == sum(row[i] for i, row in enumerate(first["confusion_matrix"]))
+    assert first["accuracy"] == first["correct"] / 100 and first["step"] == 24
+    assert f"accuracy {first['accuracy']:.2%}" in trained.stdout
+
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["model"]["cnn"]["widths"] == [4, 6, 8]
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == [3, 6, 8, 11, 14, 16, 19, 22, 24]
+    assert [r["step"] for r in records if "test/accuracy" in r] == [8, 16, 24]
+    assert records[-1]["test/accuracy"] == first["accuracy"] and records[-1]["epoch"] == 3
+    assert all({"time", "train/loss", "train/accuracy", "images_per_second", "learning_rate"} <= set(r) for r in records)
+    assert list((workdir / "tensorboard").glob("events.*"))
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["16", "24"]
+
+    for devices in (1, 8):
+        (workdir / "evaluation.json").unlink()
+        again = run_program("--mode=evaluate", f"--workdir={workdir}", devices=devices)
+        assert again.returncode == 0, again.stderr
+        second = json.loads((workdir / "evaluation.json").read_text())
+        assert second["confusion_matrix"] == first["confusion_matrix"]
+
+    part = run_program(
+        "--mode=evaluate", f"--workdir={workdir}", "--config.data.test_split=train[:30]"
+    )
+    assert "train[:30]: accuracy" in part.stdout and "of 30)" in part.stdout
+
+
+def test_a_checkpoint_of_another_model_is_an_error(run_program, tiny_flags, tmp_path):
+    workdir = tmp_path / "run"
+    assert run_program(*tiny_flags, "--config.num_epochs=1", f"--workdir={workdir}").returncode == 0
+    evaluate = ["--mode=evaluate", f"--workdir={workdir}"]
+    wider = run_program(*evaluate, "--config.model.cnn.widths=4,6,9")
+    assert wider.returncode == 2
+    (line,) = wider.stderr.splitlines()
+    assert line.startswith("error: checkpoint 8 in ") and "params/BatchNorm_4/bias is float32[8] there and float32[9] here" in line
+
+
+def test_the_built_in_images_are_learnt_to_95_percent(run_program, tmp_path):
+    result = run_program("--config=configs/quick.py", f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "run/evaluation.json").read_text())["accuracy"] >= 0.95
