@@ -155,7 +155,7 @@ def test_a_checkpoint_of_another_model_is_an_error(run_program, tiny_flags, tmp_
     wider = run_program(*evaluate, "--config.model.cnn.widths=4,6,9")
     assert wider.returncode == 2
     (line,) = wider.stderr.splitlines()
-    assert line.startswith("error: checkpoint 8 in ") and "params/BatchNorm_4/bias is float32[8] there and float32[9] here" in line
+    assert line.startswith("error: checkpoint 8 in ") and "batch_stats/BatchNorm_4/mean is float32[8] there and float32[9] here" in line
 
 
 def test_the_built_in_images_are_learnt_to_95_percent(run_program, tmp_path):
