@@ -25,7 +25,9 @@ def get_config() -> ConfigDict:
     config.data.validation_split = ""  # e.g. train[45000:] with train[:45000] above; empty: none
     config.data.test_split = "test"
     config.data.image_size = 0  # pixels to scale and crop TFDS's images to; 0: leave them
-    config.data.normalisation = "statistics"  # of the training split; unit: [0, 1]; symmetric: [-1, 1]
+    config.data.normalisation = (
+        "statistics"  # of the training split; unit: [0, 1]; symmetric: [-1, 1]
+    )
     config.data.shapes = ConfigDict()
     config.data.shapes.seed = 0
     config.data.shapes.train_examples = 10_000

@@ -90,7 +90,12 @@ def color_jitter(
         grey = jnp.tile(luma[:, None], (1, 3))
         mean = mean @ grey
         turn = 2 * jnp.pi * hue * draws[:, 3]
-        cos, sin, zero, one = jnp.cos(turn), jnp.sin(turn), jnp.zeros_like(turn), jnp.ones_like(turn)
+        cos, sin, zero, one = (
+            jnp.cos(turn),
+            jnp.sin(turn),
+            jnp.zeros_like(turn),
+            jnp.ones_like(turn),
+        )
         rotation = jnp.stack([one, zero, zero, zero, cos, sin, zero, -sin, cos], -1)
         color = saturation * eye + (1 - saturation) * grey
         color = color @ jnp.einsum(

@@ -13,6 +13,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxcifar import augment, config_checks, datasets, optim, parallel, runtime, steps
+from jaxcifar.errors import UserError
 from jaxcifar.models import MODELS
 from jaxcifar.models.layers import ACTIVATIONS
 from jaxcifar.parallel import Layout
@@ -116,9 +117,7 @@ def facts_of(config: ConfigDict, train: datasets.Dataset) -> DataFacts:
             mean, std = [0.5] * channels, [0.5] * channels
         case "unit":
             mean, std = [0.0] * channels, [1.0] * channels
-    return DataFacts(
-        train.images.shape[1:], train.class_names, tuple(mean), tuple(std), len(train)
-    )
+    return DataFacts(train.images.shape[1:], train.class_names, tuple(mean), tuple(std), len(train))
 
 
 def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
@@ -192,6 +191,10 @@ def _options(section: ConfigDict) -> dict[str, Any]:
 def _dtype(precision: str, layout: Layout):
     if precision == "auto":
         return jnp.float32 if layout.devices[0].platform == "cpu" else jnp.bfloat16
+    if precision == "float64" and not jax.config.jax_enable_x64:
+        raise UserError(
+            "--config.precision=float64 needs JAX's 64-bit mode: set JAX_ENABLE_X64=1 in the environment"
+        )
     return jnp.dtype(precision)
 
 

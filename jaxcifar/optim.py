@@ -66,9 +66,7 @@ def adamw(
 
     A step takes `learning_rate * weight_decay` of each decayed weight away.
     """
-    return optax.adamw(
-        schedule, beta1, beta2, epsilon, weight_decay=weight_decay, mask=is_decayed
-    )
+    return optax.adamw(schedule, beta1, beta2, epsilon, weight_decay=weight_decay, mask=is_decayed)
 
 
 def sgd(

@@ -127,7 +127,9 @@ def over_rows(step: Callable, layout: Layout, *, updates_state: bool) -> Callabl
 
     def run(state, data, order, start, stop, key=None):
         if not 0 < stop - start <= layout.rows_per_dispatch:
-            raise ValueError(f"{stop - start} rows in a dispatch of 1 to {layout.rows_per_dispatch}")
+            raise ValueError(
+                f"{stop - start} rows in a dispatch of 1 to {layout.rows_per_dispatch}"
+            )
         result = program(state, data, order, np.int32(start), np.int32(stop), key)
         return jax.block_until_ready(result) if waits else result
 

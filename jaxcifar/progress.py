@@ -20,15 +20,15 @@ class MetricsLog:
     def __init__(self, workdir: Path, *, last_step: int):
         """Open the files in `workdir`, dropping records of steps after `last_step`."""
         path = workdir / "metrics.jsonl"
-        self.records = [record for record in read_records(path) if record["step"] <= last_step]
-        kept = "".join(json.dumps(record) + "\n" for record in self.records)
+        records = [record for record in read_records(path) if record["step"] <= last_step]
+        kept = "".join(json.dumps(record) + "\n" for record in records)
         unfinished = path.with_name(path.name + ".unfinished")
         unfinished.write_text(kept)
         unfinished.replace(path)
         self._file = path.open("a")
         shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
         self._events = SummaryWriter(str(workdir / "tensorboard"))
-        for record in self.records:
+        for record in records:
             self._write_events(record)
         self._events.flush()
 
@@ -38,7 +38,6 @@ class MetricsLog:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         self._write_events(record)
-        self.records.append(record)
 
     def _write_events(self, record):
         for name, value in record.items():

@@ -75,10 +75,12 @@ def check_same_run(config: ConfigDict, saved: Mapping, workdir: Path, *, extend:
 
     Raises:
       UserError: the configs differ in more than how a run is logged, evaluated and saved; with
-        `extend` they may differ in `num_epochs` too.
+        `extend` the new `num_epochs` may be larger, too.
     """
     changed = experiments.differences(saved, as_json(config))
     longer = [line for line in changed if line.startswith("num_epochs:")]
+    if config.num_epochs < saved["num_epochs"]:
+        longer = []
     if not changed or (extend and changed == longer):
         return
     remedy = "use that config, or another --workdir for this one"
@@ -87,3 +89,17 @@ def check_same_run(config: ConfigDict, saved: Mapping, workdir: Path, *, extend:
     raise UserError(
         f"--workdir={workdir} holds a run with another config ({'; '.join(changed)}): {remedy}"
     )
+
+
+def check_same_data(facts: DataFacts, saved: Mapping, workdir: Path) -> None:
+    """Check that the training split is still the one that the run in `workdir` began with.
+
+    Raises:
+      UserError: it is not.
+    """
+    if facts != DataFacts.from_json(saved):
+        raise UserError(
+            f"--workdir={workdir} holds a run on other data ({saved['train_examples']} examples of mean "
+            f"{saved['mean']}, here {facts.train_examples} of mean {list(facts.mean)}): bring that "
+            "data back, or use another --workdir"
+        )

@@ -1,12 +1,9 @@
 """TFDS without TensorFlow: prepare as array_record, decode once, cache the arrays."""
 
 import contextlib
-import fcntl
 import glob
-import hashlib
 import io
 import os
-import shutil
 import sys
 import threading
 import urllib.error
@@ -18,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcifar import array_cache
 from jaxcifar.errors import UserError
 from jaxcifar.paths import user_cache
 
@@ -71,22 +69,12 @@ def read_split(builder: Any, split: str, image_size: int) -> tuple[np.ndarray, n
     directory of the prepared dataset, or if that cannot be written to in the user's cache
     directory, or if that cannot either, nowhere.
     """
-    identity = _identity(builder.info.splits[split].filepaths)
-    entry = f"{split}-{image_size or 'original'}-{identity}"
-    parents = (Path(builder.data_path), user_cache() / builder.info.full_name)
-    folders = [parent / "jaxcifar-decoded" / entry for parent in parents]
-    for folder in folders:
-        if (arrays := _load(folder)) is not None:
-            return arrays
-    for folder in folders:
-        with contextlib.suppress(OSError), _locked(folder):
-            # Another process may have decoded it while this one waited.
-            if (arrays := _load(folder)) is None:
-                arrays = _decode_split(builder, split, image_size)
-                with contextlib.suppress(OSError):
-                    _save(folder, arrays)
-            return arrays
-    return _decode_split(builder, split, image_size)
+    files = [os.fspath(path) for path in builder.info.splits[split].filepaths]
+    return array_cache.cached(
+        [Path(builder.data_path), user_cache() / builder.info.full_name],
+        f"{split}-{image_size or 'original'}-{array_cache.identity(files)}",
+        lambda: _decode_split(builder, split, image_size),
+    )
 
 
 def _label_and_image_keys(builder):
@@ -196,8 +184,8 @@ def _without_tensorflow(builder):
 
 
 def _decode_split(builder, split, image_size):
-    from PIL import Image, ImageOps
     import tensorflow_datasets as tfds
+    from PIL import Image, ImageOps
 
     label_key, image_key = _label_and_image_keys(builder)
     height, width, channels = builder.info.features[image_key].shape
@@ -215,7 +203,9 @@ def _decode_split(builder, split, image_size):
     def decode(start):
         rows = range(start, min(start + 1000, len(source)))
         for row, record in zip(rows, source.__getitems__(list(rows))):
-            image = Image.open(io.BytesIO(record[image_key])).convert("L" if channels == 1 else "RGB")
+            image = Image.open(io.BytesIO(record[image_key])).convert(
+                "L" if channels == 1 else "RGB"
+            )
             if image.size != (width, height):
                 image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
             images[row] = np.asarray(image).reshape(height, width, channels)
@@ -227,44 +217,3 @@ def _decode_split(builder, split, image_size):
     with ThreadPoolExecutor(1 if small else os.cpu_count()) as pool:
         list(pool.map(decode, range(0, len(source), 1000)))
     return images, labels
-
-
-def _identity(paths) -> str:
-    """Return a word that changes when one of the files does."""
-    stats = [(os.path.basename(path), os.stat(path)) for path in sorted(map(os.fspath, paths))]
-    facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-
-
-def _load(folder: Path):
-    try:
-        return np.load(folder / "images.npy"), np.load(folder / "labels.npy")
-    except (OSError, ValueError, EOFError):
-        return None
-
-
-def _save(folder: Path, arrays) -> None:
-    """Write beside the final place, then rename, so that `folder` is whole or absent."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    for name, array in zip(("images", "labels"), arrays, strict=True):
-        np.save(unfinished / f"{name}.npy", array)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path):
-    """Hold the lock of a cache entry; the kernel drops it when the process ends, however it ends.
-
-    Raises:
-      OSError: the directory cannot be written to, or says that it should not be (root could).
-    """
-    above = folder.parent.parent
-    if above.exists() and not above.stat().st_mode & 0o222:
-        raise PermissionError(above)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(folder.name + ".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

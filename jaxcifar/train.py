@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,14 +46,16 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
     step = checkpoints.latest_step() or 0
     if step:
-        saved = checkpoints.description(step)["config"]
-        restore.check_same_run(config, saved, workdir, extend=extend)
+        description = checkpoints.description(step)
+        restore.check_same_run(config, description["config"], workdir, extend=extend)
     laps.end("devices")
 
     dataset = experiments.load_split(config, config.data.train_split)
     splits = {"validation": config.data.validation_split, "test": config.data.test_split}
     held_out = {name: experiments.load_split(config, part) for name, part in splits.items() if part}
     facts = experiments.facts_of(config, dataset)
+    if step:
+        restore.check_same_data(facts, description["facts"], workdir)
     laps.end("data")
 
     experiment = experiments.build(config, facts, layout)
@@ -68,7 +70,8 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
         name: Evaluator(experiment.evaluation_step, split, layout, config.evaluation.batch_size)
         for name, split in held_out.items()
     }
-    learning_rates = np.asarray(jax.vmap(experiment.schedule)(np.arange(experiment.total_steps)))
+    all_steps = np.arange(experiment.total_steps)
+    learning_rates = np.asarray(layout.run_once(jax.vmap(experiment.schedule), all_steps))
 
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", restore.as_json(config))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from jaxcifar import augment
 from jaxcifar.augment import Examples
 
@@ -16,7 +17,10 @@ BATCH, SIZE = 64, 12
 def examples():
     images = np.random.default_rng(0).uniform(0.2, 0.8, (BATCH, SIZE, SIZE, 3)).astype(np.float32)
     return Examples(
-        jnp.asarray(images), jax.nn.one_hot(np.arange(BATCH) % 10, 10), jnp.arange(BATCH), jnp.int32(0)
+        jnp.asarray(images),
+        jax.nn.one_hot(np.arange(BATCH) % 10, 10),
+        jnp.arange(BATCH),
+        jnp.int32(0),
     )
 
 
@@ -109,7 +113,9 @@ def test_brightness_multiplies(examples):
 
 def test_contrast_keeps_the_mean_grey_and_scales_about_it(examples):
     luma = np.array([0.299, 0.587, 0.114])
-    before, after = (images @ luma for images in (np.asarray(examples.images), jitter(examples, contrast=0.2)))
+    before, after = (
+        images @ luma for images in (np.asarray(examples.images), jitter(examples, contrast=0.2))
+    )
     np.testing.assert_allclose(after.mean((1, 2)), before.mean((1, 2)), atol=1e-5)
     factors = after.std((1, 2)) / before.std((1, 2))
     assert 0.8 <= factors.min() < 0.85 and 1.15 < factors.max() <= 1.2
@@ -125,8 +131,10 @@ def test_saturation_and_hue_keep_the_grey_of_every_pixel(examples):
 
 def test_hue_turns_red_towards_green_and_blue_alike():
     red = Examples(
-        jnp.tile(jnp.array([0.6, 0.4, 0.4]), (BATCH, SIZE, SIZE, 1)), jnp.zeros((BATCH, 10)),
-        jnp.arange(BATCH), jnp.int32(0),
+        jnp.tile(jnp.array([0.6, 0.4, 0.4]), (BATCH, SIZE, SIZE, 1)),
+        jnp.zeros((BATCH, 10)),
+        jnp.arange(BATCH),
+        jnp.int32(0),
     )
     after = jitter(red, hue=0.1)[:, 0, 0]
     lead = after[:, 1] - after[:, 2]
@@ -159,8 +167,12 @@ def test_chain_depends_on_places_and_not_on_who_holds_the_rows(examples):
 def test_switching_one_off_leaves_the_others_draws_alone(examples):
     key, places = jax.random.key(3), jnp.arange(BATCH)
     alone = augment.chain({"crop": ALL["crop"]})(key, places, examples).images
-    after_flip = augment.chain({"flip": ALL["flip"], "crop": ALL["crop"]})(key, places, examples).images
-    unmirrored = augment.chain({"flip": ALL["flip"]})(key, places, examples).images == examples.images
+    after_flip = augment.chain({"flip": ALL["flip"], "crop": ALL["crop"]})(
+        key, places, examples
+    ).images
+    unmirrored = (
+        augment.chain({"flip": ALL["flip"]})(key, places, examples).images == examples.images
+    )
     rows = np.asarray(unmirrored.all((1, 2, 3)))
     assert 10 < rows.sum() < 54
     np.testing.assert_array_equal(alone[rows], after_flip[rows])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
 from jaxcifar import datasets, tfds_reader
 from jaxcifar.errors import UserError
 
@@ -55,7 +56,12 @@ def test_logistic_regression_on_shapes_stays_under_60_percent():
 
 @pytest.mark.parametrize(
     "split, start, stop",
-    [("train", 0, 500), ("train[:90%]", 0, 450), ("train[450:]", 450, 500), ("train[-5:]", 495, 500)],
+    [
+        ("train", 0, 500),
+        ("train[:90%]", 0, 450),
+        ("train[450:]", 450, 500),
+        ("train[-5:]", 495, 500),
+    ],
 )
 def test_a_split_is_cut_as_tfds_cuts_it(split, start, stop):
     np.testing.assert_array_equal(shapes(split).images, shapes("train").images[start:stop])

@@ -24,6 +24,7 @@ LAYERS = [
     "datasets",
     "shapes",
     "tfds_reader",
+    "array_cache",
     "models",
     "models.cnn",
     "models.layers",

@@ -1,10 +1,11 @@
 """Models and their layers."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import flax.linen as nn
 import numpy as np
 import pytest
+
 from jaxcifar.models import MODELS
 from jaxcifar.models.layers import ACTIVATIONS, max_pool_2x2
 
@@ -27,7 +28,9 @@ def build(**changes):
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 9, 2), (3, 2, 2, 1)])
 def test_max_pool_and_its_gradient_equal_flax_s(shape):
-    images = jax.random.permutation(jax.random.key(0), jnp.arange(np.prod(shape), dtype=jnp.float32))
+    images = jax.random.permutation(
+        jax.random.key(0), jnp.arange(np.prod(shape), dtype=jnp.float32)
+    )
     images = images.reshape(shape)
     theirs = lambda x: nn.max_pool(x, (2, 2), (2, 2))
     np.testing.assert_array_equal(max_pool_2x2(images), theirs(images))
@@ -53,9 +56,9 @@ def test_five_by_five_kernels_have_their_size():
 
 def test_no_bias_stands_before_batch_norm():
     _, variables, _ = build(dense_width=5)
-    assert [name for name, leaf in variables["params"].items() if "kernel" in leaf and "bias" in leaf] == [
-        "Dense_1"
-    ]
+    assert [
+        name for name, leaf in variables["params"].items() if "kernel" in leaf and "bias" in leaf
+    ] == ["Dense_1"]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from jaxcifar import optim
 
 OPTIONS = {
@@ -39,7 +40,9 @@ def test_warmup_rises_along_a_line_and_then_the_schedule_runs_its_course(name):
 def test_step_decay_falls_at_its_boundaries():
     schedule = optim.step_decay(1.0, 100, boundaries=(0.5, 0.75), factor=0.1)
     np.testing.assert_allclose(
-        [schedule(step) for step in (0, 49, 51, 74, 76, 99)], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5
+        [schedule(step) for step in (0, 49, 51, 74, 76, 99)],
+        [1, 1, 0.1, 0.1, 0.01, 0.01],
+        rtol=1e-5,
     )
 
 
@@ -75,7 +78,9 @@ def test_l2_penalty_is_the_gradient_of_half_the_squared_weights():
     optimizer = optim.with_penalty_and_clipping(plain_sgd(), l2_penalty=0.1, clip_norm=0)
 
     def penalty(params):
-        return 0.1 / 2 * sum((params[layer]["kernel"] ** 2).sum() for layer in ("Conv_0", "Dense_0"))
+        return (
+            0.1 / 2 * sum((params[layer]["kernel"] ** 2).sum() for layer in ("Conv_0", "Dense_0"))
+        )
 
     expected = jax.tree.map(jnp.negative, jax.grad(penalty)(PARAMS))
     jax.tree.map(
@@ -101,7 +106,9 @@ def test_weight_decay_takes_rate_times_decay_of_weights_and_nothing_of_the_rest(
 
 
 def test_clipping_bounds_the_norm_and_keeps_the_direction():
-    clipped = updates(optim.with_penalty_and_clipping(plain_sgd(), l2_penalty=0, clip_norm=0.5), ONES)
+    clipped = updates(
+        optim.with_penalty_and_clipping(plain_sgd(), l2_penalty=0, clip_norm=0.5), ONES
+    )
     np.testing.assert_allclose(optax.tree.norm(clipped), 0.5, rtol=1e-5)
     free = updates(optim.with_penalty_and_clipping(plain_sgd(), l2_penalty=0, clip_norm=0), ONES)
     ratios = jax.tree.leaves(jax.tree.map(lambda a, b: (a / b).ravel(), clipped, free))

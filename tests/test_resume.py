@@ -12,12 +12,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
+
 from jaxcifar import experiment as experiments
 from jaxcifar import restore
 from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.experiment import DataFacts
 from jaxcifar.progress import read_records
-from tensorboardX.proto.event_pb2 import Event
 
 ROOT = Path(__file__).parent.parent
 # 64 steps an epoch, so that there is time to kill it between two checkpoints.
@@ -165,5 +166,7 @@ def test_a_state_is_saved_as_it_was_though_it_is_donated_at_once(tmp_path):
     jax.block_until_ready(state)
     checkpoints.close()
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    restored = checkpoints.restore(1, jax.eval_shape(lambda: {"a": jax.numpy.zeros((500, 1000))}), sharding)
+    restored = checkpoints.restore(
+        1, jax.eval_shape(lambda: {"a": jax.numpy.zeros((500, 1000))}), sharding
+    )
     np.testing.assert_array_equal(restored["a"], 0)

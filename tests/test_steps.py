@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from jaxcifar import experiment as experiments
 from jaxcifar import parallel
 from jaxcifar.datasets import Dataset
@@ -104,9 +105,9 @@ def test_dropout_differs_between_devices(tiny_config):
     seen = over_rows(
         lambda state, data, indices, places, key: (
             state,
-            jnp.zeros(8).at[parallel.device_index()].set(
-                jax.random.uniform(jax.random.fold_in(key, parallel.device_index()))
-            ),
+            jnp.zeros(8)
+            .at[parallel.device_index()]
+            .set(jax.random.uniform(jax.random.fold_in(key, parallel.device_index()))),
         ),
         layout(8),
         updates_state=False,
