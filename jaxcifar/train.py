@@ -192,6 +192,9 @@ class Interval:
     """Sum what was counted between two records."""
 
     def __init__(self):
+        self._begin()
+
+    def _begin(self):
         self._parts: list[Counts] = []
         self._began = time.monotonic()
 
@@ -203,5 +206,5 @@ class Interval:
         """Return the metrics of what was added, with the images a second, and begin anew."""
         counts = functools.reduce(Counts.merge, self._parts)
         seconds = time.monotonic() - self._began
-        self.__init__()
+        self._begin()
         return prefixed({"train": counts}) | {"images_per_second": int(counts.seen) / seconds}

@@ -11,11 +11,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 _CACHE = tempfile.TemporaryDirectory(prefix="jaxcifar-tests-")
 
-# Before JAX is imported.
-os.environ["XDG_CACHE_HOME"] = _CACHE.name
-os.environ.pop("TFDS_DATA_DIR", None)
-if not os.environ.get("JAX_PLATFORMS"):
+
+def pytest_configure(config):
+    """Choose the devices, before any test imports JAX: eight of a CPU, or for `-m gpu` what there is."""
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    os.environ.pop("TFDS_DATA_DIR", None)
+    if config.option.markexpr != "gpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 def pytest_collection_modifyitems(items):
@@ -25,7 +28,7 @@ def pytest_collection_modifyitems(items):
     if runtime.start()[0].platform != "gpu":
         for item in items:
             if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="there is no GPU"))
+                item.add_marker(pytest.mark.skip(reason="needs a GPU, and -m gpu"))
 
 
 @pytest.fixture

@@ -130,6 +130,34 @@ def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
     assert "model.cnn.kernel_size: 3 -> 5" in other.stderr and "seed: 0 -> 1" in other.stderr
 
 
+def test_a_validation_split_is_a_config_line_and_evaluated_beside_the_test_split(
+    run_program, tiny_flags, tmp_path
+):
+    splits = [
+        "--config.data.train_split=train[:448]",
+        "--config.data.validation_split=train[448:]",
+    ]
+    result = run_program(*tiny_flags, *splits, f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 0, result.stderr
+    last = read_records(tmp_path / "run/metrics.jsonl")[-1]
+    assert {"train/accuracy", "validation/accuracy", "test/accuracy"} <= last.keys()
+    assert last["validation/accuracy"] * 64 == round(last["validation/accuracy"] * 64)
+
+
+def test_other_data_under_the_same_config_is_an_error(run_program, tiny_flags, tmp_path):
+    workdir = tmp_path / "run"
+    assert run_program(*tiny_flags, f"--workdir={workdir}").returncode == 0
+    code = (
+        "import sys; from jaxcifar import main, shapes; draw = shapes.draw_shapes;"
+        "shapes.draw_shapes = lambda count, seed: draw(count, (*seed, 1));"
+        "sys.exit(main.main(sys.argv))"
+    )
+    arguments = [sys.executable, "-c", code, *tiny_flags, f"--workdir={workdir}"]
+    changed = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+    assert changed.returncode == 2
+    assert "holds a run on other data" in changed.stderr
+
+
 def test_how_a_run_is_logged_may_differ_when_it_goes_on(run_program, tiny_flags, tmp_path):
     flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}"]
     assert run_program(*flags).returncode == 0

@@ -1,0 +1,76 @@
+"""The locks, and run.sh as far as it can be run without installing anything."""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked(lock):
+    """Return the requirement lines of a lock by normal name; a name may have several, by marker."""
+    found = {}
+    for line in lock.read_text().replace("\\\n", " ").splitlines():
+        name = re.match(r"[A-Za-z0-9._-]+", line)[0]
+        found.setdefault(normal(name), []).append(line)
+    return found
+
+
+def test_there_is_a_lock_for_each_kind_of_jax():
+    assert [lock.stem for lock in LOCKS] == ["cpu", "cuda", "tpu"]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+def test_a_lock_pins_and_hashes_everything_and_names_no_address(lock):
+    assert "://" not in lock.read_text()
+    for lines in locked(lock).values():
+        for line in lines:
+            assert re.match(r"\S+==\S+ ", line) and "--hash=sha256:" in line
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    names = {normal(re.match(r"[A-Za-z0-9._-]+", requirement)[0]) for requirement in wanted}
+    assert names <= locked(lock).keys()
+
+
+def test_the_locks_agree():
+    cpu = locked(LOCKS[0])
+    for lock in LOCKS[1:]:
+        assert {name: locked(lock)[name] for name in cpu} == cpu
+
+
+def test_jax_0_11_is_for_python_3_12_and_later():
+    versions = {re.match(r"jax==(\d+\.\d+)", line)[1]: line for line in locked(LOCKS[0])["jax"]}
+    assert versions.keys() == {"0.10", "0.11"}
+    assert "python_full_version < '3.12'" in versions["0.10"]
+    assert "python_full_version >= '3.12'" in versions["0.11"]
+
+
+@pytest.mark.parametrize(
+    "environment, words",
+    [
+        (
+            {"PYTHON": "/nowhere/python3"},
+            "PYTHON=/nowhere/python3 is not Python 3.11, 3.12 or 3.13",
+        ),
+        ({"JAXCIFAR_JAX": "gpu"}, "JAXCIFAR_JAX=gpu is unknown: it takes cpu, cuda or tpu"),
+    ],
+)
+def test_run_sh_says_in_one_line_what_it_cannot_do(tmp_path, environment, words):
+    shutil.copy(ROOT / "run.sh", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    result = subprocess.run(
+        ["./run.sh"], cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert f"error: {words}" in result.stderr.splitlines()[-1]
+    assert not (tmp_path / ".venv").exists()
