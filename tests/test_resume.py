@@ -181,7 +181,7 @@ def test_the_newest_checkpoints_are_kept(tmp_path, keep):
     checkpoints.close()
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert kept == list(range(6 - keep, 6))
-    assert checkpoints.description(5) == {"step": 5}
+    assert checkpoints.description(5) == {"step": 5, "arrays": {"a": "int64[3]"}}
 
 
 def test_a_state_is_saved_as_it_was_though_it_is_donated_at_once(tmp_path):
