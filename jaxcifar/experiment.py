@@ -1,4 +1,4 @@
-"""Turns a config into the frozen bundle that a run is made of; nothing else reads a config."""
+"""Turns a config into the frozen bundle of functions and values that a run is made of."""
 
 import dataclasses
 import functools

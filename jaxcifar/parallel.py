@@ -85,7 +85,6 @@ def over_rows(step: Callable, layout: Layout, *, updates_state: bool) -> Callabl
       devices, and `stop - start` at most `layout.rows_per_dispatch`.
     """
     looped = layout.rows_per_dispatch > 1
-
     devices = len(layout.devices)
 
     def on_one_device(device, state, data, order, start, stop, key):

@@ -77,7 +77,7 @@ class Progress:
         self._bar = tqdm(
             total=self._total,
             initial=images_done,
-            unit="image",
+            unit=" images",
             unit_scale=True,
             dynamic_ncols=True,
             disable=not sys.stderr.isatty(),
