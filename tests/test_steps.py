@@ -108,7 +108,7 @@ def test_two_devices_with_the_same_rows_drop_different_units(tiny_config, dropou
         run = over_rows(on_rows(experiment.train_step), layout(devices), updates_state=True)
         order = np.tile(np.arange(16, dtype=np.int32), (1, devices))
         _, counts = run(state, (dataset.images, dataset.labels), order, 0, 1, jax.random.key(0))
-        losses.append(counts.loss_sum / devices)
+        losses.append(float(counts.loss_sum) / devices)
     assert (abs(losses[1] / losses[0] - 1) < 1e-5) == (dropout_rate == 0)
 
 
