@@ -51,15 +51,24 @@ find_jax() {
 
 jax=$(find_jax)
 lock=$root/requirements/$jax.lock
-installed=$venv/installed.lock
-if ! cmp -s "$lock" "$installed"; then
+mark=$venv/made-by-run.sh
+# JAX for a GPU or a TPU runs on a CPU too.
+if [ "$jax" = cpu ] && [ -z "${JAXCIFAR_JAX:-}" ]; then
+    for other in cuda tpu; do
+        if cmp -s "$root/requirements/$other.lock" "$mark"; then lock=$root/requirements/$other.lock; fi
+    done
+fi
+if ! cmp -s "$lock" "$mark" || ! [ -x "$venv/bin/python" ]; then
     python=$(find_python)
+    [ ! -e "$venv" ] || [ -e "$mark" ] || fail "$venv is not of run.sh's making: move it away or remove it"
     echo "setting up $venv for JAX on $jax (once)" >&2
     rm -rf "$venv"
+    mkdir "$venv"
+    echo unfinished >"$mark"
     "$python" -m venv "$venv" || fail "$python has no venv: install it (on Debian: apt-get install python3-venv)"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" ||
         fail "the packages in $lock could not be installed: see pip's words above"
-    cp "$lock" "$installed"
+    cp "$lock" "$mark"
 fi
 
 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
@@ -71,7 +80,7 @@ if [ "${1:-}" = test ]; then
 fi
 for argument; do
     case $argument in
-    --config | --config=* | --mode=evaluate | --help | -h) exec "$venv/bin/python" -m jaxcifar.main "$@" ;;
+    --config | --config=* | --mode=evaluate | evaluate | --help | -h) exec "$venv/bin/python" -m jaxcifar.main "$@" ;;
     esac
 done
 exec "$venv/bin/python" -m jaxcifar.main --config="$root/configs/quick.py" "$@"

@@ -75,7 +75,8 @@ def get_config() -> ConfigDict:
     config.schedule.step.boundaries = (0.5, 0.75)  # shares of the steps after the warm-up
     config.schedule.step.factor = 0.1  # by which the rate is multiplied at each
 
-    # What follows may differ when a run is resumed; all above may not.
+    # What follows may differ when a run is resumed; of the above, only data_dir and the held-out
+    # splits may.
     config.logging = ConfigDict()
     config.logging.every_steps = 50  # optimiser steps a record, at least 1; also at an epoch's end
 
@@ -87,4 +88,4 @@ def get_config() -> ConfigDict:
     config.checkpoint.every_epochs = 1  # and after the last
     config.checkpoint.keep = 2  # the newest
 
-    return config
+    return config.lock()

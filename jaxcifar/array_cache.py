@@ -27,7 +27,11 @@ def cached(parents: Sequence[Path], entry: str, make: Callable[[], Arrays]) -> A
         if (arrays := _load(folder)) is not None:
             return arrays
     for folder in folders:
-        with contextlib.suppress(OSError), _locked(folder):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(_locked(folder))
+            except OSError:
+                continue
             # Another process may have made it while this one waited.
             if (arrays := _load(folder)) is None:
                 arrays = make()

@@ -26,11 +26,15 @@ _WIDTHS: Rule = (
     "one or more whole numbers above 0",
 )
 
+_NOT_EMPTY: Rule = (lambda value: value != "", "a split, such as train or test")
+
 _RULES: dict[str, Rule] = {
     "seed": _between(0, 2**32 - 1),
     "num_epochs": _from(1),
     "batch_size": _from(1),
     "label_smoothing": _SHARE_BELOW_ONE,
+    "data.train_split": _NOT_EMPTY,
+    "data.test_split": _NOT_EMPTY,
     "data.image_size": _from(0),
     "data.shapes.seed": _from(0),
     "data.shapes.train_examples": _from(1),
@@ -62,7 +66,10 @@ _RULES: dict[str, Rule] = {
     "schedule.cosine.final_fraction": _between(0, 1),
     "schedule.linear.final_fraction": _between(0, 1),
     "schedule.step.boundaries": (
-        lambda value: all(0 < a < 1 for a in value) and list(value) == sorted(set(value)),
+        lambda value: (
+            all(isinstance(share, float) and 0 < share < 1 for share in value)
+            and list(value) == sorted(set(value))
+        ),
         "shares between 0 and 1, each larger than the one before",
     ),
     "schedule.step.factor": _POSITIVE,
@@ -104,23 +111,31 @@ def check_config(config: Mapping, names: Mapping[str, tuple[str, ...]]) -> None:
         )
 
 
-def check_fit(config: Mapping, *, image_shape: tuple, train_examples: int, devices: int) -> None:
-    """Check the config against the data and the number of devices.
+def check_devices(config: Mapping, devices: int) -> None:
+    """Check the config against the number of devices that are to train.
 
     Raises:
-      UserError: for the first thing that does not fit.
+      UserError: they cannot share a batch evenly.
     """
     batch_size = config["batch_size"]
     if batch_size % devices:
         near = max(batch_size // devices, 1) * devices
         raise UserError(
-            f"--config.batch_size={batch_size} cannot be shared evenly by {devices} devices: it must "
-            f"be a multiple of {devices}, e.g. --config.batch_size={near}"
+            f"--config.batch_size={batch_size} cannot be shared evenly by {devices} devices: it "
+            f"must be a multiple of {devices}, e.g. --config.batch_size={near}"
         )
-    if batch_size > train_examples:
+
+
+def check_data(config: Mapping, *, image_shape: tuple, train_examples: int) -> None:
+    """Check the config against the training split.
+
+    Raises:
+      UserError: for the first thing that does not fit.
+    """
+    if config["batch_size"] > train_examples:
         raise UserError(
-            f"--config.batch_size={batch_size} is more than the {train_examples} examples of the "
-            f"training split: at most --config.batch_size={train_examples // devices * devices}"
+            f"--config.batch_size={config['batch_size']} is more than the {train_examples} examples "
+            "of the training split: at most that many"
         )
     side = min(image_shape[:2])
     crop, cutout = config["augmentation"]["crop"], config["augmentation"]["cutout"]
@@ -144,5 +159,7 @@ def check_fit(config: Mapping, *, image_shape: tuple, train_examples: int, devic
 
 def _field(config: Mapping, path: str) -> Any:
     for name in path.split("."):
+        if name not in config:
+            raise UserError(f"--config.{path} is missing: a config starts from configs/default.py")
         config = config[name]
     return config

@@ -11,6 +11,10 @@ from jaxcifar import tfds_reader
 from jaxcifar.errors import UserError
 
 
+class SplitError(UserError):
+    """There is no such split."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Hold one split, decoded."""
@@ -75,8 +79,8 @@ def _select(split, sizes, whole) -> tuple[np.ndarray, np.ndarray]:
     infos = {name: SimpleNamespace(num_examples=size) for name, size in sizes.items()}
     try:
         parts = ReadInstruction.from_spec(split).to_absolute(infos)
-    except (ValueError, AssertionError) as error:
-        raise UserError(
+    except (ValueError, AssertionError, AttributeError, NotImplementedError) as error:
+        raise SplitError(
             f"split {split!r}: {str(error).splitlines()[0]} "
             f"Known are {', '.join(f'{name} ({size} examples)' for name, size in sizes.items())}; "
             "part of one is written train[:45000] or test[50%:]"
@@ -86,7 +90,7 @@ def _select(split, sizes, whole) -> tuple[np.ndarray, np.ndarray]:
         column[0] if len(column) == 1 else np.concatenate(column) for column in zip(*pieces)
     )
     if not len(labels):
-        raise UserError(f"split {split!r} is empty: a split must hold at least one example")
+        raise SplitError(f"split {split!r} is empty: a split must hold at least one example")
     return images, labels
 
 

@@ -19,8 +19,15 @@ from jaxcifar.models.layers import ACTIVATIONS
 from jaxcifar.parallel import Layout
 from jaxcifar.state import TrainState
 
-RESUMABLE = ("logging", "evaluation", "checkpoint")
-"""The sections of a config that may differ when a run is resumed."""
+RESUMABLE = (
+    "data.data_dir",
+    "data.test_split",
+    "data.validation_split",
+    "logging",
+    "evaluation",
+    "checkpoint",
+)
+"""The fields and sections of a config that may differ when a run is resumed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,19 +99,39 @@ def check(config: ConfigDict) -> None:
 
 
 def start_layout(config: ConfigDict) -> Layout:
-    """Start JAX, and lay the run out over all the devices that there are."""
+    """Start JAX, and lay the run out over all the devices that there are.
+
+    Raises:
+      UserError: the config asks for a precision that JAX is not set up for.
+    """
     devices = runtime.start()
+    if config.precision == "float64" and not jax.config.jax_enable_x64:
+        raise UserError(
+            "--config.precision=float64 needs JAX's 64-bit mode: set JAX_ENABLE_X64=1 in the "
+            "environment"
+        )
     options = runtime.compiler_options(devices[0].platform, deterministic=config.deterministic)
     return Layout(devices, options)
 
 
-def load_split(config: ConfigDict, split: str) -> datasets.Dataset:
-    """Load one split of the config's dataset."""
+def load_split(config: ConfigDict, field: str) -> datasets.Dataset:
+    """Load the split that `config.data[field]` names.
+
+    Raises:
+      UserError: there is no such dataset or split, or it cannot be had here.
+    """
     data = config.data
     options = data[data.name] if data.name in datasets.DATASETS else {}
-    return datasets.load(
-        data.name, split, data_dir=data.data_dir, image_size=data.image_size, options=options
-    )
+    try:
+        return datasets.load(
+            data.name,
+            data[field],
+            data_dir=data.data_dir,
+            image_size=data.image_size,
+            options=options,
+        )
+    except datasets.SplitError as error:
+        raise UserError(f"--config.data.{field}={data[field]}: {error}") from error
 
 
 def facts_of(config: ConfigDict, train: datasets.Dataset) -> DataFacts:
@@ -124,13 +151,10 @@ def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
     """Build the experiment that `config` describes, for data with these facts.
 
     Raises:
-      UserError: the config and the data, or the config and the devices, do not go together.
+      UserError: the config and the data do not go together.
     """
-    config_checks.check_fit(
-        config,
-        image_shape=facts.image_shape,
-        train_examples=facts.train_examples,
-        devices=len(layout.devices),
+    config_checks.check_data(
+        config, image_shape=facts.image_shape, train_examples=facts.train_examples
     )
     dtype = _dtype(config.precision, layout)
     wide = jnp.promote_types(dtype, jnp.float32)
@@ -170,16 +194,16 @@ def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
 
 
 def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
-    """Return `name: old -> new` for every field whose value differs, but for `RESUMABLE` sections."""
+    """Return `name: old -> new` for every field whose value differs, but for those `RESUMABLE`."""
     lines = []
     for name in sorted({*old, *new}):
-        before, after = old.get(name), new.get(name)
-        if not prefix and name in RESUMABLE:
+        path, before, after = prefix + name, old.get(name), new.get(name)
+        if path in RESUMABLE:
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += differences(before, after, f"{prefix}{name}.")
+            lines += differences(before, after, f"{path}.")
         elif before != after:
-            lines.append(f"{prefix}{name}: {before} -> {after}")
+            lines.append(f"{path}: {before} -> {after}")
     return lines
 
 
@@ -191,10 +215,6 @@ def _options(section: ConfigDict) -> dict[str, Any]:
 def _dtype(precision: str, layout: Layout):
     if precision == "auto":
         return jnp.float32 if layout.devices[0].platform == "cpu" else jnp.bfloat16
-    if precision == "float64" and not jax.config.jax_enable_x64:
-        raise UserError(
-            "--config.precision=float64 needs JAX's 64-bit mode: set JAX_ENABLE_X64=1 in the environment"
-        )
     return jnp.dtype(precision)
 
 
@@ -209,7 +229,8 @@ def _schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
 def _augmentations(section: ConfigDict) -> dict[str, augment.Augmentation]:
     chosen = {}
     for name, function in augment.AUGMENTATIONS.items():
-        options = dict(section[name])
+        # A run that was made before an augmentation was added does not name it.
+        options = dict(section[name]) if name in section else {"enabled": False}
         if options.pop("enabled"):
             chosen[name] = functools.partial(function, **options)
     return chosen

@@ -5,6 +5,7 @@ python -m jaxcifar.main --workdir=DIR --mode=evaluate
 """
 
 import difflib
+import os
 import sys
 from pathlib import Path
 
@@ -36,13 +37,13 @@ def define_flags() -> flags.FlagValues:
         "train",
         ["train", "evaluate"],
         "train: from images to an evaluated checkpoint, going on from where the workdir stands; "
-        "evaluate: the newest checkpoint in the workdir, whose config it uses",
+        "evaluate: the newest checkpoint in the workdir, under its config if none is given",
         flag_values=values,
     )
     flags.DEFINE_bool(
         "extend",
         False,
-        "go on with a run under another --config.num_epochs, and so under another schedule",
+        "go on with a run under a larger --config.num_epochs, and so under another schedule",
         flag_values=values,
     )
     flags.DEFINE_bool("help", False, "show this", short_name="h", flag_values=values)
@@ -70,9 +71,10 @@ def parse(argv: list[str]) -> flags.FlagValues:
         if file is not None:
             _check_is_file(Path(file))
             workdir = workdir or f"runs/{Path(file).stem}"
+            config_name = file
         elif given.mode == "evaluate":
             _check_holds_run(workdir)
-            file = f"{saved_config.__file__}:{workdir}"
+            file, config_name = f"{saved_config.__file__}:{workdir}", f"{workdir}/config.json"
             argv = [argv[0], f"--config={file}", *argv[1:]]
         else:
             raise UserError(
@@ -83,13 +85,19 @@ def parse(argv: list[str]) -> flags.FlagValues:
         # config_flags looks for --config.key=value in sys.argv, whatever it is given to parse.
         sys.argv = argv
         stray = values(argv)[1:]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise _explain_override(argv, file, error) from error
+    except SyntaxError as error:
+        where = f"{error.filename} line {error.lineno}"
+        raise UserError(f"{where} is no Python: {error.msg}") from error
+    except AttributeError as error:
+        raise _explain_override(argv, file, config_name, error) from error
     except flags.Error as error:
-        raise UserError(f"{str(error).splitlines()[0]} (--help lists the flags)") from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if "Error whilst parsing config file" in lines[0]:
+            raise UserError(f"{config_name} is no config that can be used: {lines[-1]}") from error
+        raise UserError(f"{lines[0]} (--help lists the flags)") from error
     if stray:
         raise UserError(f"{stray[0]!r} belongs to no flag: flags are written --name=value")
-    values.workdir = workdir
+    values.workdir = str(Path(workdir).expanduser())
     return values
 
 
@@ -102,8 +110,7 @@ def main(argv: list[str]) -> int:
             print(__doc__ + define_flags().get_help(include_special_flags=False), end="")
             return 0
         workdir = Path(values.workdir)
-        if workdir.exists() and not workdir.is_dir():
-            raise UserError(f"--workdir={workdir} is a file: name a directory")
+        _check_writable(workdir)
         from jaxcifar import train
 
         if values.mode == "train":
@@ -114,7 +121,7 @@ def main(argv: list[str]) -> int:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     print(
         f"{evaluation['split']}: accuracy {evaluation['accuracy']:.2%} "
@@ -125,40 +132,58 @@ def main(argv: list[str]) -> int:
 
 
 def _check_is_file(path: Path) -> None:
-    if path.is_file():
+    if path.is_file() and path.suffix == ".py":
         return
     folder = path.parent if path.parent.is_dir() else Path("configs")
     known = sorted(str(file) for file in folder.glob("*.py"))
     near = difflib.get_close_matches(str(path), known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     there = f"{folder} holds {', '.join(known)}" if known else f"{folder} holds no configs"
-    raise UserError(f"--config={path} is no file: {hint}{there}")
+    raise UserError(f"--config={path} is no Python file: {hint}{there}")
+
+
+def _check_writable(workdir: Path) -> None:
+    """Check that `workdir` is a directory that can be written to, or can become one."""
+    there = next(
+        path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists()
+    )
+    if not there.is_dir():
+        raise UserError(f"--workdir={workdir}: {there} is a file: name a directory")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(
+            f"--workdir={workdir}: {there} cannot be written to: name another directory"
+        )
 
 
 def _check_holds_run(workdir: str | None) -> None:
     if workdir is None:
         raise UserError("--mode=evaluate needs --workdir=DIR, the directory of a run to evaluate")
-    if not (Path(workdir) / "config.json").is_file():
+    if not (Path(workdir).expanduser() / "config.json").is_file():
         raise UserError(
             f"--workdir={workdir} holds no run to evaluate: train one with python -m jaxcifar.main "
             f"--config=configs/default.py --workdir={workdir}, or name the directory of a run"
         )
 
 
-def _explain_override(argv: list[str], file: str, error: Exception) -> Exception:
+def _explain_override(argv: list[str], file: str, name: str, error: Exception) -> Exception:
     """Return the error for the first `--config.key` that is no field of the config in `file`."""
     sys.argv = argv[:1]
     alone = define_flags()
-    alone([argv[0], f"--config={file}"])
+    try:
+        alone([argv[0], f"--config={file}"])
+    except AttributeError:
+        return UserError(f"{name} sets a field that is not in the schema: {error}")
     known = list(_fields(alone.config))
     for argument in argv[1:]:
-        name = argument.lstrip("-").split("=")[0]
-        name = name.removeprefix("no") if name.startswith("noconfig.") else name
-        path = name.removeprefix("config.")
-        if name.startswith("config.") and path not in known:
+        flag = argument.lstrip("-").split("=")[0]
+        flag = flag.removeprefix("no") if flag.startswith("noconfig.") else flag
+        path = flag.removeprefix("config.")
+        if flag.startswith("config.") and path not in known:
             near = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
             hint = f"did you mean --config.{near[0]}? " if near else ""
-            return UserError(f"--{name}: the config has no such field; {hint}all are in {file}")
+            return UserError(
+                f"--{flag}: {name} has no such field; {hint}the schema is configs/default.py"
+            )
     return error
 
 

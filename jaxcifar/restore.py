@@ -1,4 +1,4 @@
-"""Opens a workdir: its config, and its newest checkpoint as an experiment and a state."""
+"""Whether a workdir can be gone on with, and how its newest checkpoint becomes a state again."""
 
 import dataclasses
 import json
@@ -97,9 +97,11 @@ def check_same_data(facts: DataFacts, saved: Mapping, workdir: Path) -> None:
     Raises:
       UserError: it is not.
     """
-    if facts != DataFacts.from_json(saved):
+    then, now = dataclasses.asdict(DataFacts.from_json(saved)), dataclasses.asdict(facts)
+    if changed := [
+        f"{name}: {then[name]} -> {now[name]}" for name in now if then[name] != now[name]
+    ]:
         raise UserError(
-            f"--workdir={workdir} holds a run on other data ({saved['train_examples']} examples of mean "
-            f"{saved['mean']}, here {facts.train_examples} of mean {list(facts.mean)}): bring that "
-            "data back, or use another --workdir"
+            f"--workdir={workdir} holds a run on other data ({'; '.join(changed)}): bring that data "
+            "back, or use another --workdir"
         )

@@ -43,6 +43,7 @@ def prepared_builder(name: str, data_dir: str) -> Any:
             f"dataset {name!r}: {str(error).splitlines()[0]} --config.data.name takes a name as "
             "cifar10 or cifar10:3.0.2"
         ) from error
+    _label_and_image_keys(builder)
     if not builder.is_prepared():
         builder = tfds.builder(name, data_dir=data_dir or None, file_format="array_record")
         _prepare(builder)
@@ -53,7 +54,6 @@ def prepared_builder(name: str, data_dir: str) -> Any:
             "directory with --config.data.data_dir (it is prepared there as array_record), or "
             "remove that one"
         )
-    _label_and_image_keys(builder)
     return builder
 
 
@@ -68,13 +68,22 @@ def read_split(builder: Any, split: str, image_size: int) -> tuple[np.ndarray, n
     They are decoded once and kept, by builder, version, split and identity of the files, in the
     directory of the prepared dataset, or if that cannot be written to in the user's cache
     directory, or if that cannot either, nowhere.
+
+    Raises:
+      UserError: the files are incomplete or damaged, or the images differ in size.
     """
     files = [os.fspath(path) for path in builder.info.splits[split].filepaths]
-    return array_cache.cached(
-        [Path(builder.data_path), user_cache() / builder.info.full_name],
-        f"{split}-{image_size or 'original'}-{array_cache.identity(files)}",
-        lambda: _decode_split(builder, split, image_size),
-    )
+    try:
+        return array_cache.cached(
+            [Path(builder.data_path), user_cache() / builder.info.full_name],
+            f"{split}-{image_size or 'original'}-{array_cache.identity(files)}",
+            lambda: _decode_split(builder, split, image_size),
+        )
+    except OSError as error:
+        raise UserError(
+            f"split {split!r} of {builder.name!r} in {builder.data_path} cannot be read ({error}): "
+            "copy the dataset there again, or remove it to prepare it anew"
+        ) from error
 
 
 def _label_and_image_keys(builder):
@@ -106,6 +115,9 @@ def _unknown_dataset(name, known):
 
 def _prepare(builder):
     """Download and prepare as array_record, having looked whether there is a network at all."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
     hosts = [url for url in builder.url_infos or () if url.startswith("http")]
     if hosts and not _answers(hosts[0]):
         raise UserError(
@@ -124,7 +136,12 @@ def _prepare(builder):
             "it, or prepare the dataset where TensorFlow is installed, with "
             f"`tfds build {builder.name} --file_format=array_record`, and copy it; {_WITHOUT}"
         ) from error
-    except OSError as error:
+    except (
+        AssertionError,  # files that have to be fetched by hand are not there
+        OSError,
+        tfds.download.DownloadError,
+        NonMatchingChecksumError,
+    ) as error:
         raise UserError(
             f"dataset {builder.name!r} could not be prepared in {builder.data_path}: {error}; name "
             f"another directory with --config.data.data_dir; {_WITHOUT}"
@@ -191,7 +208,12 @@ def _decode_split(builder, split, image_size):
     height, width, channels = builder.info.features[image_key].shape
     if image_size:
         height = width = image_size
-    if not (height and width and channels in (1, 3)):
+    if channels not in (1, 3):
+        raise UserError(
+            f"dataset {builder.name!r} has images of {channels} channels: it takes one of grey (1) or "
+            "RGB (3) images"
+        )
+    if not (height and width):
         raise UserError(
             f"dataset {builder.name!r} has images of different sizes: "
             "--config.data.image_size=64 scales and crops all of them to 64×64"

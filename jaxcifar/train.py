@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxcifar import experiment as experiments
-from jaxcifar import overview, restore
+from jaxcifar import config_checks, overview, restore
 from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.evaluate import Evaluator, write_evaluation
 from jaxcifar.experiment import DataFacts
@@ -31,7 +31,7 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     Args:
       config: whole.
       workdir: where everything is written; nothing is, until all that can be checked has been.
-      extend: whether `config.num_epochs` may differ from that of the run in `workdir`.
+      extend: whether `config.num_epochs` may be larger than that of the run in `workdir`.
       laps: the clock that was started with the program.
 
     Returns:
@@ -43,6 +43,7 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     laps.end("imports")
     experiments.check(config)
     layout = experiments.start_layout(config)
+    config_checks.check_devices(config, len(layout.devices))
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
     step = checkpoints.latest_step() or 0
     if step:
@@ -50,9 +51,12 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
         restore.check_same_run(config, description["config"], workdir, extend=extend)
     laps.end("devices")
 
-    dataset = experiments.load_split(config, config.data.train_split)
-    splits = {"validation": config.data.validation_split, "test": config.data.test_split}
-    held_out = {name: experiments.load_split(config, part) for name, part in splits.items() if part}
+    dataset = experiments.load_split(config, "train_split")
+    held_out = {
+        name: experiments.load_split(config, f"{name}_split")
+        for name in ("validation", "test")
+        if config.data[f"{name}_split"]
+    }
     facts = experiments.facts_of(config, dataset)
     if step:
         restore.check_same_data(facts, description["facts"], workdir)
@@ -138,7 +142,7 @@ def evaluate_newest(config: ConfigDict, workdir: Path) -> dict:
     step = restore.newest_step(checkpoints, workdir)
     facts = DataFacts.from_json(checkpoints.description(step)["facts"])
     layout = experiments.start_layout(config)
-    dataset = experiments.load_split(config, config.data.test_split)
+    dataset = experiments.load_split(config, "test_split")
     restore.check_same_classes(facts, dataset)
     experiment = experiments.build(config, facts, layout)
     state = restore.restore_state(checkpoints, step, experiment, layout)

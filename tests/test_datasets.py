@@ -74,7 +74,9 @@ def test_splits_add_up():
     np.testing.assert_array_equal(both.labels[3:], shapes("test").labels[:2])
 
 
-@pytest.mark.parametrize("split", ["trian", "train[:x]", "train[600:]", "train[5:5]", ""])
+@pytest.mark.parametrize(
+    "split", ["trian", "train[:x]", "train[600:]", "train[5:5]", "", "all[:50%]", "train[:1shard]"]
+)
 def test_a_wrong_split_is_an_error_that_names_the_known_ones(split):
     with pytest.raises(UserError, match=r"split .*(train \(500 examples\)|must hold)"):
         shapes(split)
@@ -309,3 +311,25 @@ def test_a_dataset_that_is_not_of_images_is_an_error(tmp_path, monkeypatch):
     features.write_text(features.read_text().replace("image_feature.Image", "text_feature.Text"))
     with pytest.raises(UserError):
         load_tiny(tmp_path)
+
+
+def test_files_that_are_damaged_or_missing_are_an_error_that_names_them(tmp_path):
+    write_dataset(tmp_path)
+    file = next(tmp_path.rglob("tiny-test.array_record*"))
+    file.unlink()
+    with pytest.raises(
+        UserError, match="split 'test' of 'tiny' .* cannot be read.*copy the dataset"
+    ):
+        load_tiny(tmp_path, "test")
+
+
+def test_images_with_an_alpha_channel_are_an_error(tmp_path):
+    write_dataset(tmp_path, shape=(8, 8, 4))
+    with pytest.raises(UserError, match="4 channels"):
+        load_tiny(tmp_path)
+
+
+def test_an_unsuitable_dataset_is_refused_before_it_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds_reader, "_prepare", lambda builder: pytest.fail("fetched"))
+    with pytest.raises(UserError, match="not one of images with one class label"):
+        datasets.load("imdb_reviews", "train", data_dir=str(tmp_path), image_size=0, options={})

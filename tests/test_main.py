@@ -27,8 +27,8 @@ def fails(capsys, monkeypatch, tmp_path):
 QUICK = "--config=configs/quick.py"
 
 WRONG = {
-    "--config=configs/defualt.py": "--config=configs/defualt.py is no file: did you mean configs/default.py?",
-    "--config=elsewhere/x.py": "--config=elsewhere/x.py is no file",
+    "--config=configs/defualt.py": "--config=configs/defualt.py is no Python file: did you mean configs/default.py?",
+    "--config=elsewhere/x.py": "--config=elsewhere/x.py is no Python file",
     "": "--config is missing",
     f"{QUICK} --config.optimizer.lerning_rate=1": "did you mean --config.optimizer.learning_rate?",
     f"{QUICK} --config.optimizer.clip_nrom=1": "did you mean --config.optimizer.clip_norm?",
@@ -42,6 +42,10 @@ WRONG = {
     "--mode=evaluate": "--mode=evaluate needs --workdir",
     f"{QUICK} --config.data.name=cifar11": "did you mean cifar10",
     f"{QUICK} --config.data.train_split=trian": "split 'trian'",
+    f"{QUICK} --config.data.test_split=": "--config.data.test_split=: it must be a split",
+    f"{QUICK} --config.data.validation_split=tran": "--config.data.validation_split=tran: split",
+    f"{QUICK} --config.schedule.step.boundaries=50%": "shares between 0 and 1",
+    "--config=pyproject.toml": "--config=pyproject.toml is no Python file",
     f"{QUICK} --config.batch_size=100": "a multiple of 8, e.g. --config.batch_size=96",
     f"{QUICK} --config.batch_size=16000": "more than the 10000 examples",
     f"{QUICK} --config.model.name=cn": "did you mean 'cnn'?",
@@ -74,6 +78,31 @@ def test_a_file_for_a_workdir_is_an_error(fails, tmp_path):
     file.write_text("mine")
     assert "name a directory" in fails(QUICK, f"--workdir={file}")
     assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("config.num_epoch = 3", "num_epoch"),
+        ("config.num_epochs = 'three'", "is no config that can be used: "),
+        ("config.optimizer.adam = 3", "is no config that can be used: "),
+        ("return config.num_epochs +", "line 5 is no Python: invalid syntax"),
+    ],
+)
+def test_a_mistake_in_a_config_file_is_an_error_that_names_the_file(fails, tmp_path, line, words):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from configs import default\n\ndef get_config():\n    config = default.get_config()\n"
+        f"    {line}\n    return config\n"
+    )
+    shown = fails(f"--config={file}", f"--workdir={tmp_path / 'run'}")
+    assert f"{file} " in shown and words in shown
+
+
+def test_a_workdir_that_cannot_be_made_is_an_error_before_any_work(fails, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    line = fails(QUICK, f"--workdir={tmp_path / 'file/run'}")
+    assert f"{tmp_path / 'file'} is a file" in line
 
 
 def test_a_platform_that_is_not_there_is_an_error(run_program, tmp_path):
@@ -139,7 +168,7 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
     assert list((workdir / "tensorboard").glob("events.*"))
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["16", "24"]
 
-    for devices in (1, 8):
+    for devices in (1, 3, 8):
         (workdir / "evaluation.json").unlink()
         again = run_program("--mode=evaluate", f"--workdir={workdir}", devices=devices)
         assert again.returncode == 0, again.stderr

@@ -74,3 +74,14 @@ def test_run_sh_says_in_one_line_what_it_cannot_do(tmp_path, environment, words)
     assert result.returncode == 2
     assert f"error: {words}" in result.stderr.splitlines()[-1]
     assert not (tmp_path / ".venv").exists()
+
+
+def test_run_sh_leaves_an_environment_alone_that_it_did_not_make(tmp_path):
+    shutil.copy(ROOT / "run.sh", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/mine").touch()
+    result = subprocess.run(["./run.sh"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "is not of run.sh's making" in result.stderr
+    assert (tmp_path / ".venv/mine").exists()
