@@ -121,7 +121,7 @@ def load_split(config: ConfigDict, field: str) -> datasets.Dataset:
       UserError: there is no such dataset or split, or it cannot be had here.
     """
     data = config.data
-    options = data[data.name] if data.name in datasets.DATASETS else {}
+    options = _options(data) if data.name in datasets.DATASETS else {}
     try:
         return datasets.load(
             data.name,
