@@ -34,7 +34,11 @@ find_jax() {
     *) fail "JAXCIFAR_JAX=$JAXCIFAR_JAX is unknown: it takes cpu, cuda or tpu" ;;
     esac
     case ",${JAX_PLATFORMS:-}," in
-    *,cuda,* | *,gpu,*) echo cuda ;;
+    *,cuda,* | *,gpu,*)
+        nvidia-smi -L 2>/dev/null | grep -q GPU ||
+            fail "JAX_PLATFORMS=$JAX_PLATFORMS, but nvidia-smi lists no GPU: unset it, or install JAX for CUDA all the same with JAXCIFAR_JAX=cuda"
+        echo cuda
+        ;;
     *,tpu,*) echo tpu ;;
     ,cpu,) echo cpu ;;
     *)
@@ -52,8 +56,8 @@ find_jax() {
 jax=$(find_jax)
 lock=$root/requirements/$jax.lock
 mark=$venv/made-by-run.sh
-# JAX for a GPU or a TPU runs on a CPU too.
-if [ "$jax" = cpu ] && [ -z "${JAXCIFAR_JAX:-}" ]; then
+# JAX for a GPU or a TPU runs on a CPU too, if it is told to.
+if [ "$jax" = cpu ] && [ "${JAX_PLATFORMS:-}" = cpu ] && [ -z "${JAXCIFAR_JAX:-}" ]; then
     for other in cuda tpu; do
         if cmp -s "$root/requirements/$other.lock" "$mark"; then lock=$root/requirements/$other.lock; fi
     done

@@ -6,8 +6,11 @@ python -m jaxcifar.main --workdir=DIR --mode=evaluate
 
 import difflib
 import os
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -81,20 +84,16 @@ def parse(argv: list[str]) -> flags.FlagValues:
                 "--config is missing, the file that says what to train: --config=configs/default.py, "
                 "or --config=configs/quick.py to try things out without a dataset"
             )
+        config = _load_config(file, config_name)
+        _check_overrides(argv, config, config_name)
         values = define_flags()
         # config_flags looks for --config.key=value in sys.argv, whatever it is given to parse.
         sys.argv = argv
         stray = values(argv)[1:]
-    except SyntaxError as error:
-        where = f"{error.filename} line {error.lineno}"
-        raise UserError(f"{where} is no Python: {error.msg}") from error
-    except AttributeError as error:
-        raise _explain_override(argv, file, config_name, error) from error
+    except flags.IllegalFlagValueError as error:
+        raise _explain_value(str(error), config) from error
     except flags.Error as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        if "Error whilst parsing config file" in lines[0]:
-            raise UserError(f"{config_name} is no config that can be used: {lines[-1]}") from error
-        raise UserError(f"{lines[0]} (--help lists the flags)") from error
+        raise UserError(f"{str(error).splitlines()[0]} (--help lists the flags)") from error
     if stray:
         raise UserError(f"{stray[0]!r} belongs to no flag: flags are written --name=value")
     values.workdir = str(Path(workdir).expanduser())
@@ -121,7 +120,10 @@ def main(argv: list[str]) -> int:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(
+            "interrupted; the same command goes on from the newest checkpoint, if there is one",
+            file=sys.stderr,
+        )
         return 130
     print(
         f"{evaluation['split']}: accuracy {evaluation['accuracy']:.2%} "
@@ -138,7 +140,9 @@ def _check_is_file(path: Path) -> None:
     known = sorted(str(file) for file in folder.glob("*.py"))
     near = difflib.get_close_matches(str(path), known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    there = f"{folder} holds {', '.join(known)}" if known else f"{folder} holds no configs"
+    there = f"{folder} holds {', '.join(known) or 'no configs'}"
+    if not folder.is_dir():
+        there = f"there is no directory {folder} here"
     raise UserError(f"--config={path} is no Python file: {hint}{there}")
 
 
@@ -165,15 +169,33 @@ def _check_holds_run(workdir: str | None) -> None:
         )
 
 
-def _explain_override(argv: list[str], file: str, name: str, error: Exception) -> Exception:
-    """Return the error for the first `--config.key` that is no field of the config in `file`."""
-    sys.argv = argv[:1]
-    alone = define_flags()
+def _load_config(file: str, name: str) -> ConfigDict:
+    """Return the config in `file` alone; errors call it `name`."""
+    sys.argv = sys.argv[:1]
+    values = define_flags()
     try:
-        alone([argv[0], f"--config={file}"])
-    except AttributeError:
-        return UserError(f"{name} sets a field that is not in the schema: {error}")
-    known = list(_fields(alone.config))
+        values([__file__, f"--config={file}"])
+    except SyntaxError as error:
+        raise UserError(
+            f"{error.filename} line {error.lineno} is no Python: {error.msg}"
+        ) from error
+    except (AttributeError, flags.Error) as error:
+        text = str(error).strip()
+        if key := re.search(r'Key "(\w+)" does not exist', text):
+            near = re.search(r'Did you mean "(\w+)"', text)
+            hint = f": did you mean {near[1]}?" if near else ""
+            raise UserError(f"{name} sets a field {key[1]} that there is not{hint}") from error
+        if "no attribute 'get_config'" in text:
+            raise UserError(f"{name} has no function get_config()") from error
+        raise UserError(f"{name} is no config that can be used: {text.splitlines()[-1]}") from error
+    if not isinstance(values.config, ConfigDict):
+        raise UserError(f"{name}: get_config() returns no ConfigDict; it ends in `return config`")
+    return values.config
+
+
+def _check_overrides(argv: list[str], config: ConfigDict, name: str) -> None:
+    """Check that every `--config.key` on the command line is a field."""
+    known = dict(_fields(config))
     for argument in argv[1:]:
         flag = argument.lstrip("-").split("=")[0]
         flag = flag.removeprefix("no") if flag.startswith("noconfig.") else flag
@@ -181,15 +203,38 @@ def _explain_override(argv: list[str], file: str, name: str, error: Exception) -
         if flag.startswith("config.") and path not in known:
             near = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
             hint = f"did you mean --config.{near[0]}? " if near else ""
-            return UserError(
+            raise UserError(
                 f"--{flag}: {name} has no such field; {hint}the schema is configs/default.py"
             )
-    return error
 
 
-def _fields(config: ConfigDict, prefix: str = ""):
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "values separated by commas",
+}
+
+
+def _explain_value(text: str, config: ConfigDict) -> UserError:
+    """Return the error for a value of the wrong type, of which absl says `text`."""
+    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
+    value = dict(_fields(config)).get(found[1]) if found else None
+    if value is None:
+        return UserError(text.splitlines()[0])
+    flag = f"--config.{found[1]}"
+    if isinstance(value, ConfigDict):
+        return UserError(
+            f"{flag}={found[2]}: it is a group of fields: set one of them, as {flag}.{next(iter(value))}"
+        )
+    return UserError(f"{flag}={found[2]}: it must be {_KINDS[type(value)]}, as {value} is")
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every field and group of fields, with its dotted path."""
     for name, value in config.items():
-        yield prefix + name
+        yield prefix + name, value
         if isinstance(value, ConfigDict):
             yield from _fields(value, f"{prefix}{name}.")
 

@@ -36,7 +36,8 @@ def describe(experiment: Experiment, state: TrainState, layout: Layout) -> str:
             f"{parameters:,} parameters, {forward_flops(experiment, state) / 1e6:,.1f} MFLOP an image "
             f"(forward), {jnp.dtype(experiment.model.dtype).name}",
             f"{facts.train_examples:,} images of {height}×{width}×{channels} in "
-            f"{len(facts.class_names)} classes, {experiment.num_epochs} epochs of "
+            f"{len(facts.class_names)} classes, {experiment.num_epochs} "
+            f"{'epoch' if experiment.num_epochs == 1 else 'epochs'} of "
             f"{experiment.steps_per_epoch} steps on {len(layout.devices)} × "
             f"{layout.devices[0].device_kind}",
         ]

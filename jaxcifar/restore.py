@@ -79,8 +79,11 @@ def check_same_run(config: ConfigDict, saved: Mapping, workdir: Path, *, extend:
     """
     changed = experiments.differences(saved, as_json(config))
     longer = [line for line in changed if line.startswith("num_epochs:")]
-    if config.num_epochs < saved["num_epochs"]:
-        longer = []
+    if extend and config.num_epochs < saved["num_epochs"]:
+        raise UserError(
+            f"--extend goes on to more epochs than the {saved['num_epochs']} of the run in "
+            f"--workdir={workdir}, not to --config.num_epochs={config.num_epochs}"
+        )
     if not changed or (extend and changed == longer):
         return
     remedy = "use that config, or another --workdir for this one"

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from jaxcifar import experiment as experiments
 from jaxcifar import config_checks, overview, restore
 from jaxcifar.checkpoint import Checkpoints
+from jaxcifar.errors import UserError
 from jaxcifar.evaluate import Evaluator, write_evaluation
 from jaxcifar.experiment import DataFacts
 from jaxcifar.laps import Laps
@@ -77,7 +78,10 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     all_steps = np.arange(experiment.total_steps)
     learning_rates = np.asarray(layout.run_once(jax.vmap(experiment.schedule), all_steps))
 
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be made ({error}): name another") from error
     write_json(workdir / "config.json", restore.as_json(config))
     log = MetricsLog(workdir, last_step=step)
     rows = experiment.steps_per_epoch
@@ -87,7 +91,9 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
         images_done=step * config.batch_size,
     )
     progress.say(overview.describe(experiment, state, layout))
-    if step:
+    if step == experiment.total_steps:
+        progress.say(f"{workdir} is finished: all {step} steps are done")
+    elif step:
         progress.say(f"going on from step {step} of {experiment.total_steps} in {workdir}")
     laps.end("set-up")
 

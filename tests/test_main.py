@@ -33,7 +33,10 @@ WRONG = {
     f"{QUICK} --config.optimizer.lerning_rate=1": "did you mean --config.optimizer.learning_rate?",
     f"{QUICK} --config.optimizer.clip_nrom=1": "did you mean --config.optimizer.clip_norm?",
     f"{QUICK} --noconfig.deterministc": "did you mean --config.deterministic?",
-    f"{QUICK} --config.num_epochs=many": "--config.num_epochs=many",
+    f"{QUICK} --config.optimiser.name=sgd": "did you mean --config.optimizer.name?",
+    f"{QUICK} --config.augmentation.flip=false": "set one of them, as --config.augmentation.flip.enabled",
+    f"{QUICK} --config.augmentation.flip.enabled=maybe": "it must be true or false, as True is",
+    f"{QUICK} --config.num_epochs=many": "--config.num_epochs=many: it must be a whole number",
     f"{QUICK} --config.num_epochs=1.5": "--config.num_epochs=1.5",
     f"{QUICK} --config.model=3": "--config.model=3",
     f"{QUICK} --confg.num_epochs=1": "confg.num_epochs",
@@ -83,7 +86,11 @@ def test_a_file_for_a_workdir_is_an_error(fails, tmp_path):
 @pytest.mark.parametrize(
     "line, words",
     [
-        ("config.num_epoch = 3", "num_epoch"),
+        (
+            "config.num_epoch = 3",
+            "sets a field num_epoch that there is not: did you mean num_epochs?",
+        ),
+        ("return None", "get_config() returns no ConfigDict"),
         ("config.num_epochs = 'three'", "is no config that can be used: "),
         ("config.optimizer.adam = 3", "is no config that can be used: "),
         ("return config.num_epochs +", "line 5 is no Python: invalid syntax"),
@@ -96,13 +103,20 @@ def test_a_mistake_in_a_config_file_is_an_error_that_names_the_file(fails, tmp_p
         f"    {line}\n    return config\n"
     )
     shown = fails(f"--config={file}", f"--workdir={tmp_path / 'run'}")
-    assert f"{file} " in shown and words in shown
+    assert str(file) in shown and words in shown
 
 
 def test_a_workdir_that_cannot_be_made_is_an_error_before_any_work(fails, tmp_path):
     (tmp_path / "file").write_text("mine")
     line = fails(QUICK, f"--workdir={tmp_path / 'file/run'}")
     assert f"{tmp_path / 'file'} is a file" in line
+
+
+def test_a_config_file_without_get_config_is_an_error(run_program, tmp_path):
+    (tmp_path / "mine.py").write_text("config = 3\n")
+    result = run_program(f"--config={tmp_path / 'mine.py'}")
+    assert result.returncode == 2
+    assert result.stderr == f"error: {tmp_path / 'mine.py'} has no function get_config()\n"
 
 
 def test_a_platform_that_is_not_there_is_an_error(run_program, tmp_path):
@@ -135,10 +149,10 @@ def test_every_config_is_whole_and_right():
     from configs import default
     from jaxcifar import config_checks, experiment
 
-    schema = set(program._fields(default.get_config()))
+    schema = set(dict(program._fields(default.get_config())))
     for path in Path("configs").glob("*.py"):
         values = program.parse(["main", f"--config={path}"])
-        assert set(program._fields(values.config)) >= schema
+        assert set(dict(program._fields(values.config))) >= schema
         experiment.check(values.config)
     assert set(config_checks._RULES) <= schema
 

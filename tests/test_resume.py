@@ -125,7 +125,13 @@ def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
     assert extended.returncode == 0, extended.stderr
     assert [r["step"] for r in read_records(tmp_path / "run/metrics.jsonl")][-1] == 32
 
-    other = run_program(*flags, "--config.seed=1", "--config.model.cnn.kernel_size=5", "--extend")
+    shorter = run_program(*flags, "--config.num_epochs=2", "--extend")
+    assert (
+        shorter.returncode == 2 and "--extend goes on to more epochs than the 4" in shorter.stderr
+    )
+
+    changes = ["--config.num_epochs=4", "--config.seed=1", "--config.model.cnn.kernel_size=5"]
+    other = run_program(*flags, *changes, "--extend")
     assert other.returncode == 2
     assert "model.cnn.kernel_size: 3 -> 5" in other.stderr and "seed: 0 -> 1" in other.stderr
 

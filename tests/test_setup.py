@@ -62,6 +62,7 @@ def test_jax_0_11_is_for_python_3_12_and_later():
             {"PYTHON": "/nowhere/python3"},
             "PYTHON=/nowhere/python3 is not Python 3.11, 3.12 or 3.13",
         ),
+        ({"JAX_PLATFORMS": "cuda", "PATH": "/usr/bin:/bin"}, "JAX_PLATFORMS=cuda, but nvidia-smi"),
         ({"JAXCIFAR_JAX": "gpu"}, "JAXCIFAR_JAX=gpu is unknown: it takes cpu, cuda or tpu"),
     ],
 )
