@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxcifar import experiment as experiments
 from jaxcifar import config_checks, overview, restore
+from jaxcifar import experiment as experiments
 from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.errors import UserError
 from jaxcifar.evaluate import Evaluator, write_evaluation

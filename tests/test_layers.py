@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxcifar"
 # From the top down; a module may import what stands below it, and nothing beside or above.
 LAYERS = [
     "main",
+    "command_line",
     "saved_config",
     "train",
     "overview",
@@ -98,4 +99,12 @@ def test_configs_are_read_in_few_places():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Name) and node.id == "config"
     }
-    assert readers <= {"main", "saved_config", "train", "restore", "experiment", "config_checks"}
+    assert readers <= {
+        "command_line",
+        "main",
+        "saved_config",
+        "train",
+        "restore",
+        "experiment",
+        "config_checks",
+    }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxcifar import command_line
 from jaxcifar import main as program
 
 
@@ -149,10 +150,10 @@ def test_every_config_is_whole_and_right():
     from configs import default
     from jaxcifar import config_checks, experiment
 
-    schema = set(dict(program._fields(default.get_config())))
+    schema = set(dict(command_line.fields(default.get_config())))
     for path in Path("configs").glob("*.py"):
-        values = program.parse(["main", f"--config={path}"])
-        assert set(dict(program._fields(values.config))) >= schema
+        values = command_line.parse(["main", f"--config={path}"])
+        assert set(dict(command_line.fields(values.config))) >= schema
         experiment.check(values.config)
     assert set(config_checks._RULES) <= schema
 

@@ -1,0 +1,187 @@
+"""The command line: its flags, and what can be wrong with them and with the config they name."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jaxcifar import saved_config
+from jaxcifar.errors import UserError
+
+
+def define_flags() -> flags.FlagValues:
+    """Return the flags of this program, not yet parsed."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config",
+        help_string="file of the config, e.g. configs/default.py; --config.key=value changes a field",
+        lock_config=True,
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "directory of the run; by default runs/ and the config's name",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "mode",
+        "train",
+        ["train", "evaluate"],
+        "train: from images to an evaluated checkpoint, going on from where the workdir stands; "
+        "evaluate: the newest checkpoint in the workdir, under its config if none is given",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "extend",
+        False,
+        "go on with a run under a larger --config.num_epochs, and so under another schedule",
+        flag_values=values,
+    )
+    flags.DEFINE_bool("help", False, "show this", short_name="h", flag_values=values)
+    return values
+
+
+def parse(argv: list[str]) -> flags.FlagValues:
+    """Parse the command line.
+
+    Returns:
+      The flags' values, `workdir` among them always, and the config unless help is asked for.
+
+    Raises:
+      UserError: something on the command line is wrong.
+    """
+    given = flags.FlagValues()
+    for name in ("config", "workdir", "mode"):
+        flags.DEFINE_string(name, None, "", flag_values=given)
+    flags.DEFINE_bool("help", False, "", short_name="h", flag_values=given)
+    try:
+        given(argv, known_only=True)
+        if given.help:
+            return given
+        file, workdir = given.config, given.workdir
+        if file is not None:
+            _check_is_file(Path(file))
+            workdir = workdir or f"runs/{Path(file).stem}"
+            config_name = file
+        elif given.mode == "evaluate":
+            _check_holds_run(workdir)
+            file, config_name = f"{saved_config.__file__}:{workdir}", f"{workdir}/config.json"
+            argv = [argv[0], f"--config={file}", *argv[1:]]
+        else:
+            raise UserError(
+                "--config is missing, the file that says what to train: --config=configs/default.py, "
+                "or --config=configs/quick.py to try things out without a dataset"
+            )
+        config = _load_config(file, config_name)
+        _check_overrides(argv, config, config_name)
+        values = define_flags()
+        # config_flags looks for --config.key=value in sys.argv, whatever it is given to parse.
+        sys.argv = argv
+        stray = values(argv)[1:]
+    except flags.IllegalFlagValueError as error:
+        raise _explain_value(str(error), config) from error
+    except flags.Error as error:
+        raise UserError(f"{str(error).splitlines()[0]} (--help lists the flags)") from error
+    if stray:
+        raise UserError(f"{stray[0]!r} belongs to no flag: flags are written --name=value")
+    values.workdir = str(Path(workdir).expanduser())
+    return values
+
+
+def _check_is_file(path: Path) -> None:
+    if path.is_file() and path.suffix == ".py":
+        return
+    folder = path.parent if path.parent.is_dir() else Path("configs")
+    known = sorted(str(file) for file in folder.glob("*.py"))
+    near = difflib.get_close_matches(str(path), known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    there = f"{folder} holds {', '.join(known) or 'no configs'}"
+    if not folder.is_dir():
+        there = f"there is no directory {folder} here"
+    raise UserError(f"--config={path} is no Python file: {hint}{there}")
+
+
+def _check_holds_run(workdir: str | None) -> None:
+    if workdir is None:
+        raise UserError("--mode=evaluate needs --workdir=DIR, the directory of a run to evaluate")
+    if not (Path(workdir).expanduser() / "config.json").is_file():
+        raise UserError(
+            f"--workdir={workdir} holds no run to evaluate: train one with python -m jaxcifar.main "
+            f"--config=configs/default.py --workdir={workdir}, or name the directory of a run"
+        )
+
+
+def _load_config(file: str, name: str) -> ConfigDict:
+    """Return the config in `file` alone; errors call it `name`."""
+    sys.argv = sys.argv[:1]
+    values = define_flags()
+    try:
+        values([__file__, f"--config={file}"])
+    except SyntaxError as error:
+        raise UserError(
+            f"{error.filename} line {error.lineno} is no Python: {error.msg}"
+        ) from error
+    except (AttributeError, flags.Error) as error:
+        text = str(error).strip()
+        if key := re.search(r'Key "(\w+)" does not exist', text):
+            near = re.search(r'Did you mean "(\w+)"', text)
+            hint = f": did you mean {near[1]}?" if near else ""
+            raise UserError(f"{name} sets a field {key[1]} that there is not{hint}") from error
+        if "no attribute 'get_config'" in text:
+            raise UserError(f"{name} has no function get_config()") from error
+        raise UserError(f"{name} is no config that can be used: {text.splitlines()[-1]}") from error
+    if not isinstance(values.config, ConfigDict):
+        raise UserError(f"{name}: get_config() returns no ConfigDict; it ends in `return config`")
+    return values.config
+
+
+def _check_overrides(argv: list[str], config: ConfigDict, name: str) -> None:
+    """Check that every `--config.key` on the command line is a field."""
+    known = dict(fields(config))
+    for argument in argv[1:]:
+        flag = argument.lstrip("-").split("=")[0]
+        flag = flag.removeprefix("no") if flag.startswith("noconfig.") else flag
+        path = flag.removeprefix("config.")
+        if flag.startswith("config.") and path not in known:
+            near = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
+            hint = f"did you mean --config.{near[0]}? " if near else ""
+            raise UserError(
+                f"--{flag}: {name} has no such field; {hint}the schema is configs/default.py"
+            )
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "values separated by commas",
+}
+
+
+def _explain_value(text: str, config: ConfigDict) -> UserError:
+    """Return the error for a value of the wrong type, of which absl says `text`."""
+    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
+    value = dict(fields(config)).get(found[1]) if found else None
+    if value is None:
+        return UserError(text.splitlines()[0])
+    flag = f"--config.{found[1]}"
+    if isinstance(value, ConfigDict):
+        return UserError(
+            f"{flag}={found[2]}: it is a group of fields: set one of them, as {flag}.{next(iter(value))}"
+        )
+    return UserError(f"{flag}={found[2]}: it must be {_KINDS[type(value)]}, as {value} is")
+
+
+def fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every field and group of fields, with its dotted path."""
+    for name, value in config.items():
+        yield prefix + name, value
+        if isinstance(value, ConfigDict):
+            yield from fields(value, f"{prefix}{name}.")
