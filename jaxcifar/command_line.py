@@ -64,7 +64,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
         given(argv, known_only=True)
         if given.help:
             return given
-        file, workdir = given.config, given.workdir
+        file, workdir = given.config, given.workdir and str(Path(given.workdir).expanduser())
         if file is not None:
             _check_is_file(Path(file))
             workdir = workdir or f"runs/{Path(file).stem}"
@@ -90,7 +90,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise UserError(f"{str(error).splitlines()[0]} (--help lists the flags)") from error
     if stray:
         raise UserError(f"{stray[0]!r} belongs to no flag: flags are written --name=value")
-    values.workdir = str(Path(workdir).expanduser())
+    values.workdir = workdir
     return values
 
 
@@ -110,7 +110,7 @@ def _check_is_file(path: Path) -> None:
 def _check_holds_run(workdir: str | None) -> None:
     if workdir is None:
         raise UserError("--mode=evaluate needs --workdir=DIR, the directory of a run to evaluate")
-    if not (Path(workdir).expanduser() / "config.json").is_file():
+    if not (Path(workdir) / "config.json").is_file():
         raise UserError(
             f"--workdir={workdir} holds no run to evaluate: train one with python -m jaxcifar.main "
             f"--config=configs/default.py --workdir={workdir}, or name the directory of a run"

@@ -120,6 +120,18 @@ def test_a_config_file_without_get_config_is_an_error(run_program, tmp_path):
     assert result.stderr == f"error: {tmp_path / 'mine.py'} has no function get_config()\n"
 
 
+def test_a_tilde_in_the_workdir_is_the_home_directory_in_every_mode(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["main"])
+    trained = command_line.parse(["main", QUICK, "--workdir=~/run"])
+    assert trained.workdir == str(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(json.dumps(trained.config.to_dict()))
+    evaluated = command_line.parse(["main", "--mode=evaluate", "--workdir=~/run"])
+    assert evaluated.workdir == trained.workdir
+    assert evaluated.config.to_dict() == trained.config.to_dict()
+
+
 def test_a_platform_that_is_not_there_is_an_error(run_program, tmp_path):
     result = run_program(QUICK, f"--workdir={tmp_path / 'run'}", JAX_PLATFORMS="tpu")
     assert result.returncode == 2, result.stderr
