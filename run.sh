@@ -76,7 +76,9 @@ if ! cmp -s "$lock" "$mark" || ! [ -x "$venv/bin/python" ]; then
 fi
 
 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-export PYTHONPATH
+# Large pages for large arrays: on a CPU, XLA asks the system for those of a step anew each time.
+GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
+export PYTHONPATH GLIBC_TUNABLES
 if [ "${1:-}" = test ]; then
     shift
     cd "$root"

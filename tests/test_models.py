@@ -1,13 +1,17 @@
 """Models and their layers."""
 
+import re
+import time
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcifar import runtime
 from jaxcifar.models import MODELS
-from jaxcifar.models.layers import ACTIVATIONS, max_pool_2x2
+from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, channel_sum, convolve, max_pool_2x2
 
 CNN = {
     "widths": (4, 6),
@@ -38,6 +42,93 @@ def test_max_pool_and_its_gradient_equal_flax_s(shape):
         jax.grad(lambda x: (pool(x) ** 2).sum())(images) for pool in (max_pool_2x2, theirs)
     )
     np.testing.assert_array_equal(ours, expected)
+
+
+def relative(ours, theirs):
+    return float(jnp.linalg.norm(ours - theirs) / jnp.linalg.norm(theirs))
+
+
+@pytest.mark.parametrize(
+    "strides, padding, kernel_size", [(1, "SAME", 3), (2, "SAME", 3), (1, "VALID", 2)]
+)
+@pytest.mark.parametrize("batch, size", [(33, 10), (4, 5)])
+def test_the_gradients_of_a_convolution_equal_lax_s(batch, size, strides, padding, kernel_size):
+    keys = jax.random.split(jax.random.key(0))
+    images = jax.random.normal(keys[0], (batch, size, size, 3))
+    kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 3, 4))
+
+    def theirs(images, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        window = (strides, strides)
+        return jax.lax.conv_general_dilated(
+            images, kernel, window, padding, dimension_numbers=layout
+        )
+
+    loss = lambda convolve: lambda *x: (convolve(*x) ** 2).sum()
+    ours = jax.grad(loss(lambda *x: convolve(*x, strides, padding)), (0, 1))(images, kernel)
+    for our, their in zip(ours, jax.grad(loss(theirs), (0, 1))(images, kernel), strict=True):
+        assert relative(our, their) < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(9, 4, 6, 5), (16, 5)])
+@pytest.mark.parametrize("use_scale", [True, False])
+def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale):
+    shared = {"use_running_average": False, "momentum": 0.8, "dtype": jnp.float32}
+    shared |= {"axis_name": None, "use_scale": use_scale}
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = 2 + 3 * jax.random.normal(keys[0], shape)
+    weights = jax.random.normal(keys[1], shape)
+    variables = BatchNorm(**shared).init(keys[2], x)
+    bias = jax.random.normal(keys[2], shape[-1:])
+    variables["params"] |= {name: bias + i for i, name in enumerate(variables["params"])}
+
+    def loss(module, params, x):
+        y, updated = module.apply(variables | {"params": params}, x, mutable=["batch_stats"])
+        return (y * weights).sum(), (y, updated)
+
+    ours, theirs = (
+        jax.grad(lambda *x: loss(module, *x), (0, 1), has_aux=True)(variables["params"], x)
+        for module in (BatchNorm(**shared), nn.BatchNorm(**shared))
+    )
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(our, their, rtol=2e-4, atol=2e-5)
+
+
+def seconds(function, *arguments):
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def compiled(function, *arguments):
+    options = runtime.compiler_options("cpu", deterministic=False)
+    return jax.jit(function).lower(*arguments).compile(compiler_options=options)
+
+
+def test_a_sum_over_channels_is_exact_and_quicker_than_xla_s_on_a_cpu():
+    x = jax.random.normal(jax.random.key(0), (128, 32, 32, 32))
+    ours, plain = compiled(channel_sum, x), compiled(lambda x: x.sum((0, 1, 2)), x)
+    np.testing.assert_allclose(ours(x), np.asarray(x, np.float64).sum((0, 1, 2)), atol=1e-2)
+    assert seconds(ours, x) < seconds(plain, x) / 2
+
+
+def test_our_options_keep_convolutions_from_the_library_that_is_slow_at_their_gradients():
+    images, kernel = jnp.zeros((128, 32, 32, 32)), jnp.zeros((3, 3, 32, 32))
+    grad = jax.grad(lambda *x: (convolve(*x, 1, "SAME") ** 2).sum(), (0, 1))
+
+    def in_the_library(program):
+        calls = [line for line in program.as_text().splitlines() if "__ynn_fusion" in line]
+        fused = {re.search(r"calls=(%[\w.-]+)", line)[1] for line in calls}
+        bodies = program.as_text().split("\n\n")
+        return sum(" convolution(" in body and body.split()[0] in fused for body in bodies)
+
+    by_default = jax.jit(grad).lower(images, kernel).compile()
+    assert in_the_library(by_default) > 0, "XLA's default has changed: is the option still needed?"
+    assert in_the_library(compiled(grad, images, kernel)) == 0
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

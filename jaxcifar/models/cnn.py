@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxcifar.models.layers import ACTIVATIONS, max_pool_2x2
+from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, Conv, max_pool_2x2
 
 
 class CNN(nn.Module):
@@ -40,19 +40,17 @@ class CNN(nn.Module):
         activate = ACTIVATIONS[self.activation]
 
         def norm(x):
-            return nn.BatchNorm(
+            return BatchNorm(
                 use_running_average=not train,
                 momentum=0.9,
                 dtype=self.dtype,
-                param_dtype=wide,
-                axis_name=self.axis_name if train else None,
+                axis_name=self.axis_name,
             )(x)
 
         x = images.astype(self.dtype)
         for width, convs in zip(self.widths, self.convs_per_block, strict=True):
             for _ in range(convs):
-                kernel = (self.kernel_size, self.kernel_size)
-                x = nn.Conv(width, kernel, use_bias=False, dtype=self.dtype, param_dtype=wide)(x)
+                x = Conv(width, (self.kernel_size, self.kernel_size), self.dtype)(x)
                 x = activate(norm(x))
             x = max_pool_2x2(x)
         if self.dense_width:
