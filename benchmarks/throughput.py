@@ -63,7 +63,7 @@ def jax_side(config, side):
             augmentation.enabled = False
     dataset = experiments.load_split(config, "train_split")
     experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
-    state = layout.run_once(experiment.init_state, jax.random.key(0))
+    state = layout.run_once(experiment.init_state, jax.random.key(0), dataset.images)
     order = np.arange(config.batch_size, dtype=np.int32)[None]
     data, order, key = layout.place(((dataset.images, dataset.labels), order, jax.random.key(1)))
     run_train = over_rows(on_rows(experiment.train_step), layout, updates_state=True)

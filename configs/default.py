@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
 
     config.augmentation = ConfigDict()
     config.augmentation.flip = ConfigDict({"enabled": True})
+    config.augmentation.alternating_flip = ConfigDict({"enabled": False})
     config.augmentation.crop = ConfigDict({"enabled": True})
     config.augmentation.crop.padding = 3  # pixels of shift each way, 0 to image size - 1
     config.augmentation.color_jitter = ConfigDict({"enabled": True})
@@ -46,7 +47,7 @@ def get_config() -> ConfigDict:
     config.augmentation.cutout.size = 8  # pixels, 1 to image size
 
     config.model = ConfigDict()
-    config.model.name = "cnn"
+    config.model.name = "cnn"  # cnn, resnet, speednet
     config.model.cnn = ConfigDict()
     config.model.cnn.widths = (32, 64, 128)  # channels of each block; each block halves the image
     config.model.cnn.convs_per_block = (2, 2, 2)
@@ -55,8 +56,14 @@ def get_config() -> ConfigDict:
     config.model.cnn.dropout_rate = 0.2  # before the head, [0, 1)
     config.model.cnn.dense_width = 0  # units of a hidden dense layer; 0: global average pooling
 
+    config.model.resnet = ConfigDict()
+    config.model.resnet.widths = (64, 128, 256, 512)  # channels of each stage
+    config.model.resnet.blocks_per_stage = (2, 2, 2, 2)  # of two convolutions each
+    config.model.speednet = ConfigDict()
+    config.model.speednet.widths = (64, 256, 256)  # channels of each block; each halves the image
+
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adam"  # adam, adamw, sgd
+    config.optimizer.name = "adam"  # adam, adamw, muon, sgd
     config.optimizer.learning_rate = 3e-3  # the peak of the schedule, above 0
     config.optimizer.l2_penalty = 1e-4  # adds l2_penalty / 2 * ||weights||² to the loss, >= 0
     config.optimizer.clip_norm = 0.0  # largest norm of the gradient; 0: any
@@ -65,6 +72,11 @@ def get_config() -> ConfigDict:
     config.optimizer.adamw.weight_decay = 0.05  # a step takes learning rate times this away, >= 0
     config.optimizer.sgd = ConfigDict({"momentum": 0.9, "nesterov": True})
     config.optimizer.sgd.weight_decay = 0.0  # likewise
+    config.optimizer.muon = ConfigDict({"momentum": 0.6, "newton_schulz_steps": 3})
+    config.optimizer.muon.sgd_momentum = 0.85  # of all that is not a convolution's kernel, [0, 1)
+    config.optimizer.muon.bias_multiplier = 440.0  # times the learning rate, for biases, above 0
+    config.optimizer.muon.head_multiplier = 5600.0  # likewise, for dense layers
+    config.optimizer.muon.weight_decay = 0.1  # of both, as for adamw
 
     config.schedule = ConfigDict()
     config.schedule.name = "cosine"  # cosine, linear, step, constant

@@ -39,6 +39,20 @@ def flip(keys: jax.Array, examples: Examples) -> Examples:
     return examples.replace(images=jnp.where(mirrored, images[:, :, ::-1], images))
 
 
+def alternating_flip(keys: jax.Array, examples: Examples) -> Examples:
+    """Mirror a fixed half of the dataset in even epochs and the other half in odd ones.
+
+    So that two epochs hold every image both ways (Jordan 2024, arXiv:2404.00498). Which half an
+    example is in depends on its index alone.
+    """
+    del keys
+    own = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), examples.index)
+    mirrored = jax.vmap(jax.random.bernoulli)(own) ^ (examples.epoch % 2 == 1)
+    images = examples.images
+    flipped = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    return examples.replace(images=flipped)
+
+
 def crop(keys: jax.Array, examples: Examples, *, padding: int) -> Examples:
     """Shift each image by up to `padding` pixels each way; the border is reflected.
 
@@ -127,7 +141,13 @@ def cutout(keys: jax.Array, examples: Examples, *, size: int) -> Examples:
     return examples.replace(images=jnp.where(hidden, 0.5, examples.images))
 
 
-AUGMENTATIONS = {"flip": flip, "crop": crop, "color_jitter": color_jitter, "cutout": cutout}
+AUGMENTATIONS = {
+    "flip": flip,
+    "alternating_flip": alternating_flip,
+    "crop": crop,
+    "color_jitter": color_jitter,
+    "cutout": cutout,
+}
 """By name, in the order in which they are applied."""
 
 

@@ -50,6 +50,9 @@ _RULES: dict[str, Rule] = {
     "model.cnn.kernel_size": (lambda value: value > 0 and value % 2 == 1, "odd and above 0"),
     "model.cnn.dropout_rate": _SHARE_BELOW_ONE,
     "model.cnn.dense_width": _from(0),
+    "model.resnet.widths": _WIDTHS,
+    "model.resnet.blocks_per_stage": _WIDTHS,
+    "model.speednet.widths": _WIDTHS,
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.l2_penalty": _from(0),
     "optimizer.clip_norm": _from(0),
@@ -62,6 +65,12 @@ _RULES: dict[str, Rule] = {
     "optimizer.adamw.weight_decay": _from(0),
     "optimizer.sgd.momentum": _SHARE_BELOW_ONE,
     "optimizer.sgd.weight_decay": _from(0),
+    "optimizer.muon.momentum": _SHARE_BELOW_ONE,
+    "optimizer.muon.newton_schulz_steps": _from(1),
+    "optimizer.muon.sgd_momentum": _SHARE_BELOW_ONE,
+    "optimizer.muon.bias_multiplier": _POSITIVE,
+    "optimizer.muon.head_multiplier": _POSITIVE,
+    "optimizer.muon.weight_decay": _from(0),
     "schedule.warmup_epochs": _from(0),
     "schedule.cosine.final_fraction": _between(0, 1),
     "schedule.linear.final_fraction": _between(0, 1),
@@ -103,12 +112,13 @@ def check_config(config: Mapping, names: Mapping[str, tuple[str, ...]]) -> None:
             f"--config.schedule.warmup_epochs={config['schedule']['warmup_epochs']} is longer than "
             f"the run: at most --config.num_epochs={config['num_epochs']}"
         )
-    cnn = config["model"]["cnn"]
-    if len(cnn["widths"]) != len(cnn["convs_per_block"]):
-        raise UserError(
-            f"--config.model.cnn.convs_per_block={cnn['convs_per_block']} must hold one number for "
-            f"each of --config.model.cnn.widths={cnn['widths']}"
-        )
+    for name, depths in (("cnn", "convs_per_block"), ("resnet", "blocks_per_stage")):
+        model = config["model"][name]
+        if len(model["widths"]) != len(model[depths]):
+            raise UserError(
+                f"--config.model.{name}.{depths}={model[depths]} must hold one number for each of "
+                f"--config.model.{name}.widths={model['widths']}"
+            )
 
 
 def check_devices(config: Mapping, devices: int) -> None:
@@ -149,12 +159,15 @@ def check_data(config: Mapping, *, image_shape: tuple, train_examples: int) -> N
             f"--config.augmentation.cutout.size={cutout['size']} is larger than the images: at most "
             f"{side} pixels"
         )
-    blocks = len(config["model"]["cnn"]["widths"])
-    if config["model"]["name"] == "cnn" and side < 2**blocks:
-        raise UserError(
-            f"--config.model.cnn.widths={config['model']['cnn']['widths']} halves the image {blocks} "
-            f"times, which leaves nothing of {side} pixels: at most {side.bit_length() - 1} blocks"
-        )
+    name = config["model"]["name"]
+    if name in ("cnn", "speednet"):
+        widths = config["model"][name]["widths"]
+        halved = side if name == "cnn" else side - 1
+        if halved < 2 ** len(widths):
+            raise UserError(
+                f"--config.model.{name}.widths={widths} halves the image {len(widths)} times, which "
+                f"leaves nothing of {side} pixels: at most {halved.bit_length() - 1} blocks"
+            )
 
 
 def _field(config: Mapping, path: str) -> Any:

@@ -67,10 +67,18 @@ class Experiment:
         """Optimiser steps of the whole run."""
         return self.num_epochs * self.steps_per_epoch
 
-    def init_state(self, key: jax.Array) -> TrainState:
-        """Draw the parameters of a run that has not begun."""
-        images = jnp.zeros((1, *self.facts.image_shape))
-        variables = self.model.init(key, images, train=False)
+    def init_state(self, key: jax.Array, images: jax.Array) -> TrainState:
+        """Draw the parameters of a run that has not begun.
+
+        Args:
+          key: what they are drawn from.
+          images: [n, height, width, channel] uint8, for models that take something from the data.
+        """
+        mean, std = jnp.asarray(self.facts.mean), jnp.asarray(self.facts.std)
+        images = steps.normalise(images / 255, mean, std)
+        variables = self.model.init(key, images[:1], train=False)
+        if hasattr(self.model, "initialise_from"):
+            variables = self.model.initialise_from(variables, images)
         return TrainState(
             step=jnp.int32(0),
             params=variables["params"],

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+import optax.contrib
 
 
 def epochs_to_steps(epochs: float, steps_per_epoch: int) -> int:
@@ -84,7 +86,68 @@ def sgd(
     )
 
 
-OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd}
+def muon(
+    schedule: optax.Schedule,
+    *,
+    momentum: float,
+    newton_schulz_steps: int,
+    sgd_momentum: float,
+    bias_multiplier: float,
+    head_multiplier: float,
+    weight_decay: float,
+) -> optax.GradientTransformation:
+    """Build Muon (Jordan et al. 2024) for convolutions, and Nesterov SGD for all other parameters.
+
+    The update of a kernel is its Nesterov momentum with all singular values moved near one, as a
+    matrix with a column for each output channel; the kernel itself is first scaled to the norm
+    √(output channels). Biases, and the matrices of dense layers, learn at `bias_multiplier` and
+    `head_multiplier` times the learning rate; a step takes `learning_rate * weight_decay` of each of
+    them away. As in cifar10-airbench's `airbench94_muon`, but for the decay, which does not pass
+    through the momentum here.
+    """
+
+    def kind(leaf):
+        return {4: "kernel", 2: "head"}.get(leaf.ndim, "bias")
+
+    def whole(kernels):
+        numbers = optax.contrib.MuonDimensionNumbers((0, 1, 2), 3)
+        return jax.tree.map(lambda leaf: numbers, kernels)
+
+    def renormalise(updates, params):
+        return jax.tree.map(
+            lambda update, kernel: (
+                update + (kernel.shape[-1] ** 0.5 / jnp.linalg.norm(kernel) - 1) * kernel
+            ),
+            updates,
+            params,
+        )
+
+    def sgd(multiplier):
+        return optax.chain(
+            optax.trace(sgd_momentum, nesterov=True),
+            optax.scale(multiplier),
+            optax.add_decayed_weights(weight_decay),
+            optax.scale_by_learning_rate(schedule),
+        )
+
+    kernel = optax.chain(
+        optax.trace(momentum, nesterov=True),
+        optax.contrib.scale_by_muon(
+            ns_steps=newton_schulz_steps,
+            beta=0,  # the momentum is taken above, without a correction of its bias
+            nesterov=False,
+            weight_dimension_numbers=whole,
+        ),
+        optax.scale_by_learning_rate(schedule),
+        optax.stateless(renormalise),
+    )
+    return optax.partition(
+        {"kernel": kernel, "bias": sgd(bias_multiplier), "head": sgd(head_multiplier)},
+        lambda params: jax.tree.map(kind, params),
+    )
+
+
+OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd, "muon": muon}
 """`OPTIMIZERS[name](schedule, **options)`."""
 
 

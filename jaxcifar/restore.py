@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxcifar import experiment as experiments
@@ -47,7 +48,8 @@ def restore_state(
     checkpoints: Checkpoints, step: int, experiment: Experiment, layout: Layout
 ) -> TrainState:
     """Restore a state to the devices of `layout`, whatever devices it was saved from."""
-    like = jax.eval_shape(experiment.init_state, jax.random.key(0))
+    image = jax.ShapeDtypeStruct((1, *experiment.facts.image_shape), np.uint8)
+    like = jax.eval_shape(experiment.init_state, jax.random.key(0), image)
     return checkpoints.restore(step, like, layout.everywhere)
 
 

@@ -68,7 +68,7 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     if step:
         state = restore.restore_state(checkpoints, step, experiment, layout)
     else:
-        state = layout.run_once(experiment.init_state, init_key)
+        state = layout.run_once(experiment.init_state, init_key, dataset.images[:5000])
     train_key, data = layout.place((train_key, (dataset.images, dataset.labels)))
     run = over_rows(on_rows(experiment.train_step), layout, updates_state=True)
     evaluators = {

@@ -18,7 +18,8 @@ def build(config):
     layout = Layout(tuple(jax.devices()[:1]), {})
     dataset = experiments.load_split(config, "train_split")
     experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
-    return dataset, experiment, layout.run_once(experiment.init_state, jax.random.key(0)), layout
+    state = layout.run_once(experiment.init_state, jax.random.key(0), dataset.images)
+    return dataset, experiment, state, layout
 
 
 @pytest.mark.parametrize("name, low, high", [("unit", 0, 1), ("symmetric", -1, 1)])
@@ -42,7 +43,7 @@ def test_facts_survive_json(tiny_config):
     assert DataFacts.from_json(json.loads(json.dumps(dataclasses.asdict(facts)))) == facts
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon", "sgd"])
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "step", "constant"])
 def test_every_optimizer_goes_with_every_schedule(tiny_config, name, schedule):
     config = tiny_config({"optimizer.name": name, "schedule.name": schedule})

@@ -23,9 +23,16 @@ CNN = {
 }
 
 
-def build(**changes):
-    options = {"classes": 10, "dtype": jnp.float32, "axis_name": None} | CNN | changes
-    model = MODELS["cnn"](**options)
+OPTIONS = {
+    "cnn": CNN,
+    "resnet": {"widths": (4, 6), "blocks_per_stage": (2, 1)},
+    "speednet": {"widths": (6, 8)},
+}
+
+
+def build(name="cnn", **changes):
+    options = {"classes": 10, "dtype": jnp.float32, "axis_name": None} | OPTIONS[name] | changes
+    model = MODELS[name](**options)
     images = jax.random.normal(jax.random.key(1), (8, 16, 16, 3))
     return model, model.init(jax.random.key(0), images, train=False), images
 
@@ -152,15 +159,23 @@ def test_no_bias_stands_before_batch_norm():
     ] == ["Dense_1"]
 
 
+def test_every_model_is_tested():
+    assert OPTIONS.keys() == MODELS.keys()
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_parameters_statistics_and_logits_stay_float32(dtype):
-    model, variables, images = build(dtype=jnp.dtype(dtype))
+@pytest.mark.parametrize("name", OPTIONS)
+def test_parameters_statistics_and_logits_stay_float32(name, dtype):
+    model, variables, images = build(name, dtype=jnp.dtype(dtype))
     logits = model.apply(variables, images, train=False)
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, logits))} == {jnp.dtype("float32")}
 
 
-def test_bfloat16_is_near_float32():
-    model, variables, images = build()
+@pytest.mark.parametrize("name", OPTIONS)
+def test_bfloat16_is_near_float32(name):
+    model, variables, images = build(name)
+    if hasattr(model, "initialise_from"):
+        variables = model.initialise_from(variables, images)
     exact = model.apply(variables, images, train=False)
     rounded = model.clone(dtype=jnp.bfloat16).apply(variables, images, train=False)
     assert 0 < jnp.linalg.norm(rounded - exact) / jnp.linalg.norm(exact) < 0.05
@@ -177,3 +192,32 @@ def test_dropout_and_batch_moments_act_in_training_alone():
     np.testing.assert_allclose(evaluate(images)[:2], evaluate(images[:2]), atol=1e-5)
     assert not jnp.allclose(train(images, 0), train(images, 1))
     assert not jnp.allclose(train(images, 0)[:2], train(images[:2], 0))
+
+
+def test_whitened_patches_have_no_correlation_and_unit_variance():
+    model, variables, _ = build("speednet")
+    smooth = jax.image.resize(
+        jax.random.normal(jax.random.key(2), (256, 6, 6, 3)), (256, 16, 16, 3), "linear"
+    )
+    kernel = model.initialise_from(variables, smooth)["batch_stats"]["whitening"]
+    whitened = convolve(smooth, kernel, 1, "VALID").reshape(-1, 24)
+    np.testing.assert_array_equal(whitened[:, 12:], -whitened[:, :12])
+    covariance = np.asarray(whitened[:, :12].T @ whitened[:, :12] / len(whitened))
+    assert np.abs(covariance - np.diag(covariance.diagonal())).max() < 1e-2
+    assert 0.9 < np.median(covariance.diagonal()) < 1.01
+
+
+def test_speednet_s_convolutions_begin_as_the_identity_on_their_first_channels():
+    _, variables, _ = build("speednet")
+    kernel = variables["params"]["Conv_1"]["kernel"]
+    images = jax.random.normal(jax.random.key(0), (2, 5, 5, 6))
+    np.testing.assert_allclose(convolve(images, kernel, 1, "SAME"), images, atol=1e-6)
+
+
+def test_a_resnet_has_the_size_of_pytorch_cifar_s_resnet_18():
+    options = {"widths": (64, 128, 256, 512), "blocks_per_stage": (2, 2, 2, 2)}
+    model = MODELS["resnet"](classes=10, dtype=jnp.float32, axis_name=None, **options)
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    init = lambda key, images: model.init(key, images, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), images)["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 11_173_962

@@ -129,3 +129,45 @@ def test_adam_s_first_step_is_the_learning_rate():
     grads = jax.tree.map(lambda leaf: 123.0 * jnp.sign(leaf), PARAMS)
     for leaf, grad in zip(jax.tree.leaves(updates(adam, grads)), jax.tree.leaves(grads)):
         np.testing.assert_allclose(leaf, -0.01 * jnp.sign(grad), rtol=1e-4)
+
+
+def muon(**changes):
+    options = {"momentum": 0.6, "newton_schulz_steps": 3, "sgd_momentum": 0.85}
+    options |= {"bias_multiplier": 2.0, "head_multiplier": 3.0, "weight_decay": 0.0}
+    return optim.muon(optax.constant_schedule(0.1), **(options | changes))
+
+
+def test_muon_s_update_of_a_kernel_has_singular_values_near_the_rate():
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 4, 16))
+    kernel *= 4 / jnp.linalg.norm(kernel)  # what it is scaled to, so that the scaling does nothing
+    optimizer = muon()
+    change, _ = optimizer.update(kernel**3, optimizer.init(kernel), kernel)
+    values = np.linalg.svd(change.reshape(-1, 16), compute_uv=False)
+    assert 0.05 < values.min() and values.max() < 0.13
+
+
+def test_muon_s_kernels_are_scaled_to_the_root_of_their_output_channels():
+    kernel = 7 * jax.random.normal(jax.random.key(0), (3, 3, 4, 16))
+    optimizer = muon()
+    change, _ = optimizer.update(jnp.zeros_like(kernel), optimizer.init(kernel), kernel)
+    scaled = kernel + change
+    np.testing.assert_allclose(jnp.linalg.norm(scaled), 4, rtol=1e-5)
+    np.testing.assert_allclose(scaled / kernel, (scaled / kernel).mean(), rtol=1e-4)
+
+
+def test_muon_leaves_biases_and_heads_to_nesterov_sgd_at_their_own_rates():
+    change = updates(muon(), ONES, steps=3)
+    for name, multiplier in (("bias", 2), ("kernel", 3)):
+        velocity, position = 0.0, 0.0
+        for _ in range(3):
+            velocity = 0.85 * velocity + 1
+            position -= 0.1 * multiplier * (0.85 * velocity + 1)
+        np.testing.assert_allclose(change["Dense_0"][name], position, rtol=1e-5)
+
+
+def test_muon_s_decay_takes_rate_times_decay_of_biases_and_heads():
+    change = updates(muon(weight_decay=0.5), ZERO)
+    for name in ("bias", "kernel"):
+        np.testing.assert_allclose(
+            change["Dense_0"][name], -0.05 * PARAMS["Dense_0"][name], rtol=1e-5
+        )

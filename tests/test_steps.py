@@ -33,7 +33,7 @@ def layout(devices=1, kind=Layout):
 def setup(config, layout):
     dataset = experiments.load_split(config, "train_split")
     experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
-    state = layout.run_once(experiment.init_state, jax.random.key(config.seed))
+    state = layout.run_once(experiment.init_state, jax.random.key(config.seed), dataset.images)
     return dataset, experiment, state
 
 

@@ -53,18 +53,15 @@ class Conv(nn.Module):
     """Of the computation; the kernel is at least float32."""
     strides: int = 1
     """Pixels between two windows."""
-    padding: str = "SAME"
-    """Zeros around the image: SAME or VALID, which is none."""
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Return [batch, height, width, features] of `images: [batch, height, width, channel]`."""
         shape = (*self.kernel_size, images.shape[-1], self.features)
         wide = jnp.promote_types(self.dtype, jnp.float32)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, wide)
-        return convolve(
-            images.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.padding
-        )
+        kernel = self.param("kernel", self.kernel_init, shape, wide)
+        return convolve(images.astype(self.dtype), kernel.astype(self.dtype), self.strides, "SAME")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

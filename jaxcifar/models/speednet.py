@@ -1,0 +1,94 @@
+"""The small network of the CIFAR-10 speedruns: most accuracy for a given time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxcifar.models.layers import BatchNorm, Conv, convolve, max_pool_2x2
+
+
+class SpeedNet(nn.Module):
+    """Whiten 2×2 patches, then stack blocks of two convolutions, each halving the image.
+
+    The topology of cifar10-airbench's `airbench94_muon` (Jordan 2024, arXiv:2404.00498): the first
+    kernel is not learnt but taken from the data (`initialise_from`), BatchNorm learns a shift and no
+    scale, convolutions begin as the identity on their first channels, and the head, without a bias,
+    divides its logits by the number of features.
+    """
+
+    classes: int
+    widths: Sequence[int]
+    """Channels of each block."""
+    dtype: Any
+    """Of the computation; parameters and statistics are at least float32, logits too."""
+    axis_name: str | None
+    """The mapped axis over which BatchNorm takes its moments, or None for this device alone."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Return `logits: [batch, class]` of `images: [batch, height, width, channel]`."""
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        channels = images.shape[-1]
+        patch = 4 * channels
+        whitening = self.variable(
+            "batch_stats", "whitening", jnp.zeros, (2, 2, channels, 2 * patch), wide
+        )
+        bias = self.param("whitening_bias", nn.initializers.zeros, (2 * patch,), wide)
+
+        def norm(x):
+            return BatchNorm(
+                use_running_average=not train,
+                momentum=0.6,
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+                epsilon=1e-12,
+                use_scale=False,
+            )(x)
+
+        def conv(width, x):
+            return Conv(width, (3, 3), self.dtype, kernel_init=_partial_identity)(x)
+
+        x = convolve(images.astype(self.dtype), whitening.value.astype(self.dtype), 1, "VALID")
+        x = nn.gelu(x + bias.astype(self.dtype), approximate=False)
+        for width in self.widths:
+            x = nn.gelu(norm(max_pool_2x2(conv(width, x))), approximate=False)
+            x = nn.gelu(norm(conv(width, x)), approximate=False)
+        x = x.max((1, 2))
+        head = nn.Dense(
+            self.classes,
+            use_bias=False,
+            kernel_init=nn.initializers.normal(1),
+            dtype=self.dtype,
+            param_dtype=wide,
+        )
+        return head(x).astype(wide) / x.shape[-1]
+
+    def initialise_from(self, variables: dict, images: jax.Array) -> dict:
+        """Return `variables` with the kernel that whitens the 2×2 patches of `images`.
+
+        The principal directions of the patches, each scaled to unit variance, and their negatives.
+
+        Args:
+          variables: what `init` returned.
+          images: [n, height, width, channel], normalised.
+        """
+        channels = images.shape[-1]
+        corners = [images[:, i : i - 1 or None, j : j - 1 or None] for i in (0, 1) for j in (0, 1)]
+        patches = jnp.concatenate(corners, -1).reshape(-1, 4 * channels)
+        variances, directions = jnp.linalg.eigh(patches.T @ patches / len(patches))
+        kernel = (directions / jnp.sqrt(variances + 5e-4)).reshape(2, 2, channels, -1)
+        kernel = jnp.concatenate([kernel, -kernel], -1)
+        statistics = variables["batch_stats"] | {"whitening": kernel}
+        return variables | {"batch_stats": statistics}
+
+
+def _partial_identity(key, shape, dtype):
+    height, width, inward, outward = shape
+    kernel = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")(key, shape, dtype)
+    same = min(inward, outward)
+    identity = jnp.zeros((height, width, inward, same), dtype)
+    identity = identity.at[height // 2, width // 2].set(jnp.eye(inward, same, dtype=dtype))
+    return kernel.at[..., :same].set(identity)
