@@ -3,29 +3,30 @@
 python -m benchmarks.throughput --config=configs/default.py [--pairs=7] [--out=FILE.json]
 
 Every side is a process of its own, which waits while another works. All train (forward, backward,
-optimiser) and infer with the same network on the same kind of images, batch by batch, in the same
-precision, on all cores. The sides are: `jaxcifar`, its own step without augmentation;
-`jaxcifar+input`, the same with the config's augmentation; `flax`, the same as the first without the
-compiler options and pooling that jaxcifar chooses; `torch eager` and `torch compiled`, in
-channels-last, of which the faster counts.
+optimiser), infer, and prepare input (gather and augment) with the same network on the same kind of
+images, batch by batch, in the same precision (bfloat16 on a GPU), on all cores. The sides are:
+`jaxcifar`, its own step without augmentation; `jaxcifar+input`, the same with the config's
+augmentation; `flax`, the same as the first with Flax's own convolution, BatchNorm and pooling under
+XLA's default options; `torch eager` and `torch compiled`, in channels-last, of which the faster counts.
+On a GPU every timing but PyTorch's eager one runs many steps without a word to the host.
 """
 
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
+from benchmarks import machine
+
 SIDES = ("jaxcifar", "jaxcifar+input", "flax", "torch eager", "torch compiled")
-WORK = ("train", "infer")
+WORK = ("train", "infer", "input")
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/default.py", lock_config=True)
 _PAIRS = flags.DEFINE_integer("pairs", 7, "how often each side is timed", lower_bound=1)
@@ -40,113 +41,150 @@ def peak_bytes() -> int:
 
 
 def jax_side(config, side):
-    """Return `train()` and `infer()`, which do one batch and wait for it."""
+    """Return a function `(steps) -> None` for each kind of work, and the peak memory after import."""
     import jax
     import numpy as np
 
     from jaxcifar import experiment as experiments
-    from jaxcifar.models import cnn
-    from jaxcifar.parallel import Layout, over_rows
+    from jaxcifar.augment import Examples
+    from jaxcifar.parallel import Layout, OverRows
     from jaxcifar.steps import on_rows
 
     layout = experiments.start_layout(config)
     if side == "flax":
-        import flax.linen as nn
-
+        use_flax_layers()
         layout = Layout(layout.devices, {})
-        cnn.max_pool_2x2 = lambda images: nn.max_pool(images, (2, 2), (2, 2))
     after_import = peak_bytes()
+    rows = min(16, layout.rows_per_dispatch)
     config.data.name = "shapes"
     config.data.shapes.train_examples = config.batch_size
     if side != "jaxcifar+input":
-        for augmentation in config.augmentation.values():
-            augmentation.enabled = False
+        for options in config.augmentation.values():
+            options.enabled = False
     dataset = experiments.load_split(config, "train_split")
     experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
     state = layout.run_once(experiment.init_state, jax.random.key(0), dataset.images)
-    order = np.arange(config.batch_size, dtype=np.int32)[None]
+    order = np.tile(np.arange(config.batch_size, dtype=np.int32), (rows, 1))
     data, order, key = layout.place(((dataset.images, dataset.labels), order, jax.random.key(1)))
-    run_train = over_rows(on_rows(experiment.train_step), layout, updates_state=True)
-    run_infer = over_rows(on_rows(experiment.evaluation_step), layout, updates_state=False)
+    run_train = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
+    run_infer = OverRows(on_rows(experiment.evaluation_step), layout, updates_state=False)
 
-    def train():
+    def prepare(state, batch, key):
+        images, targets = batch.images / 255, jax.nn.one_hot(batch.labels, 10)
+        examples = Examples(images, targets, batch.indices, state.step)
+        return state, experiment.augment(key, batch.places, examples).images
+
+    run_input = OverRows(on_rows(prepare), layout, updates_state=False)
+
+    def train(steps):
         nonlocal state
-        state, counts = run_train(state, data, order, 0, 1, key)
+        for _ in range(0, steps, rows):
+            state, counts = run_train(state, data, order, 0, rows, key)
         jax.block_until_ready(counts)
 
-    def infer():
-        jax.block_until_ready(run_infer(state, data, order, 0, 1))
+    def infer(steps):
+        for _ in range(0, steps, rows):
+            counts = run_infer(state, data, order, 0, rows)
+        jax.block_until_ready(counts)
 
-    return train, infer, after_import
+    def input(steps):
+        for _ in range(0, steps, rows):
+            total = run_input(state, data, order, 0, rows, key)
+        jax.block_until_ready(total)
+
+    return {"train": train, "infer": infer, "input": input}, rows, after_import
+
+
+def use_flax_layers():
+    """Give the models what Flax has in place of jaxcifar's own layers."""
+    import flax.linen as nn
+    import jax.numpy as jnp
+
+    from jaxcifar.models import cnn, resnet, speednet
+
+    def conv(features, size, dtype, strides=1, kernel_init=nn.initializers.lecun_normal()):
+        return nn.Conv(
+            features, size, strides, use_bias=False, dtype=dtype, kernel_init=kernel_init
+        )
+
+    def batch_norm(*, axis_name, **options):
+        return nn.BatchNorm(param_dtype=jnp.float32, axis_name=axis_name, **options)
+
+    for module in (cnn, resnet, speednet):
+        module.Conv, module.BatchNorm = conv, batch_norm
+        module.max_pool_2x2 = lambda images: nn.max_pool(images, (2, 2), (2, 2))
 
 
 def torch_side(config, side):
     """Return the same in PyTorch."""
     import torch
-    from torch import nn
+    from torch.nn import functional
+
+    from benchmarks import torch_peer
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     after_import = peak_bytes()
-    model = torch_cnn(nn, **config.model.cnn).to(memory_format=torch.channels_last)
-    kernels = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    options = config.optimizer
-    optimizer = torch.optim.Adam(
-        [{"params": kernels, "weight_decay": options.l2_penalty}, {"params": others}],
-        lr=options.learning_rate,
-        betas=(options.adam.beta1, options.adam.beta2),
-        eps=options.adam.epsilon,
-        fused=True,
-    )
-    images = torch.rand(config.batch_size, 3, 32, 32).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, 10, (config.batch_size,))
-    forward = torch.compile(model) if side == "torch compiled" else model
+    count = config.batch_size
+    model = torch_peer.MODELS[config.model.name](**config.model[config.model.name])
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizers = torch_peer.optimizers(model, config.optimizer)
+    pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
+    pixels = pixels.to(device, memory_format=torch.channels_last)
+    images = (pixels / 255).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (count,), device=device)
+    prepare, forward = torch_peer.augmented, model
+    if side == "torch compiled":
+        mode = "max-autotune" if device == "cuda" else None
+        prepare, forward = torch.compile(prepare, mode=mode), torch.compile(model, mode=mode)
+    half = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
-    def train():
+    def wait():
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def train(steps):
         model.train()
-        optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(forward(images), labels).backward()
-        optimizer.step()
+        for _ in range(steps):
+            with half:
+                logits = forward(images)
+            functional.cross_entropy(logits.float(), labels).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+            model.zero_grad(set_to_none=True)
+        wait()
 
     @torch.inference_mode()
-    def infer():
+    def infer(steps):
         model.eval()
-        forward(images).argmax(1)
+        for _ in range(steps):
+            with half:
+                forward(images).argmax(1)
+        wait()
 
-    return train, infer, after_import
+    @torch.inference_mode()
+    def input(steps):
+        for _ in range(steps):
+            chosen = pixels[torch.randperm(count, device=device)]
+            mirrored = torch.rand(count, device=device) < 0.5
+            prepare(chosen / 255, config.augmentation, mirrored)
+        wait()
 
-
-def torch_cnn(nn, *, widths, convs_per_block, kernel_size, activation, dropout_rate, dense_width):
-    """Return the network of `jaxcifar.models.CNN` as a PyTorch module."""
-    if activation != "relu" or dense_width:
-        raise SystemExit("the PyTorch side knows relu and no hidden dense layer")
-    layers, inward = [], 3
-    for width, convs in zip(widths, convs_per_block, strict=True):
-        for _ in range(convs):
-            layers += [
-                nn.Conv2d(inward, width, kernel_size, padding=kernel_size // 2, bias=False),
-                nn.BatchNorm2d(width, momentum=0.1),
-                nn.ReLU(),
-            ]
-            inward = width
-        layers.append(nn.MaxPool2d(2))
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout_rate), nn.Linear(inward, 10)]
-    return nn.Sequential(*layers, *head)
+    return {"train": train, "infer": infer, "input": input}, 1, after_import
 
 
 def serve(config, side) -> None:
     """Time what the lines on standard input ask for, and answer each with a line of JSON."""
     make = torch_side if side.startswith("torch") else jax_side
-    train, infer, after_import = make(config, side)
-    functions = {"train": train, "infer": infer}
+    functions, rows, after_import = make(config, side)
     for line in sys.stdin:
         work, seconds = line.split()
         run = functions[work]
-        run(), run()  # compile, and settle
+        run(2 * rows)  # compile, and settle
         steps, start = 0, time.perf_counter()
         while steps == 0 or time.perf_counter() - start < float(seconds):
-            run()
-            steps += 1
+            run(rows)
+            steps += rows
         spent = time.perf_counter() - start
         answer = {
             "images_per_second": steps * config.batch_size / spent,
@@ -157,31 +195,33 @@ def serve(config, side) -> None:
 
 def measure() -> dict:
     """Run all the sides in turn, and return the images a second of each, round by round."""
-    processes = {
-        side: subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.throughput", *sys.argv[1:], f"--side={side}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for side in SIDES
-    }
     figures = {work: {side: [] for side in SIDES} for work in WORK}
     peaks = {}
     for work in WORK:
+        processes = {
+            side: subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.throughput", *sys.argv[1:], f"--side={side}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for side in SIDES
+        }
         for _ in range(_PAIRS.value):
             for side, process in processes.items():
                 process.stdin.write(f"{work} {_SECONDS.value}\n")
                 process.stdin.flush()
                 answer = json.loads(process.stdout.readline())
                 figures[work][side].append(answer["images_per_second"])
-                peaks.setdefault((work, side), answer["peak_bytes_after_import"])
-    for process in processes.values():
-        process.stdin.close()
-        process.wait()
+                peaks[work, side] = answer["peak_bytes_after_import"]
+        for process in processes.values():
+            process.stdin.close()
+            process.wait()
     return {
         "images_per_second": figures,
-        "peak_bytes_after_import": {side: peaks["train", side] for side in SIDES},
+        "peak_bytes_after_import": {
+            work: {side: peaks[work, side] for side in SIDES} for work in WORK
+        },
     }
 
 
@@ -191,20 +231,21 @@ def main(argv):
     if _SIDE.value:
         serve(config, _SIDE.value)
         return
-    result = measure()
-    result["versions"] = {name: version(name) for name in ("jax", "jaxlib", "flax", "torch")}
-    result["machine"] = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+    result = measure() | {"model": config.model.name, "batch_size": config.batch_size}
+    result |= machine.describe()
     for work, sides in result["images_per_second"].items():
-        eager, compiled = sides["torch eager"], sides["torch compiled"]
-        best = max(eager, compiled, key=statistics.median)
-        print(f"{work}: median images/s, and the median of the ratios to the faster PyTorch")
+        best = max(sides["torch eager"], sides["torch compiled"], key=statistics.median)
+        print(
+            f"{work}: median images/s, median of the ratios to the faster PyTorch, peak resident "
+            "memory less that after import in MB"
+        )
         for side, rates in sides.items():
             ratio = statistics.median(a / b for a, b in zip(rates, best, strict=True))
-            print(f"  {side:16} {statistics.median(rates):10,.0f}   {ratio:.2f}")
-    print("peak resident memory in training, less that after import, MB")
-    for side, peak in result["peak_bytes_after_import"].items():
-        print(f"  {side:16} {peak / 1e6:10,.0f}")
-    print(f"{result['machine']}; {result['versions']}")
+            peak = result["peak_bytes_after_import"][work][side] / 1e6
+            print(f"  {side:16} {statistics.median(rates):12,.0f} {ratio:6.2f} {peak:8,.0f}")
+    print(
+        f"{config.model.name}, batch {config.batch_size}; {result['machine']}; {result['versions']}"
+    )
     if _OUT.value:
         Path(_OUT.value).write_text(json.dumps(result, indent=2) + "\n")
 

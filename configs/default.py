@@ -95,6 +95,8 @@ def get_config() -> ConfigDict:
     config.evaluation = ConfigDict()
     config.evaluation.every_epochs = 1  # and after the last
     config.evaluation.batch_size = 512  # examples a step, over all devices
+    config.evaluation.test_time_augmentation = "none"  # mirror, mirror_translate: evaluate the test
+    # split once more in the end with several views of each image, and report that apart
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1  # and after the last

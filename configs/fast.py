@@ -23,4 +23,5 @@ def get_config() -> ConfigDict:
     config.schedule.warmup_epochs = 0.0
     config.logging.every_steps = 5
     config.evaluation.batch_size = 1000
+    config.evaluation.test_time_augmentation = "mirror_translate"
     return config

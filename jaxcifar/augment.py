@@ -6,7 +6,7 @@ on how many devices share the batch. What mixes two rows must mix rows 2i and 2i
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.struct
 import jax
@@ -151,9 +151,11 @@ AUGMENTATIONS = {
 """By name, in the order in which they are applied."""
 
 
-def chain(
-    augmentations: Mapping[str, Augmentation],
-) -> Callable[[jax.Array, jax.Array, Examples], Examples]:
+Augment = Callable[[jax.Array, jax.Array, Examples], Examples]
+"""`(key, places, examples) -> examples`, with `places: [batch]` in the global batch."""
+
+
+def chain(augmentations: Mapping[str, Augmentation]) -> Augment:
     """Return `augment(key, places, examples)`, which applies `augmentations` one after the other.
 
     Each draws from its own name's key, so that switching one off leaves the others' draws alone.
@@ -167,3 +169,33 @@ def chain(
         return examples
 
     return augment
+
+
+Views = Callable[[jax.Array], Sequence[tuple[float, jax.Array]]]
+"""`images -> [(weight, images), ...]`: the ways to look at an image, with weights that sum to 1."""
+
+
+def plain(images: jax.Array) -> Sequence[tuple[float, jax.Array]]:
+    """Look at each image as it is."""
+    return [(1.0, images)]
+
+
+def mirror(images: jax.Array) -> Sequence[tuple[float, jax.Array]]:
+    """Look at each image and its mirror image."""
+    return [(0.5, images), (0.5, images[:, :, ::-1])]
+
+
+def mirror_translate(images: jax.Array) -> Sequence[tuple[float, jax.Array]]:
+    """Look at each image and its mirror image, and at both shifted a pixel up-left and down-right.
+
+    The shifted ones together weigh as much as the others (Jordan 2024, arXiv:2404.00498).
+    """
+    height, width = images.shape[1:3]
+    around = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    shifted = [around[:, i : i + height, i : i + width] for i in (0, 2)]
+    weighted = zip((0.5, 0.25, 0.25), (images, *shifted), strict=True)
+    return [(share * weight, view) for share, seen in weighted for weight, view in mirror(seen)]
+
+
+TEST_TIME_AUGMENTATIONS = {"none": plain, "mirror": mirror, "mirror_translate": mirror_translate}
+"""By name; the logits of an image are the weighted mean of those of its views."""

@@ -1,5 +1,6 @@
 """Sums the counts of a whole split, and writes them down."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 
 from jaxcifar.datasets import Dataset
 from jaxcifar.metrics import Counts
-from jaxcifar.parallel import Layout, over_rows
+from jaxcifar.parallel import Layout, OverRows
 from jaxcifar.paths import write_json
 from jaxcifar.state import TrainState
 from jaxcifar.steps import Step, on_rows
@@ -31,7 +32,7 @@ class Evaluator:
         self._examples = len(dataset)
         self._dispatches = list(layout.dispatches(0, len(order), len(order)))
         self._data, self._order = layout.place(((dataset.images, dataset.labels), order))
-        self._run = over_rows(on_rows(evaluation_step), layout, updates_state=False)
+        self._run = OverRows(on_rows(evaluation_step), layout, updates_state=False)
 
     def __call__(self, state: TrainState) -> Counts:
         """Return the counts of every example, none left out or counted twice, as NumPy arrays."""
@@ -44,9 +45,17 @@ class Evaluator:
 
 
 def write_evaluation(
-    workdir: Path, counts: Counts, *, split: str, step: int, class_names: tuple[str, ...]
+    workdir: Path,
+    counts: Counts,
+    *,
+    augmented: Mapping[str, Counts],
+    split: str,
+    step: int,
+    class_names: tuple[str, ...],
 ) -> dict:
     """Write `evaluation.json` and return what it holds.
+
+    `augmented` holds what was counted under test-time augmentations, by their names.
 
     `accuracy` is top-1 in [0, 1], `loss` the mean cross-entropy in nats, `confusion_matrix` counts
     examples by label (rows) and prediction (columns), in the order of `class_names`.
@@ -57,6 +66,10 @@ def write_evaluation(
         "examples": int(counts.seen),
         "correct": int(counts.correct),
         **counts.compute(),
+        "test_time_augmentation": {
+            name: {"correct": int(counts.correct), **counts.compute()}
+            for name, counts in augmented.items()
+        },
         "class_names": list(class_names),
         "confusion_matrix": counts.confusion.tolist(),
     }

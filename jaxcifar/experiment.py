@@ -19,16 +19,6 @@ from jaxcifar.models.layers import ACTIVATIONS
 from jaxcifar.parallel import Layout
 from jaxcifar.state import TrainState
 
-RESUMABLE = (
-    "data.data_dir",
-    "data.test_split",
-    "data.validation_split",
-    "logging",
-    "evaluation",
-    "checkpoint",
-)
-"""The fields and sections of a config that may differ when a run is resumed."""
-
 
 @dataclasses.dataclass(frozen=True)
 class DataFacts:
@@ -57,10 +47,13 @@ class Experiment:
     model: nn.Module
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
+    augment: augment.Augment
     steps_per_epoch: int
     num_epochs: int
     train_step: steps.Step
     evaluation_step: steps.Step
+    augmented_evaluation_step: steps.Step
+    """The same under the config's test-time augmentation."""
 
     @property
     def total_steps(self) -> int:
@@ -102,6 +95,7 @@ def check(config: ConfigDict) -> None:
             "model.cnn.activation": tuple(ACTIVATIONS),
             "optimizer.name": tuple(optim.OPTIMIZERS),
             "schedule.name": tuple(optim.SCHEDULES),
+            "evaluation.test_time_augmentation": tuple(augment.TEST_TIME_AUGMENTATIONS),
         },
     )
 
@@ -179,17 +173,22 @@ def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
         clip_norm=config.optimizer.clip_norm,
     )
     mean, std = np.asarray(facts.mean, wide), np.asarray(facts.std, wide)
+    evaluation_step = functools.partial(
+        steps.make_evaluation_step, model, mean=mean, std=std, dtype=wide
+    )
+    augmentations = augment.chain(_augmentations(config.augmentation))
     return Experiment(
         facts=facts,
         model=model,
         optimizer=optimizer,
         schedule=schedule,
+        augment=augmentations,
         steps_per_epoch=steps_per_epoch,
         num_epochs=config.num_epochs,
         train_step=steps.make_train_step(
             model,
             optimizer,
-            augment.chain(_augmentations(config.augmentation)),
+            augmentations,
             classes=classes,
             mean=mean,
             std=std,
@@ -197,22 +196,11 @@ def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
             steps_per_epoch=steps_per_epoch,
             dtype=wide,
         ),
-        evaluation_step=steps.make_evaluation_step(model, mean=mean, std=std, dtype=wide),
+        evaluation_step=evaluation_step(augment.plain),
+        augmented_evaluation_step=evaluation_step(
+            augment.TEST_TIME_AUGMENTATIONS[config.evaluation.test_time_augmentation]
+        ),
     )
-
-
-def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
-    """Return `name: old -> new` for every field whose value differs, but for those `RESUMABLE`."""
-    lines = []
-    for name in sorted({*old, *new}):
-        path, before, after = prefix + name, old.get(name), new.get(name)
-        if path in RESUMABLE:
-            continue
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += differences(before, after, f"{path}.")
-        elif before != after:
-            lines.append(f"{path}: {before} -> {after}")
-    return lines
 
 
 def _options(section: ConfigDict) -> dict[str, Any]:

@@ -38,6 +38,11 @@ def main(argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 130
+    for name, augmented in evaluation["test_time_augmentation"].items():
+        print(
+            f"{evaluation['split']} under test-time augmentation ({name}): accuracy "
+            f"{augmented['accuracy']:.2%}, loss {augmented['loss']:.4f}"
+        )
     print(
         f"{evaluation['split']}: accuracy {evaluation['accuracy']:.2%} "
         f"({evaluation['correct']:,} of {evaluation['examples']:,}), loss {evaluation['loss']:.4f}, "

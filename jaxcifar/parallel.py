@@ -67,23 +67,60 @@ class Layout:
             start = end
 
 
-def over_rows(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:
-    """Map `step` over the devices and over rows of an order, in one dispatch.
+class OverRows:
+    """A step mapped over the devices and over rows of an order, in one dispatch."""
 
-    Args:
-      step: `(state, data, indices, places, key) -> (state, sums)`. `indices: [share] int32` are
-        this device's part of a row of the order, `places: [share] int32` their columns in it;
-        `sums` is a pytree that is added up over rows and devices.
-      layout: the devices, and the compiler options.
-      updates_state: whether the state that `step` returns is wanted; if so, the one passed in is
-        donated, and must not be used again.
+    def __init__(self, step: Callable, layout: Layout, *, updates_state: bool):
+        """Map `step`.
 
-    Returns:
-      `run(state, data, order, start, stop, key=None)`, where `order` is [rows, batch] int32 and
-      `start`, `stop` delimit rows of it (both may change without a new compilation). It returns
-      `(state, sums)` if `updates_state`, else `sums`. `batch` must be a multiple of the number of
-      devices, and `stop - start` at most `layout.rows_per_dispatch`.
-    """
+        Args:
+          step: `(state, data, indices, places, key) -> (state, sums)`. `indices: [share] int32` are
+            this device's part of a row of the order, `places: [share] int32` their columns in it;
+            `sums` is a pytree that is added up over rows and devices.
+          layout: the devices, and the compiler options.
+          updates_state: whether the state that `step` returns is wanted; if so, the one passed in
+            is donated, and must not be used again.
+        """
+        self._layout = layout
+        self._program = _mapped(step, layout, updates_state=updates_state)
+        # Virtual CPU devices share two hands' worth of threads: with many dispatches in flight their
+        # collectives wait for each other for ever.
+        self._waits = layout.devices[0].platform == "cpu" and len(layout.devices) > 1
+
+    def compile(self, state: Any, data: Any, order: Any, key: Any = None) -> None:
+        """Compile for arguments like these, before there are any; shapes and dtypes are enough."""
+
+        def placed(leaf):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._layout.everywhere)
+
+        row = np.int32(0)
+        arguments = jax.tree.map(placed, (state, data, order))
+        self._program = self._program.lower(
+            *arguments, row, row, jax.tree.map(placed, key)
+        ).compile()
+
+    def __call__(
+        self, state: Any, data: Any, order: jax.Array, start: int, stop: int, key: Any = None
+    ) -> Any:
+        """Run rows `start` to `stop` of `order: [rows, batch] int32`.
+
+        Both may change without a new compilation.
+
+        Returns:
+          `(state, sums)` if the state is updated, else `sums`.
+
+        Raises:
+          ValueError: there are no rows, or more than `layout.rows_per_dispatch`.
+        """
+        if not 0 < stop - start <= self._layout.rows_per_dispatch:
+            raise ValueError(
+                f"{stop - start} rows in a dispatch of 1 to {self._layout.rows_per_dispatch}"
+            )
+        result = self._program(state, data, order, np.int32(start), np.int32(stop), key)
+        return jax.block_until_ready(result) if self._waits else result
+
+
+def _mapped(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:
     looped = layout.rows_per_dispatch > 1
     devices = len(layout.devices)
 
@@ -115,21 +152,8 @@ def over_rows(step: Callable, layout: Layout, *, updates_state: bool) -> Callabl
         out_axes=None,
         devices=layout.devices,
     )
-    program = jax.jit(
+    return jax.jit(
         lambda *args: mapped(jnp.arange(devices, dtype=jnp.int32), *args),
         donate_argnums=(0,) if updates_state else (),
         compiler_options=dict(layout.compiler_options),
     )
-    # Virtual CPU devices share two hands' worth of threads: with many dispatches in flight their
-    # collectives wait for each other for ever.
-    waits = layout.devices[0].platform == "cpu" and devices > 1
-
-    def run(state, data, order, start, stop, key=None):
-        if not 0 < stop - start <= layout.rows_per_dispatch:
-            raise ValueError(
-                f"{stop - start} rows in a dispatch of 1 to {layout.rows_per_dispatch}"
-            )
-        result = program(state, data, order, np.int32(start), np.int32(stop), key)
-        return jax.block_until_ready(result) if waits else result
-
-    return run

@@ -9,13 +9,22 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxcifar import experiment as experiments
 from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.datasets import Dataset
 from jaxcifar.errors import UserError
 from jaxcifar.experiment import DataFacts, Experiment
 from jaxcifar.parallel import Layout
 from jaxcifar.state import TrainState
+
+RESUMABLE = (
+    "data.data_dir",
+    "data.test_split",
+    "data.validation_split",
+    "logging",
+    "evaluation",
+    "checkpoint",
+)
+"""The fields and sections of a config that may differ when a run is resumed."""
 
 
 def as_json(config: ConfigDict) -> dict:
@@ -79,7 +88,7 @@ def check_same_run(config: ConfigDict, saved: Mapping, workdir: Path, *, extend:
       UserError: the configs differ in more than how a run is logged, evaluated and saved; with
         `extend` the new `num_epochs` may be larger, too.
     """
-    changed = experiments.differences(saved, as_json(config))
+    changed = differences(saved, as_json(config))
     longer = [line for line in changed if line.startswith("num_epochs:")]
     if extend and config.num_epochs < saved["num_epochs"]:
         raise UserError(
@@ -110,3 +119,17 @@ def check_same_data(facts: DataFacts, saved: Mapping, workdir: Path) -> None:
             f"--workdir={workdir} holds a run on other data ({'; '.join(changed)}): bring that data "
             "back, or use another --workdir"
         )
+
+
+def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
+    """Return `name: old -> new` for every field whose value differs, but for those `RESUMABLE`."""
+    lines = []
+    for name in sorted({*old, *new}):
+        path, before, after = prefix + name, old.get(name), new.get(name)
+        if path in RESUMABLE:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{path}.")
+        elif before != after:
+            lines.append(f"{path}: {before} -> {after}")
+    return lines

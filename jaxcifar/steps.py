@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcifar import parallel
-from jaxcifar.augment import Examples
+from jaxcifar.augment import Augment, Examples, Views
 from jaxcifar.metrics import Counts
 from jaxcifar.state import TrainState
 
@@ -34,7 +34,7 @@ Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Counts]]
 
 
 def on_rows(step: Step) -> Callable:
-    """Return `step` as `parallel.over_rows` wants it: on rows of `(images, labels)`, by index."""
+    """Return `step` as `parallel.OverRows` wants it: on rows of `(images, labels)`, by index."""
 
     def step_on_rows(state, data, indices, places, key):
         images, labels = data
@@ -52,7 +52,7 @@ def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
 def make_train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    augment: Callable[[jax.Array, jax.Array, Examples], Examples],
+    augment: Augment,
     *,
     classes: int,
     mean: jax.Array,
@@ -110,14 +110,18 @@ def make_train_step(
     return train_step
 
 
-def make_evaluation_step(model: nn.Module, *, mean: jax.Array, std: jax.Array, dtype: Any) -> Step:
-    """Return the step that evaluates: no augmentation, no dropout, the state as it was."""
+def make_evaluation_step(
+    model: nn.Module, views: Views, *, mean: jax.Array, std: jax.Array, dtype: Any
+) -> Step:
+    """Return the step that evaluates: no dropout, the state as it was; every image in its `views`."""
 
     def evaluation_step(state, batch, key):
         del key
         images = normalise(batch.images.astype(dtype) / 255, mean, std)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        logits = model.apply(variables, images, train=False)
+        logits = sum(
+            weight * model.apply(variables, view, train=False) for weight, view in views(images)
+        )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
         return state, Counts.from_logits(logits, losses, batch.labels, batch.indices >= 0)
 

@@ -1,10 +1,8 @@
 """The recipe: build, restore, loop, evaluate, save."""
 
-import functools
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import jax
 import numpy as np
@@ -13,17 +11,18 @@ from ml_collections import ConfigDict
 from jaxcifar import config_checks, overview, restore
 from jaxcifar import experiment as experiments
 from jaxcifar.checkpoint import Checkpoints
+from jaxcifar.datasets import Dataset
 from jaxcifar.errors import UserError
 from jaxcifar.evaluate import Evaluator, write_evaluation
-from jaxcifar.experiment import DataFacts
+from jaxcifar.experiment import DataFacts, Experiment
 from jaxcifar.laps import Laps
+from jaxcifar.loop import Interval, epoch_order, is_due, one_behind, prefixed
 from jaxcifar.metrics import Counts
-from jaxcifar.parallel import over_rows
+from jaxcifar.parallel import Layout, OverRows
 from jaxcifar.paths import write_json
 from jaxcifar.progress import MetricsLog, Progress
+from jaxcifar.state import TrainState
 from jaxcifar.steps import on_rows
-
-T = TypeVar("T")
 
 
 def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dict:
@@ -53,11 +52,6 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     laps.end("devices")
 
     dataset = experiments.load_split(config, "train_split")
-    held_out = {
-        name: experiments.load_split(config, f"{name}_split")
-        for name in ("validation", "test")
-        if config.data[f"{name}_split"]
-    }
     facts = experiments.facts_of(config, dataset)
     if step:
         restore.check_same_data(facts, description["facts"], workdir)
@@ -65,12 +59,27 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
 
     experiment = experiments.build(config, facts, layout)
     init_key, train_key = jax.random.split(jax.random.key(config.seed))
+    run = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
+    background = ThreadPoolExecutor(1)
+    compilation = background.submit(
+        run.compile,
+        jax.eval_shape(experiment.init_state, init_key, dataset.images[:1]),
+        (dataset.images, dataset.labels),
+        epoch_order(config.seed, 0, len(dataset), config.batch_size),
+        train_key,
+    )
+    background.shutdown(wait=False)
+    held_out = {
+        name: experiments.load_split(config, f"{name}_split")
+        for name in ("validation", "test")
+        if config.data[f"{name}_split"]
+    }
+    laps.end("held-out data")
     if step:
         state = restore.restore_state(checkpoints, step, experiment, layout)
     else:
         state = layout.run_once(experiment.init_state, init_key, dataset.images[:5000])
     train_key, data = layout.place((train_key, (dataset.images, dataset.labels)))
-    run = over_rows(on_rows(experiment.train_step), layout, updates_state=True)
     evaluators = {
         name: Evaluator(experiment.evaluation_step, split, layout, config.evaluation.batch_size)
         for name, split in held_out.items()
@@ -96,6 +105,7 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     elif step:
         progress.say(f"going on from step {step} of {experiment.total_steps} in {workdir}")
     laps.end("set-up")
+    compilation.result()
 
     def dispatched(order: jax.Array, first_row: int) -> Iterator[tuple[int, Counts]]:
         nonlocal state
@@ -128,9 +138,13 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     log.close()
     checkpoints.close()
 
-    counts = evaluated["test"] if evaluated else evaluators["test"](state)
     return write_evaluation(
-        workdir, counts, split=config.data.test_split, step=step, class_names=facts.class_names
+        workdir,
+        evaluated["test"] if evaluated else evaluators["test"](state),
+        augmented=evaluate_augmented(config, experiment, state, held_out["test"], layout),
+        split=config.data.test_split,
+        step=step,
+        class_names=facts.class_names,
     )
 
 
@@ -157,64 +171,20 @@ def evaluate_newest(config: ConfigDict, workdir: Path) -> dict:
     return write_evaluation(
         workdir,
         evaluate(state),
+        augmented=evaluate_augmented(config, experiment, state, dataset, layout),
         split=config.data.test_split,
         step=step,
         class_names=facts.class_names,
     )
 
 
-def epoch_order(seed: int, epoch: int, examples: int, batch_size: int) -> np.ndarray:
-    """Shuffle an epoch: [steps, batch_size] int32 indices, each at most once.
-
-    What is left over when `batch_size` does not divide `examples` is left out, another remainder
-    in every epoch.
-    """
-    steps = examples // batch_size
-    order = np.random.default_rng((seed, epoch)).permutation(examples)
-    return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
-
-
-def one_behind(items: Iterable[T]) -> Iterator[T]:
-    """Yield each item when the next has been made: a dispatch is fetched with another under way."""
-    items = iter(items)
-    waiting = next(items)
-    for item in items:
-        yield waiting
-        waiting = item
-    yield waiting
-
-
-def is_due(epochs_done: int, every: int, num_epochs: int) -> bool:
-    """Return whether something is due after `epochs_done`: every so often, and after the last."""
-    return epochs_done % every == 0 or epochs_done == num_epochs
-
-
-def prefixed(evaluated: dict[str, Counts]) -> dict[str, float]:
-    """Return the metrics of several splits by name, as `test/accuracy`."""
-    return {
-        f"{split}/{name}": value
-        for split, counts in evaluated.items()
-        for name, value in counts.compute().items()
-    }
-
-
-class Interval:
-    """Sum what was counted between two records."""
-
-    def __init__(self):
-        self._begin()
-
-    def _begin(self):
-        self._parts: list[Counts] = []
-        self._began = time.monotonic()
-
-    def add(self, counts: Counts) -> None:
-        """Add the counts of one dispatch."""
-        self._parts.append(counts)
-
-    def take(self) -> dict[str, float]:
-        """Return the metrics of what was added, with the images a second, and begin anew."""
-        counts = functools.reduce(Counts.merge, self._parts)
-        seconds = time.monotonic() - self._began
-        self._begin()
-        return prefixed({"train": counts}) | {"images_per_second": int(counts.seen) / seconds}
+def evaluate_augmented(
+    config: ConfigDict, experiment: Experiment, state: TrainState, dataset: Dataset, layout: Layout
+) -> dict[str, Counts]:
+    """Evaluate under the config's test-time augmentation, and return the counts by its name."""
+    name = config.evaluation.test_time_augmentation
+    if name == "none":
+        return {}
+    batch_size = config.evaluation.batch_size
+    step = experiment.augmented_evaluation_step
+    return {name: Evaluator(step, dataset, layout, batch_size)(state)}

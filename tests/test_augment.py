@@ -188,3 +188,20 @@ def test_switching_one_off_leaves_the_others_draws_alone(examples):
     rows = np.asarray(unmirrored.all((1, 2, 3)))
     assert 10 < rows.sum() < 54
     np.testing.assert_array_equal(alone[rows], after_flip[rows])
+
+
+def test_views_weigh_one_and_hold_each_image_as_it_is(examples):
+    for views in augment.TEST_TIME_AUGMENTATIONS.values():
+        weights, images = zip(*views(examples.images), strict=True)
+        assert sum(weights) == 1
+        np.testing.assert_array_equal(images[0], examples.images)
+        assert {view.shape for view in images} == {examples.images.shape}
+
+
+def test_mirror_translate_holds_six_different_views_and_their_mirror_images(examples):
+    views = [np.asarray(view) for _, view in augment.mirror_translate(examples.images)]
+    assert len({view.tobytes() for view in views}) == 6
+    for view, mirrored in zip(views[::2], views[1::2], strict=True):
+        np.testing.assert_array_equal(view, mirrored[:, :, ::-1])
+    np.testing.assert_array_equal(views[2][:, 1:, 1:], examples.images[:, :-1, :-1])
+    np.testing.assert_array_equal(views[4][:, :-1, :-1], examples.images[:, 1:, 1:])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxcifar import experiment as experiments
-from jaxcifar import overview
+from jaxcifar import overview, restore
 from jaxcifar.errors import UserError
 from jaxcifar.experiment import DataFacts
 from jaxcifar.parallel import Layout
@@ -78,5 +78,5 @@ def test_differences_name_what_changed_and_pass_over_what_may(tiny_config):
         "data.test_split": "test[:9]",
     }
     new = tiny_config({"seed": 3, "optimizer.adam.beta1": 0.8} | allowed).to_dict()
-    assert experiments.differences(old, new) == ["optimizer.adam.beta1: 0.9 -> 0.8", "seed: 0 -> 3"]
-    assert experiments.differences(old, old) == []
+    assert restore.differences(old, new) == ["optimizer.adam.beta1: 0.9 -> 0.8", "seed: 0 -> 3"]
+    assert restore.differences(old, old) == []

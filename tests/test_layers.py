@@ -11,6 +11,7 @@ LAYERS = [
     "command_line",
     "saved_config",
     "train",
+    "loop",
     "overview",
     "restore",
     "experiment",

@@ -180,6 +180,7 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
     assert first["examples"] == 100 and sum(map(sum, first["confusion_matrix"])) == 100
     assert first["correct"] == sum(row[i] for i, row in enumerate(first["confusion_matrix"]))
     assert first["accuracy"] == first["correct"] / 100 and first["step"] == 24
+    assert first["test_time_augmentation"] == {}
     assert f"accuracy {first['accuracy']:.2%}" in trained.stdout
 
     config = json.loads((workdir / "config.json").read_text())
@@ -203,9 +204,16 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
         assert second["confusion_matrix"] == first["confusion_matrix"]
 
     part = run_program(
-        "--mode=evaluate", f"--workdir={workdir}", "--config.data.test_split=train[:30]"
+        "--mode=evaluate",
+        f"--workdir={workdir}",
+        "--config.data.test_split=train[:30]",
+        "--config.evaluation.test_time_augmentation=mirror",
     )
     assert "train[:30]: accuracy" in part.stdout and "of 30)" in part.stdout
+    assert "train[:30] under test-time augmentation (mirror): accuracy" in part.stdout
+    third = json.loads((workdir / "evaluation.json").read_text())
+    assert third["examples"] == 30 and third["test_time_augmentation"].keys() == {"mirror"}
+    assert third["test_time_augmentation"]["mirror"]["loss"] != third["loss"]
 
 
 def test_a_checkpoint_of_another_model_is_an_error(run_program, tiny_flags, tmp_path):

@@ -12,10 +12,10 @@ import pytest
 from jaxcifar import experiment as experiments
 from jaxcifar.datasets import Dataset
 from jaxcifar.evaluate import Evaluator, padded_order
+from jaxcifar.loop import epoch_order
 from jaxcifar.metrics import Counts
-from jaxcifar.parallel import Layout, over_rows
+from jaxcifar.parallel import Layout, OverRows
 from jaxcifar.steps import on_rows
-from jaxcifar.train import epoch_order
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,7 +39,7 @@ def setup(config, layout):
 
 def run_steps(config, layout, dispatches):
     dataset, experiment, state = setup(config, layout)
-    run = over_rows(on_rows(experiment.train_step), layout, updates_state=True)
+    run = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     data, order, key = layout.place(
         ((dataset.images, dataset.labels), order, jax.random.key(config.seed))
@@ -105,7 +105,7 @@ def test_two_devices_with_the_same_rows_drop_different_units(tiny_config, dropou
     losses = []
     for devices in (1, 2):
         dataset, experiment, state = setup(config, layout(devices))
-        run = over_rows(on_rows(experiment.train_step), layout(devices), updates_state=True)
+        run = OverRows(on_rows(experiment.train_step), layout(devices), updates_state=True)
         order = np.tile(np.arange(16, dtype=np.int32), (1, devices))
         _, counts = run(state, (dataset.images, dataset.labels), order, 0, 1, jax.random.key(0))
         losses.append(float(counts.loss_sum) / devices)
@@ -146,6 +146,24 @@ def test_the_gradient_is_that_of_the_mean_over_the_global_batch(tiny_config):
     step = jax.tree.map(lambda a, b: b - a, after.params, before.params)
     assert relative(step, grads) < 1e-4
     np.testing.assert_allclose(counts.loss_sum / 64, value, rtol=1e-5)
+
+
+def test_a_program_compiled_ahead_gives_the_same_state_bit_for_bit(tiny_config):
+    config, one = tiny_config(), layout(2)
+    dataset, experiment, _ = setup(config, one)
+    arguments = (
+        (dataset.images, dataset.labels),
+        epoch_order(0, 0, len(dataset), config.batch_size),
+    )
+    data, order, key = one.place((*arguments, jax.random.key(1)))
+    results = []
+    for ahead in (False, True):
+        state = one.run_once(experiment.init_state, jax.random.key(0), dataset.images)
+        run = OverRows(on_rows(experiment.train_step), one, updates_state=True)
+        if ahead:
+            run.compile(state, *arguments, key)
+        results.append(jax.device_get(run(state, data, order, 0, 1, key)))
+    jax.tree.map(np.testing.assert_array_equal, *results)
 
 
 def test_a_batch_that_does_not_fit_one_dispatch_is_refused(tiny_config):

@@ -1,0 +1,84 @@
+"""Breaks the time from launch to the first training step into its parts.
+
+python -m benchmarks.startup --config=configs/fast.py [--starts=5] [--out=FILE.json]
+
+Starts the program as a user does, in a workdir of its own each time, and ends it after its first step.
+The first start has an empty compilation cache and, where the dataset is one of TFDS, an empty cache of
+decoded images; the others find both. Times are the program's own, but for the whole, which includes
+the interpreter's start.
+"""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from absl import app, flags
+
+from benchmarks import machine
+
+_CONFIG = flags.DEFINE_string("config", "configs/fast.py", "what to start")
+_STARTS = flags.DEFINE_integer("starts", 5, "how many warm starts", lower_bound=1)
+_OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
+
+
+def start(cache: str) -> dict[str, float]:
+    """Start once and return the seconds of each part."""
+    with tempfile.TemporaryDirectory() as workdir:
+        command = [sys.executable, "-m", "jaxcifar.main", f"--config={_CONFIG.value}"]
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [*command, f"--workdir={workdir}"],
+            env=os.environ | {"XDG_CACHE_HOME": cache},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for line in process.stdout:
+            if found := re.search(r"first step after .*?\((.*)\)", line):
+                break
+        else:
+            raise SystemExit(f"{' '.join(command)} ended without a first step")
+        seconds = time.perf_counter() - began
+        process.kill()
+        process.wait()
+    parts = dict(part.rsplit(" ", 1) for part in found[1].split(", "))
+    return {name: float(value) for name, value in parts.items()} | {"whole": seconds}
+
+
+def command_seconds(*arguments: str) -> float:
+    """Return how long `python -m jaxcifar.main` with these arguments takes."""
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "jaxcifar.main", *arguments], check=True, stdout=subprocess.DEVNULL
+    )
+    return time.perf_counter() - began
+
+
+def main(argv):
+    del argv
+    with tempfile.TemporaryDirectory() as cache:
+        first = start(cache)
+        warm = [start(cache) for _ in range(_STARTS.value)]
+    helps = [command_seconds("--help") for _ in range(_STARTS.value)]
+    print(f"{_CONFIG.value}: seconds from launch to the first training step")
+    print(f"{'':28} {'first':>7} {'warm':>7}   median of {len(warm)}, and all")
+    for name in first:
+        times = [run[name] for run in warm]
+        listed = " ".join(f"{value:.1f}" for value in times)
+        print(f"{name:28} {first[name]:7.1f} {statistics.median(times):7.1f}   {listed}")
+    print(f"{'--help':28} {'':7} {statistics.median(helps):7.2f}")
+    described = machine.describe()
+    print(f"{described['machine']}; {described['versions']}")
+    if _OUT.value:
+        result = {"first": first, "warm": warm, "help": helps} | described
+        Path(_OUT.value).write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,169 @@
+"""Trains to the end for several seeds and prints accuracy and time; `--peer=torch` needs `bench`.
+
+python -m benchmarks.time_to_accuracy --config=configs/fast.py --seeds=3 [--peer=torch] [--out=FILE]
+
+Every run of jaxcifar is a process of its own, the program as a user starts it, the first with an empty
+compilation cache. With `--peer=torch` the same recipe in PyTorch takes turns with it, seed by seed, on
+the same images: for configs with speednet, Muon and the linear schedule.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from benchmarks import machine
+
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/fast.py", lock_config=True)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "how many runs, with the seeds 0, 1, ...", lower_bound=1)
+_PEER = flags.DEFINE_enum("peer", None, ["torch"], "what to run in turn with jaxcifar")
+_OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
+_TORCH_SEED = flags.DEFINE_integer(
+    "torch_seed", None, "what this process runs; set by the one above"
+)
+
+
+def run_jaxcifar(arguments: list[str], seed: int, cache: str) -> dict:
+    """Train once and return accuracy and seconds: in all, and from the first step to the end."""
+    with tempfile.TemporaryDirectory() as workdir:
+        command = [sys.executable, "-m", "jaxcifar.main", *arguments, f"--config.seed={seed}"]
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
+        start = time.time()
+        output = subprocess.run(
+            [*command, f"--workdir={workdir}"],
+            env=environment,
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ).stdout
+        seconds = time.time() - start
+        until_first = float(output.split("first step after ")[1].split(" s ")[0])
+        evaluation = json.loads((Path(workdir) / "evaluation.json").read_text())
+    return {
+        "accuracy": evaluation["accuracy"],
+        "seconds": seconds,
+        "seconds_after_first_step": seconds - until_first,
+    }
+
+
+def run_torch(config, seed: int) -> dict:
+    """Do the same in PyTorch, in this process: data and whitening are in the time, imports are not."""
+    import torch
+    from torch.nn import functional
+
+    from benchmarks import torch_peer
+    from jaxcifar import experiment as experiments
+    from jaxcifar.train import epoch_order
+
+    if (config.model.name, config.schedule.name) != ("speednet", "linear"):
+        raise SystemExit("--peer=torch knows speednet with the linear schedule")
+    torch.manual_seed(seed)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    start = time.time()
+    train, test = (experiments.load_split(config, f"{name}_split") for name in ("train", "test"))
+    facts = experiments.facts_of(config, train)
+    mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (facts.mean, facts.std))
+    mean, std = mean.float(), std.float()
+
+    def placed(dataset):
+        pixels = torch.from_numpy(dataset.images).permute(0, 3, 1, 2)
+        labels = torch.from_numpy(dataset.labels).long().to(device)
+        return pixels.to(device, memory_format=torch.channels_last), labels
+
+    (pixels, labels), (test_pixels, test_labels) = placed(train), placed(test)
+    model = torch_peer.MODELS["speednet"](**config.model.speednet)
+    model = model.to(device, memory_format=torch.channels_last)
+    torch_peer.whiten(model, (pixels[:5000] / 255 - mean) / std)
+    optimizers = torch_peer.optimizers(model, config.optimizer)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    peaks = [group["lr"] for group in groups]
+    forward = torch.compile(model, mode="max-autotune" if device == "cuda" else None)
+    half = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+    rows = len(pixels) // config.batch_size
+    total = rows * config.num_epochs
+    flips = torch.rand(len(pixels), device=device) < 0.5
+    first_step = None
+    for step in range(total):
+        epoch, row = divmod(step, rows)
+        if row == 0:
+            order = torch.from_numpy(epoch_order(seed, epoch, len(pixels), config.batch_size))
+            order = order.long().to(device)
+        indices = order[row]
+        mirrored = flips[indices] ^ bool(epoch % 2)
+        images = torch_peer.augmented(pixels[indices] / 255, config.augmentation, mirrored)
+        images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        with half:
+            logits = forward(images)
+        smoothing = config.label_smoothing
+        loss = functional.cross_entropy(logits.float(), labels[indices], label_smoothing=smoothing)
+        loss.backward()
+        for group, peak in zip(groups, peaks, strict=True):
+            group["lr"] = peak * (1 - step / total)
+        for optimizer in optimizers:
+            optimizer.step()
+        model.zero_grad(set_to_none=True)
+        if step == 0:
+            loss.item()
+            first_step = time.time()
+        if row == rows - 1:
+            print(f"seed {seed} epoch {epoch + 1} {time.time() - start:.0f} s", file=sys.stderr)
+    model.eval()
+    correct = 0
+    with torch.inference_mode(), half:
+        for images, answers in zip(test_pixels.split(1000), test_labels.split(1000), strict=True):
+            logits = model((images / 255 - mean) / std)
+            correct += (logits.argmax(1) == answers).sum().item()
+    end = time.time()
+    return {
+        "accuracy": correct / len(test_pixels),
+        "seconds": end - start,
+        "seconds_after_first_step": end - first_step,
+    }
+
+
+def main(argv):
+    del argv
+    if _TORCH_SEED.value is not None:
+        print(json.dumps(run_torch(_CONFIG.value, _TORCH_SEED.value)))
+        return
+    arguments = [item for item in sys.argv[1:] if item.startswith("--config")] or [
+        "--config=configs/fast.py"
+    ]
+    runs = {"jaxcifar": []} | ({"torch": []} if _PEER.value else {})
+    with tempfile.TemporaryDirectory() as cache:
+        for seed in range(_SEEDS.value):
+            runs["jaxcifar"].append(run_jaxcifar(arguments, seed, cache))
+            print(f"jaxcifar, seed {seed}: {runs['jaxcifar'][-1]}", flush=True)
+            if _PEER.value:
+                command = [sys.executable, "-m", "benchmarks.time_to_accuracy", *sys.argv[1:]]
+                output = subprocess.check_output([*command, f"--torch_seed={seed}"], text=True)
+                runs["torch"].append(json.loads(output.splitlines()[-1]))
+                print(f"torch, seed {seed}: {runs['torch'][-1]}", flush=True)
+    for side, results in runs.items():
+        accuracies = [100 * run["accuracy"] for run in results]
+        spread = statistics.stdev(accuracies) if len(accuracies) > 1 else float("nan")
+        print(
+            f"{side:9} accuracy {statistics.mean(accuracies):.2f}% ± {spread:.2f} "
+            f"(standard deviation of {len(results)} seeds), seconds "
+            + ", ".join(f"{run['seconds']:.1f}" for run in results)
+            + "; after the first step "
+            + ", ".join(f"{run['seconds_after_first_step']:.1f}" for run in results)
+        )
+    described = machine.describe()
+    print(f"{' '.join(arguments)}; {described['machine']}; {described['versions']}")
+    if _OUT.value:
+        result = {"arguments": arguments, "runs": runs} | described
+        Path(_OUT.value).write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

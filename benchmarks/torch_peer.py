@@ -1,0 +1,191 @@
+"""The same networks, optimisers and augmentations in PyTorch, to be timed beside; needs `bench`."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Scaled(nn.Module):
+    """Divide by a constant."""
+
+    def __init__(self, divisor):
+        super().__init__()
+        self.divisor = divisor
+
+    def forward(self, x):
+        return x / self.divisor
+
+
+class Block(nn.Module):
+    """ResNet's basic block."""
+
+    def __init__(self, inward, outward, stride):
+        super().__init__()
+        self.change = nn.Sequential(
+            *conv_norm(inward, outward, 3, stride), nn.ReLU(), *conv_norm(outward, outward, 3)
+        )
+        plain = stride == 1 and inward == outward
+        self.shortcut = (
+            nn.Identity() if plain else nn.Sequential(*conv_norm(inward, outward, 1, stride))
+        )
+
+    def forward(self, x):
+        return functional.relu(self.shortcut(x) + self.change(x))
+
+
+def conv(inward, outward, size, stride=1):
+    return nn.Conv2d(inward, outward, size, stride, padding=size // 2, bias=False)
+
+
+def conv_norm(inward, outward, size, stride=1):
+    return conv(inward, outward, size, stride), nn.BatchNorm2d(outward, momentum=0.1)
+
+
+def cnn(*, widths, convs_per_block, kernel_size, activation, dropout_rate, dense_width):
+    if activation != "relu" or dense_width:
+        raise SystemExit("the PyTorch side of cnn knows relu and no hidden dense layer")
+    layers, inward = [], 3
+    for width, convs in zip(widths, convs_per_block, strict=True):
+        for _ in range(convs):
+            layers += [*conv_norm(inward, width, kernel_size), nn.ReLU()]
+            inward = width
+        layers.append(nn.MaxPool2d(2))
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout_rate), nn.Linear(inward, 10)]
+    return nn.Sequential(*layers, *head)
+
+
+def resnet(*, widths, blocks_per_stage):
+    layers, inward = [*conv_norm(3, widths[0], 3), nn.ReLU()], widths[0]
+    for stage, (width, blocks) in enumerate(zip(widths, blocks_per_stage, strict=True)):
+        for block in range(blocks):
+            layers.append(Block(inward, width, 2 if stage and not block else 1))
+            inward = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inward, 10))
+
+
+def speednet(*, widths):
+    whitening = nn.Conv2d(3, 24, 2)
+    whitening.weight.requires_grad = False
+    nn.init.zeros_(whitening.bias)
+    layers, inward = [whitening, nn.GELU()], 24
+    for width in widths:
+        for pool in (nn.MaxPool2d(2), nn.Identity()):
+            kernel, norm = conv(inward, width, 3), nn.BatchNorm2d(width, eps=1e-12, momentum=0.4)
+            nn.init.dirac_(kernel.weight.data[:inward])
+            norm.weight.requires_grad = False
+            layers += [kernel, pool, norm, nn.GELU()]
+            inward = width
+    head = nn.Linear(inward, 10, bias=False)
+    nn.init.normal_(head.weight)
+    return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), head, Scaled(inward))
+
+
+MODELS = {"cnn": cnn, "resnet": resnet, "speednet": speednet}
+
+
+@torch.no_grad()
+def whiten(model, images):
+    """Set the first kernel of a speednet from `images`, normalised."""
+    patches = functional.unfold(images, 2).transpose(1, 2).reshape(-1, 12)
+    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+    kernel = (directions / (variances + 5e-4).sqrt()).T.reshape(12, 3, 2, 2)
+    model[0].weight.copy_(torch.cat([kernel, -kernel]))
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for convolutions, as in `jaxcifar.optim.muon`."""
+
+    def __init__(self, kernels, *, lr, momentum, newton_schulz_steps):
+        super().__init__(kernels, {"lr": lr, "momentum": momentum, "rounds": newton_schulz_steps})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for kernel in group["params"]:
+                velocity = self.state[kernel].setdefault("velocity", torch.zeros_like(kernel))
+                velocity.mul_(group["momentum"]).add_(kernel.grad)
+                update = kernel.grad + group["momentum"] * velocity
+                kernel.mul_(math.sqrt(len(kernel)) / kernel.norm())
+                kernel.sub_(
+                    group["lr"] * orthogonal(update.flatten(1), group["rounds"]).view_as(kernel)
+                )
+
+
+def orthogonal(matrix, rounds):
+    """Return `matrix` with its singular values near one, by Newton-Schulz iterations."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x.bfloat16() if x.is_cuda else x
+    x = x / (x.norm() + 1e-8)
+    for _ in range(rounds):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+def optimizers(model, options):
+    """Return the optimisers that `config.optimizer` names: Adam, or Muon and Nesterov SGD."""
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    if options.name == "adam":
+        groups = [
+            {"params": [p for p in learnt if p.ndim > 1], "weight_decay": options.l2_penalty},
+            {"params": [p for p in learnt if p.ndim <= 1]},
+        ]
+        betas = (options.adam.beta1, options.adam.beta2)
+        adam = torch.optim.Adam(
+            groups, lr=options.learning_rate, betas=betas, eps=options.adam.epsilon, fused=True
+        )
+        return [adam]
+    if options.name != "muon":
+        raise SystemExit(f"the PyTorch side knows adam and muon, not {options.name}")
+    muon, rate = options.muon, options.learning_rate
+    # PyTorch's decay goes through the momentum, which makes it 1 / (1 - momentum) times as large.
+    decay = muon.weight_decay * (1 - muon.sgd_momentum)
+    groups = [
+        {
+            "params": [p for p in learnt if p.ndim == ndim],
+            "lr": rate * multiplier,
+            "weight_decay": decay / multiplier,
+        }
+        for ndim, multiplier in ((1, muon.bias_multiplier), (2, muon.head_multiplier))
+    ]
+    sgd = torch.optim.SGD(groups, momentum=muon.sgd_momentum, nesterov=True, fused=True)
+    kernels = [p for p in learnt if p.ndim == 4]
+    steps = muon.newton_schulz_steps
+    return [sgd, Muon(kernels, lr=rate, momentum=muon.momentum, newton_schulz_steps=steps)]
+
+
+def augmented(images, options, mirrored):
+    """Return `images: [batch, 3, height, width]` in [0, 1] under `config.augmentation`.
+
+    `mirrored: [batch] bool` are those that are flipped. Knows flips, crop and, in RGB, jitter of
+    brightness, contrast and saturation.
+    """
+    count, side = len(images), images.shape[-1]
+    if options.flip.enabled or options.alternating_flip.enabled:
+        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+    if options.crop.enabled:
+        padding = options.crop.padding
+        padded = functional.pad(images, (padding,) * 4, mode="reflect")
+        shifts = torch.randint(0, 2 * padding + 1, (2, count), device=images.device)
+        reach = torch.arange(side, device=images.device)
+        rows, columns = shifts[:, :, None] + reach
+        row = torch.arange(count, device=images.device)[:, None, None]
+        images = padded.permute(0, 2, 3, 1)[row, rows[:, :, None], columns[:, None]]
+        images = images.permute(0, 3, 1, 2)
+    jitter = options.color_jitter
+    if jitter.enabled:
+        limits = (jitter.brightness, jitter.contrast, jitter.saturation)
+        draws = (2 * torch.rand(3, count, 1, 1, device=images.device) - 1).unbind()
+        bright, contrast, saturation = (1 + draw * x for draw, x in zip(draws, limits, strict=True))
+        luma = torch.tensor([0.299, 0.587, 0.114], device=images.device)
+        grey = luma.expand(3, 3)
+        colour = saturation * torch.eye(3, device=images.device) + (1 - saturation) * grey
+        mean = images.mean((2, 3)) @ grey.T
+        offset = ((1 - contrast) * bright * mean[:, :, None]).squeeze(2)
+        matrix = contrast * bright * colour
+        images = torch.einsum("bij,bjhw->bihw", matrix, images) + offset[:, :, None, None]
+        images = images.clamp(0, 1)
+    return images
