@@ -1,7 +1,8 @@
-"""What a benchmark ran on, for the line beneath its table."""
+"""What a benchmark ran on, for the line beneath its table, and what it holds."""
 
 import os
 import platform
+import resource
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,11 @@ def describe() -> dict:
             versions[name] = "none"
     parts = [_processor(), f"{len(os.sched_getaffinity(0))} cores", *_gpus()]
     return {"machine": ", ".join(parts), "versions": versions}
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has held: its peak resident set."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _processor() -> str:

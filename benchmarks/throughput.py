@@ -13,7 +13,6 @@ On a GPU every timing but PyTorch's eager one runs many steps without a word to 
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import machine
+from benchmarks.machine import peak_bytes
 
 SIDES = ("jaxcifar", "jaxcifar+input", "flax", "torch eager", "torch compiled")
 WORK = ("train", "infer", "input")
@@ -33,11 +33,6 @@ _PAIRS = flags.DEFINE_integer("pairs", 7, "how often each side is timed", lower_
 _SECONDS = flags.DEFINE_float("seconds", 4, "about how long one timing takes", lower_bound=0.1)
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 _SIDE = flags.DEFINE_enum("side", None, SIDES, "what this process times; set by the one above it")
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has held: its peak resident set."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def jax_side(config, side):

@@ -87,8 +87,12 @@ class OverRows:
         # collectives wait for each other for ever.
         self._waits = layout.devices[0].platform == "cpu" and len(layout.devices) > 1
 
-    def compile(self, state: Any, data: Any, order: Any, key: Any = None) -> None:
-        """Compile for arguments like these, before there are any; shapes and dtypes are enough."""
+    def compile(self, state: Any, data: Any, order: Any, key: Any = None) -> jax.stages.Compiled:
+        """Compile for arguments like these, before there are any; shapes and dtypes are enough.
+
+        Returns:
+          The program, which knows its cost and its memory.
+        """
 
         def placed(leaf):
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._layout.everywhere)
@@ -98,6 +102,7 @@ class OverRows:
         self._program = self._program.lower(
             *arguments, row, row, jax.tree.map(placed, key)
         ).compile()
+        return self._program
 
     def __call__(
         self, state: Any, data: Any, order: jax.Array, start: int, stop: int, key: Any = None

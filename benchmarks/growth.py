@@ -1,0 +1,158 @@
+"""Plots how rate and memory of training grow with batch, width, dataset and devices; needs `bench`.
+
+python -m benchmarks.growth --config=configs/default.py [--seconds=5] [--out=DIR]
+
+Every point is a process of its own, on the built-in images. What is predicted, before it is measured: the
+rate follows from that of the first point by the FLOPs of an image alone, and the memory from what XLA
+plans for the program, and the dataset, on top of what the process holds before. Virtual devices share
+one CPU, so that their number should change neither.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from benchmarks import machine
+from benchmarks.machine import peak_bytes
+
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/default.py", lock_config=True)
+_SECONDS = flags.DEFINE_float("seconds", 5, "about how long a point is timed", lower_bound=0.1)
+_OUT = flags.DEFINE_string("out", "growth", "folder for growth.json and the plots")
+_POINT = flags.DEFINE_bool("point", False, "measure this config; set by the process above")
+
+POINTS = {
+    "batch size": (64, 128, 256, 512, 1024),
+    "width": (0.5, 1.0, 1.5, 2.0),
+    "dataset size": (2_000, 10_000, 50_000, 100_000),
+    "devices": (1, 2, 4, 8),
+}
+
+
+def point(config) -> dict:
+    """Measure the training step of one config in this process."""
+    import jax
+
+    from jaxcifar import experiment as experiments
+    from jaxcifar import overview
+    from jaxcifar.loop import epoch_order
+    from jaxcifar.parallel import OverRows
+    from jaxcifar.steps import on_rows
+
+    layout = experiments.start_layout(config)
+    config.data.name = "shapes"
+    before = peak_bytes()
+    dataset = experiments.load_split(config, "train_split")
+    experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
+    state = layout.run_once(experiment.init_state, jax.random.key(0), dataset.images[:5000])
+    flops = overview.forward_flops(experiment, state)
+    run = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
+    order = epoch_order(0, 0, len(dataset), config.batch_size)
+    data, order, key = layout.place(((dataset.images, dataset.labels), order, jax.random.key(1)))
+    planned = run.compile(state, data, order, key).memory_analysis()
+    rows = min(len(order), layout.rows_per_dispatch)
+
+    def dispatch():
+        nonlocal state
+        state, counts = run(state, data, order, 0, rows, key)
+        jax.block_until_ready(counts)
+
+    dispatch(), dispatch()
+    times, began = [], time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - began < _SECONDS.value:
+        start = time.perf_counter()
+        dispatch()
+        times.append(time.perf_counter() - start)
+    return {
+        "images_per_second": rows * config.batch_size / statistics.median(times),
+        "peak_bytes": peak_bytes() - before,
+        "planned_bytes": planned.temp_size_in_bytes + planned.argument_size_in_bytes,
+        "flops": flops,
+    }
+
+
+def changes(name, value, config) -> list[str]:
+    """Return the flags that set `name` to `value`."""
+    widths = config.model[config.model.name].widths
+    scaled = ",".join(str(round(width * value)) for width in widths) if name == "width" else ""
+    return {
+        "batch size": [
+            f"--config.batch_size={value}",
+            f"--config.data.shapes.train_examples={4 * value}",
+        ],
+        "width": [f"--config.model.{config.model.name}.widths={scaled}"],
+        "dataset size": [f"--config.data.shapes.train_examples={value}"],
+        "devices": [],
+    }[name]
+
+
+def plot(name, results, folder: Path) -> None:
+    """Draw rate and memory against `name`, measured and predicted."""
+    from matplotlib import pyplot
+
+    values = [result["value"] for result in results]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for axes, quantity, scale, label in (
+        (left, "images_per_second", 1, "images a second"),
+        (right, "peak_bytes", 1e6, "peak memory, less that before the data, MB"),
+    ):
+        for kind, style in (("predicted", "--"), ("measured", "o-")):
+            axes.plot(values, [r[kind][quantity] / scale for r in results], style, label=kind)
+        axes.set(xlabel=name, ylabel=label, ylim=(0, None))
+        axes.legend()
+    figure.savefig(folder / f"{name.replace(' ', '_')}.png", dpi=120)
+    pyplot.close(figure)
+
+
+def main(argv):
+    del argv
+    config = _CONFIG.value
+    if _POINT.value:
+        print(json.dumps(point(config)))
+        return
+    folder = Path(_OUT.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {}
+    for name, values in POINTS.items():
+        results = []
+        for value in values:
+            environment = dict(os.environ)
+            if name == "devices":
+                flag = f"--xla_force_host_platform_device_count={value}"
+                environment["XLA_FLAGS"] = flag
+            command = [sys.executable, "-m", "benchmarks.growth", *sys.argv[1:], "--point"]
+            output = subprocess.check_output(
+                [*command, *changes(name, value, config)], env=environment, text=True
+            )
+            measured = json.loads(output.splitlines()[-1])
+            first = results[0]["measured"] if results else measured
+            predicted = {
+                "images_per_second": first["images_per_second"]
+                * first["flops"]
+                / measured["flops"],
+                "peak_bytes": first["peak_bytes"]
+                + measured["planned_bytes"]
+                - first["planned_bytes"],
+            }
+            results.append({"value": value, "measured": measured, "predicted": predicted})
+            print(
+                f"{name:13} {value:>8} images/s {measured['images_per_second']:9,.0f} "
+                f"(predicted {predicted['images_per_second']:9,.0f})  MB "
+                f"{measured['peak_bytes'] / 1e6:7,.0f} (predicted {predicted['peak_bytes'] / 1e6:7,.0f})",
+                flush=True,
+            )
+        figures[name] = results
+        plot(name, results, folder)
+    described = machine.describe()
+    print(f"{described['machine']}; {described['versions']}")
+    (folder / "growth.json").write_text(json.dumps(figures | described, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,49 @@
+"""The benchmarks, as far as they run without PyTorch in little time; the peer, where there is one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from benchmarks import machine
+from configs import default
+from jaxcifar.models import MODELS
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_machine_is_described():
+    described = machine.describe()
+    assert "cores" in described["machine"] and described["versions"]["jax"] == jax.__version__
+
+
+def test_every_benchmark_says_how_it_is_run():
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        if "__main__" in path.read_text() and path.stem != "convolutions":
+            assert f"python -m benchmarks.{path.stem} --config=" in path.read_text()
+
+
+def test_a_point_of_growth_is_measured(tmp_path):
+    config = {"model.cnn.widths": "4,6,8", "batch_size": 32, "data.shapes.train_examples": 64}
+    flags = [f"--config.{name}={value}" for name, value in config.items()]
+    command = [sys.executable, "-m", "benchmarks.growth", "--point", "--seconds=0.1", *flags]
+    measured = json.loads(subprocess.check_output(command, cwd=ROOT, text=True))
+    assert all(value > 0 for value in measured.values())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_peer_s_networks_have_as_many_parameters_as_ours(name):
+    pytest.importorskip("torch", reason="needs the extra bench")
+    from benchmarks import torch_peer
+
+    options = default.get_config().model[name].to_dict()
+    theirs = torch_peer.MODELS[name](**options)
+    model = MODELS[name](classes=10, dtype="float32", axis_name=None, **options)
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+    init = lambda key, images: model.init(key, images, train=False)
+    ours = jax.eval_shape(init, jax.random.key(0), images)["params"]
+    learnt = [parameter for parameter in theirs.parameters() if parameter.requires_grad]
+    assert sum(p.numel() for p in learnt) == sum(leaf.size for leaf in jax.tree.leaves(ours))
