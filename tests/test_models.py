@@ -11,7 +11,7 @@ import pytest
 
 from jaxcifar import runtime
 from jaxcifar.models import MODELS
-from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, channel_sum, convolve, max_pool_2x2
+from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, channel_sum, convolve, gelu, max_pool_2x2
 
 CNN = {
     "widths": (4, 6),
@@ -100,6 +100,14 @@ def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale):
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(our, their, rtol=2e-4, atol=2e-5)
+
+
+def test_gelu_and_its_gradient_equal_flax_s():
+    x = jnp.linspace(-8, 8, 1001)
+    theirs = lambda x: nn.gelu(x, approximate=False)
+    np.testing.assert_allclose(gelu(x), theirs(x), atol=2e-6)
+    slopes = [jax.vmap(jax.grad(function))(x) for function in (gelu, theirs)]
+    np.testing.assert_allclose(*slopes, atol=2e-6)
 
 
 def seconds(function, *arguments):

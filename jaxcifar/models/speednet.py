@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxcifar.models.layers import BatchNorm, Conv, convolve, max_pool_2x2
+from jaxcifar.models.layers import BatchNorm, Conv, convolve, gelu, max_pool_2x2
 
 
 class SpeedNet(nn.Module):
@@ -52,10 +52,10 @@ class SpeedNet(nn.Module):
             return Conv(width, (3, 3), self.dtype, kernel_init=_partial_identity)(x)
 
         x = convolve(images.astype(self.dtype), whitening.value.astype(self.dtype), 1, "VALID")
-        x = nn.gelu(x + bias.astype(self.dtype), approximate=False)
+        x = gelu(x + bias.astype(self.dtype))
         for width in self.widths:
-            x = nn.gelu(norm(max_pool_2x2(conv(width, x))), approximate=False)
-            x = nn.gelu(norm(conv(width, x)), approximate=False)
+            x = gelu(norm(max_pool_2x2(conv(width, x))))
+            x = gelu(norm(conv(width, x)))
         x = x.max((1, 2))
         head = nn.Dense(
             self.classes,
