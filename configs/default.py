@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     config.seed = 0  # 0 to 2**32 - 1; of parameters, order, augmentation and dropout
-    config.num_epochs = 24  # passes over the training split, at least 1
+    config.num_epochs = 16  # passes over the training split, at least 1
     config.batch_size = 256  # examples a step, over all devices; a multiple of their number
     config.label_smoothing = 0.0  # share of each target spread over all classes, [0, 1)
     config.precision = "auto"  # of the computation: float32, bfloat16, float64 (with
@@ -39,9 +39,9 @@ def get_config() -> ConfigDict:
     config.augmentation.crop = ConfigDict({"enabled": True})
     config.augmentation.crop.padding = 3  # pixels of shift each way, 0 to image size - 1
     config.augmentation.color_jitter = ConfigDict({"enabled": True})
-    config.augmentation.color_jitter.brightness = 0.2  # factor from [1 - x, 1 + x], x from [0, 1]
-    config.augmentation.color_jitter.contrast = 0.2  # likewise
-    config.augmentation.color_jitter.saturation = 0.2  # likewise
+    config.augmentation.color_jitter.brightness = 0.1  # factor from [1 - x, 1 + x], x from [0, 1]
+    config.augmentation.color_jitter.contrast = 0.1  # likewise
+    config.augmentation.color_jitter.saturation = 0.1  # likewise
     config.augmentation.color_jitter.hue = 0.02  # up to this share of the circle, [0, 0.5]
     config.augmentation.cutout = ConfigDict({"enabled": False})
     config.augmentation.cutout.size = 8  # pixels, 1 to image size
@@ -49,8 +49,8 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.name = "cnn"  # cnn, resnet, speednet
     config.model.cnn = ConfigDict()
-    config.model.cnn.widths = (32, 64, 128)  # channels of each block; each block halves the image
-    config.model.cnn.convs_per_block = (2, 2, 2)
+    config.model.cnn.widths = (64, 128, 256)  # channels of each block; each block halves the image
+    config.model.cnn.convs_per_block = (1, 2, 2)
     config.model.cnn.kernel_size = 3  # pixels, odd
     config.model.cnn.activation = "relu"  # elu, gelu, leaky_relu, relu, silu, tanh
     config.model.cnn.dropout_rate = 0.2  # before the head, [0, 1)

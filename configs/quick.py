@@ -12,5 +12,4 @@ def get_config() -> ConfigDict:
     config.num_epochs = 8
     config.batch_size = 64
     config.model.cnn.widths = (16, 32, 64)
-    config.model.cnn.convs_per_block = (1, 2, 2)
     return config
