@@ -225,7 +225,7 @@ def test_a_checkpoint_of_another_model_is_an_error(run_program, tiny_flags, tmp_
     (line,) = wider.stderr.splitlines()
     assert (
         line.startswith("error: checkpoint 8 in ")
-        and "batch_stats/BatchNorm_4/mean is float32[8] there and float32[9] here" in line
+        and "batch_stats/BatchNorm_3/mean is float32[8] there and float32[9] here" in line
     )
 
 

@@ -1,5 +1,6 @@
 """Steps, and their mapping over devices and rows."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,34 @@ def test_a_program_compiled_ahead_gives_the_same_state_bit_for_bit(tiny_config):
             run.compile(state, *arguments, key)
         results.append(jax.device_get(run(state, data, order, 0, 1, key)))
     jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+def computations_in_loops(text):
+    """Return the bodies of all that the `while` loops of an optimised HLO module call."""
+    bodies = {
+        found[1]: body
+        for body in text.split("\n\n")
+        if (found := re.match(r"\s*(?:ENTRY )?(%[\w.-]+) ", body))
+    }
+    waiting = re.findall(r"(?:body|condition)=(%[\w.-]+)", text)
+    reached = {}
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached[name] = bodies[name]
+            waiting += [other for other in re.findall(r"%[\w.-]+", bodies[name]) if other in bodies]
+    return reached.values()
+
+
+@pytest.mark.parametrize("kind, inside", [(Layout, False), (Looped, True)])
+def test_a_cpu_computes_no_convolution_inside_a_loop(tiny_config, kind, inside):
+    config, one = tiny_config(), layout(kind=kind)
+    dataset, experiment, state = setup(config, one)
+    order = epoch_order(0, 0, len(dataset), config.batch_size)
+    run = OverRows(on_rows(experiment.train_step), one, updates_state=True)
+    program = run.compile(state, (dataset.images, dataset.labels), order, jax.random.key(1))
+    found = any(" convolution(" in body for body in computations_in_loops(program.as_text()))
+    assert found == inside
 
 
 def test_a_batch_that_does_not_fit_one_dispatch_is_refused(tiny_config):
