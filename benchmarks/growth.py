@@ -50,7 +50,7 @@ def point(config) -> dict:
     before = peak_bytes()
     dataset = experiments.load_split(config, "train_split")
     experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
-    state = layout.run_once(experiment.init_state, jax.random.key(0), dataset.images[:5000])
+    state = layout.run_once(experiment.init_state, jax.random.key(0), dataset.images[:1000])
     flops = overview.forward_flops(experiment, state)
     run = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)

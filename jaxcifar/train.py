@@ -78,7 +78,7 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     if step:
         state = restore.restore_state(checkpoints, step, experiment, layout)
     else:
-        state = layout.run_once(experiment.init_state, init_key, dataset.images[:5000])
+        state = layout.run_once(experiment.init_state, init_key, dataset.images[:1000])
     train_key, data = layout.place((train_key, (dataset.images, dataset.labels)))
     evaluators = {
         name: Evaluator(experiment.evaluation_step, split, layout, config.evaluation.batch_size)
