@@ -59,6 +59,14 @@ WRONG = {
     f"{QUICK} --config.augmentation.crop.padding=32": "at most 31",
     f"{QUICK} --config.optimizer.learning_rate=nan": "above 0 and finite",
     f"{QUICK} --config.schedule.warmup_epochs=9": "at most --config.num_epochs=8",
+    f"{QUICK} --config.model.resnet.blocks_per_stage=2,2": "one number for each of --config.model.resnet.widths",
+    f"{QUICK} --config.model.resnet.widths=8,0,8,8": "--config.model.resnet.widths=(8, 0, 8, 8): it must be",
+    f"{QUICK} --config.model.name=speednet --config.model.speednet.widths=8,8,8,8,8": "at most 4 blocks",
+    f"{QUICK} --config.optimizer.muon.momentum=1": "--config.optimizer.muon.momentum=1.0: it must be",
+    f"{QUICK} --config.optimizer.muon.newton_schulz_steps=0": "at least 1",
+    f"{QUICK} --config.optimizer.muon.head_multiplier=0": "above 0 and finite",
+    f"{QUICK} --config.evaluation.test_time_augmentation=miror": "did you mean 'mirror'?",
+    f"{QUICK} --config.schedule.linear.final_fraction=2": "--config.schedule.linear.final_fraction=2.0",
     f"{QUICK} --config.precision=float16": "known are auto, bfloat16, float32, float64",
 }
 
