@@ -81,19 +81,31 @@ def _convolve_backward(strides, padding, saved, grad):
     plain = functools.partial(convolve.fun, strides=strides, padding=padding)
     (images_grad,) = jax.vjp(lambda images: plain(images, kernel), images)[1](grad)
 
-    def kernel_grad(images, grad):
+    def whole(images, grad):
         return jax.vjp(lambda kernel: plain(images, kernel), kernel)[1](grad)[0]
+
+    def part(images, grad):
+        layout = ("NHWC", "HWIO", "NHWC")
+        pads = lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], (1, 1), padding)
+        images, grad = images.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3)
+        sums = lax.conv_general_dilated(images, grad, (1, 1), pads, dimension_numbers=layout)
+        return sums.transpose(1, 2, 0, 3)
 
     def by_parts(images, grad):
         rows = 16
-        starts = range(0, len(images), rows)
-        parts = (kernel_grad(images[i : i + rows], grad[i : i + rows]) for i in starts)
-        return functools.reduce(jnp.add, parts)
+        parts = len(images) // rows
+
+        def add(index, total):
+            slices = (lax.dynamic_slice_in_dim(x, index * rows, rows) for x in (images, grad))
+            return total + part(*slices)
+
+        return lax.fori_loop(0, parts, add, part(images[parts * rows :], grad[parts * rows :]))
 
     # XLA's CPU compiler makes this a convolution with the batch as channels and the whole image as
-    # window. On larger images that is quicker in parts, which fit a core's cache.
-    on_cpu = by_parts if grad.shape[1] * grad.shape[2] > 64 else kernel_grad
-    return images_grad, lax.platform_dependent(images, grad, cpu=on_cpu, default=kernel_grad)
+    # window. On larger images that is quicker in parts, which fit a core's cache; it is written out
+    # that way, for the compiler does not rearrange convolutions in a loop.
+    on_cpu = by_parts if strides == 1 and grad.shape[1] * grad.shape[2] > 64 else whole
+    return images_grad, lax.platform_dependent(images, grad, cpu=on_cpu, default=whole)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
