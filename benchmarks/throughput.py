@@ -102,8 +102,9 @@ def use_flax_layers():
             features, size, strides, use_bias=False, dtype=dtype, kernel_init=kernel_init
         )
 
-    def batch_norm(*, axis_name, **options):
-        return nn.BatchNorm(param_dtype=jnp.float32, axis_name=axis_name, **options)
+    def batch_norm(*, activation=lambda x: x, **options):
+        norm = nn.BatchNorm(param_dtype=jnp.float32, **options)
+        return lambda x: activation(norm(x))
 
     for module in (cnn, resnet, speednet):
         module.Conv, module.BatchNorm = conv, batch_norm

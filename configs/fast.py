@@ -8,8 +8,8 @@ from configs import default
 def get_config() -> ConfigDict:
     """Return the configuration."""
     config = default.get_config()
-    config.num_epochs = 8
-    config.batch_size = 2000
+    config.num_epochs = 7
+    config.batch_size = 500
     config.label_smoothing = 0.2
     config.augmentation.flip.enabled = False
     config.augmentation.alternating_flip.enabled = True
@@ -17,11 +17,14 @@ def get_config() -> ConfigDict:
     config.augmentation.color_jitter.enabled = False
     config.model.name = "speednet"
     config.optimizer.name = "muon"
-    config.optimizer.learning_rate = 0.24
+    config.optimizer.learning_rate = 0.12
+    config.optimizer.muon.bias_multiplier = 220.0
+    config.optimizer.muon.head_multiplier = 2790.0
+    config.optimizer.muon.weight_decay = 0.055
     config.optimizer.l2_penalty = 0.0
     config.schedule.name = "linear"
     config.schedule.warmup_epochs = 0.0
-    config.logging.every_steps = 5
+    config.logging.every_steps = 10
     config.evaluation.batch_size = 1000
     config.evaluation.test_time_augmentation = "mirror_translate"
     return config

@@ -78,8 +78,8 @@ def test_the_gradients_of_a_convolution_equal_lax_s(batch, size, strides, paddin
 
 
 @pytest.mark.parametrize("shape", [(9, 4, 6, 5), (16, 5)])
-@pytest.mark.parametrize("use_scale", [True, False])
-def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale):
+@pytest.mark.parametrize("use_scale, activation", [(True, nn.relu), (False, gelu)])
+def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale, activation):
     shared = {"use_running_average": False, "momentum": 0.8, "dtype": jnp.float32}
     shared |= {"axis_name": None, "use_scale": use_scale}
     keys = jax.random.split(jax.random.key(0), 3)
@@ -89,13 +89,16 @@ def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale):
     bias = jax.random.normal(keys[2], shape[-1:])
     variables["params"] |= {name: bias + i for i, name in enumerate(variables["params"])}
 
-    def loss(module, params, x):
+    def loss(module, follow, params, x):
         y, updated = module.apply(variables | {"params": params}, x, mutable=["batch_stats"])
-        return (y * weights).sum(), (y, updated)
+        return (follow(y) * weights).sum(), (follow(y), updated)
 
     ours, theirs = (
-        jax.grad(lambda *x: loss(module, *x), (0, 1), has_aux=True)(variables["params"], x)
-        for module in (BatchNorm(**shared), nn.BatchNorm(**shared))
+        jax.grad(lambda *x: loss(*sides, *x), (0, 1), has_aux=True)(variables["params"], x)
+        for sides in (
+            (BatchNorm(**shared, activation=activation), lambda x: x),
+            (nn.BatchNorm(**shared), activation),
+        )
     )
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):

@@ -1,7 +1,7 @@
 """Layers that several models share."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -112,9 +112,10 @@ convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 class BatchNorm(nn.Module):
-    """Normalise each channel over the batch, then scale and shift it (Ioffe and Szegedy 2015).
+    """Normalise each channel over the batch, scale, shift (Ioffe and Szegedy 2015), and activate.
 
-    As `flax.linen.BatchNorm`, with a gradient written out for the sake of CPUs.
+    As `flax.linen.BatchNorm`, with a gradient written out for the sake of CPUs. Training keeps the
+    argument alone for it, from which the activation's own is computed again.
     """
 
     use_running_average: bool
@@ -128,10 +129,12 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     """Added to the variance."""
     use_scale: bool = True
+    activation: Callable[[jax.Array], jax.Array] = lambda x: x
+    """What follows, element by element."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return `x: [..., channel]` normalised, of the same shape."""
+        """Return `x: [..., channel]` normalised and activated, of the same shape."""
         wide = jnp.promote_types(self.dtype, jnp.float32)
         channels = x.shape[-1]
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels, wide)
@@ -141,40 +144,44 @@ class BatchNorm(nn.Module):
         if self.use_scale:
             scale = self.param("scale", nn.initializers.ones, (channels,), wide)
         if self.use_running_average:
-            normalised = _normalise(
-                x, mean.value, lax.rsqrt(variance.value + self.epsilon), scale, bias
-            )
+            reciprocal_std = lax.rsqrt(variance.value + self.epsilon)
+            result = self.activation(_normalise(x, mean.value, reciprocal_std, scale, bias))
         else:
-            normalised, moments = _normalise_batch(x, scale, bias, self.epsilon, self.axis_name)
+            result, moments = _normalise_batch(
+                x, scale, bias, self.epsilon, self.axis_name, self.activation
+            )
             for statistic, moment in zip((mean, variance), moments, strict=True):
                 kept = self.momentum * statistic.value
                 statistic.value = kept + (1 - self.momentum) * lax.stop_gradient(moment)
-        return normalised.astype(self.dtype)
+        return result.astype(self.dtype)
 
 
 def _normalise(x, mean, reciprocal_std, scale, bias):
     return (x - mean) * (reciprocal_std * scale) + bias
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _normalise_batch(x, scale, bias, epsilon, axis_name):
-    return _normalise_forward(x, scale, bias, epsilon, axis_name)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _normalise_batch(x, scale, bias, epsilon, axis_name, activation):
+    return _normalise_forward(x, scale, bias, epsilon, axis_name, activation)[0]
 
 
-def _normalise_forward(x, scale, bias, epsilon, axis_name):
+def _normalise_forward(x, scale, bias, epsilon, axis_name, activation):
     wide = x.astype(scale.dtype)
     mean, mean_square = _channel_means((wide, wide * wide), axis_name)
     variance = jnp.maximum(mean_square - mean * mean, 0)
     reciprocal_std = lax.rsqrt(variance + epsilon)
-    normalised = _normalise(wide, mean, reciprocal_std, scale, bias)
-    return (normalised, (mean, variance)), (x, mean, reciprocal_std, scale)
+    result = activation(_normalise(wide, mean, reciprocal_std, scale, bias))
+    return (result, (mean, variance)), (x, mean, reciprocal_std, scale, bias)
 
 
-def _normalise_backward(epsilon, axis_name, saved, grads):
+def _normalise_backward(epsilon, axis_name, activation, saved, grads):
     del epsilon
-    x, mean, reciprocal_std, scale = saved
-    grad, _ = grads
-    standard = (x.astype(mean.dtype) - mean) * reciprocal_std
+    x, mean, reciprocal_std, scale, bias = saved
+    x = lax.optimization_barrier(x)  # or the compiler would keep what is computed again here
+    wide = x.astype(mean.dtype)
+    _, activation_vjp = jax.vjp(activation, _normalise(wide, mean, reciprocal_std, scale, bias))
+    (grad,) = activation_vjp(grads[0])
+    standard = (wide - mean) * reciprocal_std
     local = _channel_means((grad, grad * standard), None)
     mean_grad, mean_product = local if axis_name is None else lax.pmean(local, axis_name)
     x_grad = (grad - mean_grad - standard * mean_product) * (reciprocal_std * scale)

@@ -33,7 +33,7 @@ class ResNet(nn.Module):
         """Return `logits: [batch, class]` of `images: [batch, height, width, channel]`."""
         wide = jnp.promote_types(self.dtype, jnp.float32)
 
-        def conv(x, width, size, strides=1):
+        def conv(x, width, size, strides=1, **activation):
             kernel_init = nn.initializers.he_normal()
             x = Conv(width, (size, size), self.dtype, strides, kernel_init)(x)
             return BatchNorm(
@@ -41,15 +41,16 @@ class ResNet(nn.Module):
                 momentum=0.9,
                 dtype=self.dtype,
                 axis_name=self.axis_name,
+                **activation,
             )(x)
 
-        x = nn.relu(conv(images, self.widths[0], 3))
+        x = conv(images, self.widths[0], 3, activation=nn.relu)
         for stage, (width, blocks) in enumerate(
             zip(self.widths, self.blocks_per_stage, strict=True)
         ):
             for block in range(blocks):
                 strides = 2 if stage > 0 and block == 0 else 1
-                change = nn.relu(conv(x, width, 3, strides))
+                change = conv(x, width, 3, strides, activation=nn.relu)
                 change = conv(change, width, 3)
                 if strides > 1 or x.shape[-1] != width:
                     x = conv(x, width, 1, strides)

@@ -38,7 +38,7 @@ class SpeedNet(nn.Module):
         )
         bias = self.param("whitening_bias", nn.initializers.zeros, (2 * patch,), wide)
 
-        def norm(x):
+        def normalise_and_activate(x):
             return BatchNorm(
                 use_running_average=not train,
                 momentum=0.6,
@@ -46,6 +46,7 @@ class SpeedNet(nn.Module):
                 axis_name=self.axis_name,
                 epsilon=1e-12,
                 use_scale=False,
+                activation=gelu,
             )(x)
 
         def conv(width, x):
@@ -54,8 +55,8 @@ class SpeedNet(nn.Module):
         x = convolve(images.astype(self.dtype), whitening.value.astype(self.dtype), 1, "VALID")
         x = gelu(x + bias.astype(self.dtype))
         for width in self.widths:
-            x = gelu(norm(max_pool_2x2(conv(width, x))))
-            x = gelu(norm(conv(width, x)))
+            x = normalise_and_activate(max_pool_2x2(conv(width, x)))
+            x = normalise_and_activate(conv(width, x))
         x = x.max((1, 2))
         head = nn.Dense(
             self.classes,
