@@ -1,10 +1,13 @@
 """Trains to the end for several seeds and prints accuracy and time; `--peer=torch` needs `bench`.
 
 python -m benchmarks.time_to_accuracy --config=configs/fast.py --seeds=3 [--peer=torch] [--out=FILE]
+    [--peer_config=benchmarks/airbench94.py]
 
 Every run of jaxcifar is a process of its own, the program as a user starts it, the first with an empty
-compilation cache. With `--peer=torch` the same recipe in PyTorch takes turns with it, seed by seed, on
-the same images: for configs with speednet, Muon and the linear schedule.
+compilation cache; it evaluates at the end alone. With `--peer=torch` a recipe in PyTorch takes turns
+with it, seed by seed, on the same images: that of `--peer_config`, with speednet, Muon and the linear
+schedule, eager on a CPU, where that is the faster, and compiled on a GPU. Both evaluate the test split
+plainly and with test-time augmentation, and the time is that of all this.
 """
 
 import json
@@ -24,6 +27,9 @@ from benchmarks import machine
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/fast.py", lock_config=True)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "how many runs, with the seeds 0, 1, ...", lower_bound=1)
 _PEER = flags.DEFINE_enum("peer", None, ["torch"], "what to run in turn with jaxcifar")
+_PEER_CONFIG = config_flags.DEFINE_config_file(
+    "peer_config", "benchmarks/airbench94.py", "the recipe of the peer", lock_config=True
+)
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 _TORCH_SEED = flags.DEFINE_integer(
     "torch_seed", None, "what this process runs; set by the one above"
@@ -47,8 +53,10 @@ def run_jaxcifar(arguments: list[str], seed: int, cache: str) -> dict:
         seconds = time.time() - start
         until_first = float(output.split("first step after ")[1].split(" s ")[0])
         evaluation = json.loads((Path(workdir) / "evaluation.json").read_text())
+    augmented = evaluation["test_time_augmentation"]["mirror_translate"]["accuracy"]
     return {
         "accuracy": evaluation["accuracy"],
+        "augmented_accuracy": augmented,
         "seconds": seconds,
         "seconds_after_first_step": seconds - until_first,
     }
@@ -61,7 +69,8 @@ def run_torch(config, seed: int) -> dict:
 
     from benchmarks import torch_peer
     from jaxcifar import experiment as experiments
-    from jaxcifar.train import epoch_order
+    from jaxcifar.augment import mirror_translate
+    from jaxcifar.loop import epoch_order
 
     if (config.model.name, config.schedule.name) != ("speednet", "linear"):
         raise SystemExit("--peer=torch knows speednet with the linear schedule")
@@ -86,7 +95,7 @@ def run_torch(config, seed: int) -> dict:
     optimizers = torch_peer.optimizers(model, config.optimizer)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]
-    forward = torch.compile(model, mode="max-autotune" if device == "cuda" else None)
+    forward = torch.compile(model, mode="max-autotune") if device == "cuda" else model
     half = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
     rows = len(pixels) // config.batch_size
     total = rows * config.num_epochs
@@ -117,17 +126,27 @@ def run_torch(config, seed: int) -> dict:
         if row == rows - 1:
             print(f"seed {seed} epoch {epoch + 1} {time.time() - start:.0f} s", file=sys.stderr)
     model.eval()
-    correct = 0
+    correct = augmented_correct = 0
     with torch.inference_mode(), half:
         for images, answers in zip(test_pixels.split(1000), test_labels.split(1000), strict=True):
-            logits = model((images / 255 - mean) / std)
-            correct += (logits.argmax(1) == answers).sum().item()
+            images = (images / 255 - mean) / std
+            correct += (model(images).argmax(1) == answers).sum().item()
+            augmented = torch_peer.logits_of_views(model, images)
+            augmented_correct += (augmented.argmax(1) == answers).sum().item()
     end = time.time()
     return {
         "accuracy": correct / len(test_pixels),
+        "augmented_accuracy": augmented_correct / len(test_pixels),
         "seconds": end - start,
         "seconds_after_first_step": end - first_step,
     }
+
+
+def spread(results: list[dict], name: str) -> str:
+    """Return mean and standard deviation of a share, in percent."""
+    percent = [100 * run[name] for run in results]
+    deviation = statistics.stdev(percent) if len(percent) > 1 else float("nan")
+    return f"{statistics.mean(percent):.2f}% ± {deviation:.2f}"
 
 
 def main(argv):
@@ -138,10 +157,14 @@ def main(argv):
     arguments = [item for item in sys.argv[1:] if item.startswith("--config")] or [
         "--config=configs/fast.py"
     ]
+    at_the_end = [
+        f"--config.evaluation.every_epochs={_CONFIG.value.num_epochs}",
+        "--config.evaluation.test_time_augmentation=mirror_translate",
+    ]
     runs = {"jaxcifar": []} | ({"torch": []} if _PEER.value else {})
     with tempfile.TemporaryDirectory() as cache:
         for seed in range(_SEEDS.value):
-            runs["jaxcifar"].append(run_jaxcifar(arguments, seed, cache))
+            runs["jaxcifar"].append(run_jaxcifar(arguments + at_the_end, seed, cache))
             print(f"jaxcifar, seed {seed}: {runs['jaxcifar'][-1]}", flush=True)
             if _PEER.value:
                 command = [sys.executable, "-m", "benchmarks.time_to_accuracy", *sys.argv[1:]]
@@ -149,11 +172,10 @@ def main(argv):
                 runs["torch"].append(json.loads(output.splitlines()[-1]))
                 print(f"torch, seed {seed}: {runs['torch'][-1]}", flush=True)
     for side, results in runs.items():
-        accuracies = [100 * run["accuracy"] for run in results]
-        spread = statistics.stdev(accuracies) if len(accuracies) > 1 else float("nan")
         print(
-            f"{side:9} accuracy {statistics.mean(accuracies):.2f}% ± {spread:.2f} "
-            f"(standard deviation of {len(results)} seeds), seconds "
+            f"{side:9} accuracy {spread(results, 'accuracy')}, under test-time augmentation "
+            f"{spread(results, 'augmented_accuracy')} (standard deviation of {len(results)} seeds), "
+            "seconds "
             + ", ".join(f"{run['seconds']:.1f}" for run in results)
             + "; after the first step "
             + ", ".join(f"{run['seconds_after_first_step']:.1f}" for run in results)

@@ -157,6 +157,14 @@ def optimizers(model, options):
     return [sgd, Muon(kernels, lr=rate, momentum=muon.momentum, newton_schulz_steps=steps)]
 
 
+def logits_of_views(model, images):
+    """Return the logits under the test-time augmentation of airbench: `mirror_translate` here."""
+    around = functional.pad(images, (1,) * 4, mode="reflect")
+    shifted = [around[:, :, i : i + images.shape[2], i : i + images.shape[3]] for i in (0, 2)]
+    both = lambda images: 0.5 * model(images) + 0.5 * model(images.flip(3))
+    return 0.5 * both(images) + 0.25 * both(shifted[0]) + 0.25 * both(shifted[1])
+
+
 def augmented(images, options, mirrored):
     """Return `images: [batch, 3, height, width]` in [0, 1] under `config.augmentation`.
 
