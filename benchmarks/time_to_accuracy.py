@@ -69,7 +69,6 @@ def run_torch(config, seed: int) -> dict:
 
     from benchmarks import torch_peer
     from jaxcifar import experiment as experiments
-    from jaxcifar.augment import mirror_translate
     from jaxcifar.loop import epoch_order
 
     if (config.model.name, config.schedule.name) != ("speednet", "linear"):
