@@ -151,7 +151,7 @@ def spread(results: list[dict], name: str) -> str:
 def main(argv):
     del argv
     if _TORCH_SEED.value is not None:
-        print(json.dumps(run_torch(_CONFIG.value, _TORCH_SEED.value)))
+        print(json.dumps(run_torch(_PEER_CONFIG.value, _TORCH_SEED.value)))
         return
     arguments = [item for item in sys.argv[1:] if item.startswith("--config")] or [
         "--config=configs/fast.py"
