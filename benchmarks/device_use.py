@@ -23,6 +23,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import machine
+from benchmarks.prepare import prepare
 from jaxcifar import experiment as experiments
 from jaxcifar import overview
 from jaxcifar.loop import epoch_order
@@ -60,9 +61,7 @@ def matrix_flops(dtype, seconds: float) -> float:
 def device_rate(config, seconds: float):
     """Return images a second in long dispatches, and an image's FLOPs forward."""
     layout = experiments.start_layout(config)
-    dataset = experiments.load_split(config, "train_split")
-    experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
-    state = layout.run_once(experiment.init_state, jax.random.key(0), dataset.images[:1000])
+    dataset, experiment, state = prepare(config, layout)
     flops = overview.forward_flops(experiment, state)
     run = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)

@@ -39,6 +39,7 @@ def point(config) -> dict:
     """Measure the training step of one config in this process."""
     import jax
 
+    from benchmarks.prepare import prepare
     from jaxcifar import experiment as experiments
     from jaxcifar import overview
     from jaxcifar.loop import epoch_order
@@ -48,9 +49,7 @@ def point(config) -> dict:
     layout = experiments.start_layout(config)
     config.data.name = "shapes"
     before = peak_bytes()
-    dataset = experiments.load_split(config, "train_split")
-    experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
-    state = layout.run_once(experiment.init_state, jax.random.key(0), dataset.images[:1000])
+    dataset, experiment, state = prepare(config, layout)
     flops = overview.forward_flops(experiment, state)
     run = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)

@@ -40,6 +40,7 @@ def jax_side(config, side):
     import jax
     import numpy as np
 
+    from benchmarks.prepare import prepare
     from jaxcifar import experiment as experiments
     from jaxcifar.augment import Examples
     from jaxcifar.parallel import Layout, OverRows
@@ -56,9 +57,7 @@ def jax_side(config, side):
     if side != "jaxcifar+input":
         for options in config.augmentation.values():
             options.enabled = False
-    dataset = experiments.load_split(config, "train_split")
-    experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
-    state = layout.run_once(experiment.init_state, jax.random.key(0), dataset.images)
+    dataset, experiment, state = prepare(config, layout)
     order = np.tile(np.arange(config.batch_size, dtype=np.int32), (rows, 1))
     data, order, key = layout.place(((dataset.images, dataset.labels), order, jax.random.key(1)))
     run_train = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
