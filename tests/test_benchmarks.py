@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from benchmarks import machine
 from configs import default
+from jaxcifar import augment
 from jaxcifar.models import MODELS
 
 ROOT = Path(__file__).parent.parent
@@ -47,3 +49,18 @@ def test_the_peer_s_networks_have_as_many_parameters_as_ours(name):
     ours = jax.eval_shape(init, jax.random.key(0), images)["params"]
     learnt = [parameter for parameter in theirs.parameters() if parameter.requires_grad]
     assert sum(p.numel() for p in learnt) == sum(leaf.size for leaf in jax.tree.leaves(ours))
+
+
+def test_the_peer_looks_at_the_same_views():
+    torch = pytest.importorskip("torch", reason="needs the extra bench")
+    from benchmarks import torch_peer
+
+    images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    weights = np.random.default_rng(1).random((3, 8, 8), np.float32)
+    model = lambda images: (images * torch.from_numpy(weights)).sum((1, 2, 3))
+    theirs = torch_peer.logits_of_views(model, torch.from_numpy(images).permute(0, 3, 1, 2))
+    views = augment.mirror_translate(images)
+    ours = sum(
+        weight * (view * weights.transpose(1, 2, 0)).sum((1, 2, 3)) for weight, view in views
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
