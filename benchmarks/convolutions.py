@@ -9,14 +9,14 @@ that jaxcifar sets on a CPU, with those and jaxcifar's own gradient, and in PyTo
 import os
 import statistics
 import time
-from importlib.metadata import version
 
 import jax
 import torch
-from jax import lax
 from torch.nn import functional
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from benchmarks import machine
+from benchmarks.layers import plain_convolve
 from jaxcifar import runtime
 from jaxcifar.models import layers
 
@@ -36,12 +36,7 @@ def seconds(run) -> float:
     return statistics.median(times)
 
 
-def convolve(images, kernel):
-    layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=layout)
-
-
-def xla(size, inward, outward, options, convolve=convolve):
+def xla(size, inward, outward, options, convolve=plain_convolve):
     """Return the seconds of the convolution, the input's gradient and the kernel's gradient."""
     keys = jax.random.split(jax.random.key(0), 3)
     shapes = (BATCH, size, size, inward), (3, 3, inward, outward), (BATCH, size, size, outward)
@@ -83,7 +78,8 @@ def main() -> None:
         for name, times in rows.items():
             rates = " ".join(f"{work / spent:8.0f}" for spent in times)
             print(f"{name:24} {size:2}²×{inward:3}→{outward:3} {rates}")
-    print({name: version(name) for name in ("jax", "jaxlib", "torch")})
+    described = machine.describe()
+    print(f"{described['machine']}; {described['versions']}")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ one CPU, so that their number should change neither.
 
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from absl import app, flags
@@ -37,43 +35,14 @@ POINTS = {
 
 def point(config) -> dict:
     """Measure the training step of one config in this process."""
-    import jax
+    from benchmarks.prepare import training_rate
+    from jaxcifar.experiment import start_layout
 
-    from benchmarks.prepare import prepare
-    from jaxcifar import experiment as experiments
-    from jaxcifar import overview
-    from jaxcifar.loop import epoch_order
-    from jaxcifar.parallel import OverRows
-    from jaxcifar.steps import on_rows
-
-    layout = experiments.start_layout(config)
+    layout = start_layout(config)
     config.data.name = "shapes"
     before = peak_bytes()
-    dataset, experiment, state = prepare(config, layout)
-    flops = overview.forward_flops(experiment, state)
-    run = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
-    order = epoch_order(0, 0, len(dataset), config.batch_size)
-    data, order, key = layout.place(((dataset.images, dataset.labels), order, jax.random.key(1)))
-    planned = run.compile(state, data, order, key).memory_analysis()
-    rows = min(len(order), layout.rows_per_dispatch)
-
-    def dispatch():
-        nonlocal state
-        state, counts = run(state, data, order, 0, rows, key)
-        jax.block_until_ready(counts)
-
-    dispatch(), dispatch()
-    times, began = [], time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - began < _SECONDS.value:
-        start = time.perf_counter()
-        dispatch()
-        times.append(time.perf_counter() - start)
-    return {
-        "images_per_second": rows * config.batch_size / statistics.median(times),
-        "peak_bytes": peak_bytes() - before,
-        "planned_bytes": planned.temp_size_in_bytes + planned.argument_size_in_bytes,
-        "flops": flops,
-    }
+    measured = training_rate(config, layout, _SECONDS.value)
+    return measured | {"peak_bytes": peak_bytes() - before}
 
 
 def changes(name, value, config) -> list[str]:

@@ -22,7 +22,7 @@ SHAPES = ((256, 32, 32, 32), (256, 16, 16, 64), (256, 8, 8, 128))
 
 
 def batch_norm(module, **options):
-    """Return a function of `x` and the sizes of its parameters, in training."""
+    """Return a function of `x` that normalises it, in training."""
 
     def apply(x):
         norm = module(use_running_average=False, momentum=0.9, dtype=x.dtype, **options)

@@ -1,12 +1,27 @@
-"""What the benchmarks of a training step begin with."""
+"""What several benchmarks of the program begin with."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
 
 import jax
 
 from jaxcifar import experiment as experiments
+from jaxcifar import overview
 from jaxcifar.datasets import Dataset
 from jaxcifar.experiment import Experiment
-from jaxcifar.parallel import Layout
+from jaxcifar.loop import epoch_order
+from jaxcifar.parallel import Layout, OverRows
 from jaxcifar.state import TrainState
+from jaxcifar.steps import on_rows
+
+
+def config_arguments(default: str) -> list[str]:
+    """Return the flags of this process that are the config's, with `--config=default` if need be."""
+    flags = [item for item in sys.argv[1:] if item.startswith("--config")]
+    whole = any(item.startswith("--config=") for item in flags)
+    return flags if whole else [f"--config={default}", *flags]
 
 
 def prepare(config, layout: Layout) -> tuple[Dataset, Experiment, TrainState]:
@@ -15,3 +30,42 @@ def prepare(config, layout: Layout) -> tuple[Dataset, Experiment, TrainState]:
     experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
     state = layout.run_once(experiment.init_state, jax.random.key(0), dataset.images[:1000])
     return dataset, experiment, state
+
+
+def training_rate(config, layout: Layout, seconds: float) -> dict:
+    """Time the training step for `seconds`, in dispatches as long as the devices take.
+
+    Returns:
+      images a second, an image's FLOPs forward, the bytes that XLA plans for the program, and the
+      precision of the computation.
+    """
+    dataset, experiment, state = prepare(config, layout)
+    run = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
+    order = epoch_order(0, 0, len(dataset), config.batch_size)
+    rows = min(len(order), layout.rows_per_dispatch)
+    flops = overview.forward_flops(experiment, state)
+    data, order, key = layout.place(((dataset.images, dataset.labels), order, jax.random.key(1)))
+    planned = run.compile(state, data, order, key).memory_analysis()
+
+    def dispatch():
+        nonlocal state
+        state, counts = run(state, data, order, 0, rows, key)
+        jax.block_until_ready(counts)
+
+    return {
+        "images_per_second": rows * config.batch_size / repeated(dispatch, seconds),
+        "flops": flops,
+        "precision": jax.numpy.dtype(experiment.model.dtype).name,
+        "planned_bytes": planned.temp_size_in_bytes + planned.argument_size_in_bytes,
+    }
+
+
+def repeated(run: Callable[[], None], seconds: float) -> float:
+    """Return the median seconds of `run`, repeated for `seconds` after two that do not count."""
+    run(), run()
+    times, began = [], time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

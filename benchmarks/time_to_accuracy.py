@@ -23,6 +23,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import machine
+from benchmarks.prepare import config_arguments
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/fast.py", lock_config=True)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "how many runs, with the seeds 0, 1, ...", lower_bound=1)
@@ -36,34 +37,44 @@ _TORCH_SEED = flags.DEFINE_integer(
 )
 
 
+def run(command: list[str], environment: dict[str, str], first_step: str) -> tuple[dict, str]:
+    """Run a side, and return the seconds from launch to its end and from its first step to that.
+
+    Args:
+      first_step: what the line holds that it prints when its first step is done.
+
+    Returns:
+      The seconds, and the last line.
+    """
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    for line in process.stdout:
+        if first_step in line:
+            first = time.perf_counter()
+    ended = time.perf_counter()
+    if process.wait():
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return {"seconds": ended - began, "seconds_after_first_step": ended - first}, line
+
+
 def run_jaxcifar(arguments: list[str], seed: int, cache: str) -> dict:
-    """Train once and return accuracy and seconds: in all, and from the first step to the end."""
+    """Train once and return accuracies and seconds."""
     with tempfile.TemporaryDirectory() as workdir:
         command = [sys.executable, "-m", "jaxcifar.main", *arguments, f"--config.seed={seed}"]
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
-        start = time.time()
-        output = subprocess.run(
-            [*command, f"--workdir={workdir}"],
-            env=environment,
-            check=True,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ).stdout
-        seconds = time.time() - start
-        until_first = float(output.split("first step after ")[1].split(" s ")[0])
+        seconds, _ = run([*command, f"--workdir={workdir}"], environment, "first step after")
         evaluation = json.loads((Path(workdir) / "evaluation.json").read_text())
-    augmented = evaluation["test_time_augmentation"]["mirror_translate"]["accuracy"]
+    augmented = evaluation["test_time_augmentation"]["mirror_translate"]
     return {
         "accuracy": evaluation["accuracy"],
-        "augmented_accuracy": augmented,
-        "seconds": seconds,
-        "seconds_after_first_step": seconds - until_first,
-    }
+        "augmented_accuracy": augmented["accuracy"],
+    } | seconds
 
 
 def run_torch(config, seed: int) -> dict:
-    """Do the same in PyTorch, in this process: data and whitening are in the time, imports are not."""
+    """Do the same in PyTorch, in this process, and return the accuracies."""
     import torch
     from torch.nn import functional
 
@@ -76,7 +87,6 @@ def run_torch(config, seed: int) -> dict:
     torch.manual_seed(seed)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    start = time.time()
     train, test = (experiments.load_split(config, f"{name}_split") for name in ("train", "test"))
     facts = experiments.facts_of(config, train)
     mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (facts.mean, facts.std))
@@ -99,7 +109,6 @@ def run_torch(config, seed: int) -> dict:
     rows = len(pixels) // config.batch_size
     total = rows * config.num_epochs
     flips = torch.rand(len(pixels), device=device) < 0.5
-    first_step = None
     for step in range(total):
         epoch, row = divmod(step, rows)
         if row == 0:
@@ -121,9 +130,7 @@ def run_torch(config, seed: int) -> dict:
         model.zero_grad(set_to_none=True)
         if step == 0:
             loss.item()
-            first_step = time.time()
-        if row == rows - 1:
-            print(f"seed {seed} epoch {epoch + 1} {time.time() - start:.0f} s", file=sys.stderr)
+            print("first step", flush=True)
     model.eval()
     correct = augmented_correct = 0
     with torch.inference_mode(), half:
@@ -132,12 +139,9 @@ def run_torch(config, seed: int) -> dict:
             correct += (model(images).argmax(1) == answers).sum().item()
             augmented = torch_peer.logits_of_views(model, images)
             augmented_correct += (augmented.argmax(1) == answers).sum().item()
-    end = time.time()
     return {
         "accuracy": correct / len(test_pixels),
         "augmented_accuracy": augmented_correct / len(test_pixels),
-        "seconds": end - start,
-        "seconds_after_first_step": end - first_step,
     }
 
 
@@ -153,9 +157,7 @@ def main(argv):
     if _TORCH_SEED.value is not None:
         print(json.dumps(run_torch(_PEER_CONFIG.value, _TORCH_SEED.value)))
         return
-    arguments = [item for item in sys.argv[1:] if item.startswith("--config")] or [
-        "--config=configs/fast.py"
-    ]
+    arguments = config_arguments("configs/fast.py")
     at_the_end = [
         f"--config.evaluation.every_epochs={_CONFIG.value.num_epochs}",
         "--config.evaluation.test_time_augmentation=mirror_translate",
@@ -167,8 +169,10 @@ def main(argv):
             print(f"jaxcifar, seed {seed}: {runs['jaxcifar'][-1]}", flush=True)
             if _PEER.value:
                 command = [sys.executable, "-m", "benchmarks.time_to_accuracy", *sys.argv[1:]]
-                output = subprocess.check_output([*command, f"--torch_seed={seed}"], text=True)
-                runs["torch"].append(json.loads(output.splitlines()[-1]))
+                seconds, last = run(
+                    [*command, f"--torch_seed={seed}"], dict(os.environ), "first step"
+                )
+                runs["torch"].append(json.loads(last) | seconds)
                 print(f"torch, seed {seed}: {runs['torch'][-1]}", flush=True)
     for side, results in runs.items():
         print(

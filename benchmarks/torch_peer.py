@@ -99,18 +99,20 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, kernels, *, lr, momentum, newton_schulz_steps):
         super().__init__(kernels, {"lr": lr, "momentum": momentum, "rounds": newton_schulz_steps})
+        self.orthogonal = torch.compile(orthogonal) if kernels[0].is_cuda else orthogonal
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
             for kernel in group["params"]:
-                velocity = self.state[kernel].setdefault("velocity", torch.zeros_like(kernel))
-                velocity.mul_(group["momentum"]).add_(kernel.grad)
+                state = self.state[kernel]
+                if not state:
+                    state["velocity"] = torch.zeros_like(kernel)
+                velocity = state["velocity"].mul_(group["momentum"]).add_(kernel.grad)
                 update = kernel.grad + group["momentum"] * velocity
                 kernel.mul_(math.sqrt(len(kernel)) / kernel.norm())
-                kernel.sub_(
-                    group["lr"] * orthogonal(update.flatten(1), group["rounds"]).view_as(kernel)
-                )
+                change = self.orthogonal(update.flatten(1), group["rounds"]).view_as(kernel)
+                kernel.sub_(group["lr"] * change)
 
 
 def orthogonal(matrix, rounds):
@@ -169,7 +171,7 @@ def augmented(images, options, mirrored):
     """Return `images: [batch, 3, height, width]` in [0, 1] under `config.augmentation`.
 
     `mirrored: [batch] bool` are those that are flipped. Knows flips, crop and, in RGB, jitter of
-    brightness, contrast and saturation.
+    brightness, contrast and saturation, and cutout; not the jitter of the hue.
     """
     count, side = len(images), images.shape[-1]
     if options.flip.enabled or options.alternating_flip.enabled:
@@ -196,4 +198,9 @@ def augmented(images, options, mirrored):
         matrix = contrast * bright * colour
         images = torch.einsum("bij,bjhw->bihw", matrix, images) + offset[:, :, None, None]
         images = images.clamp(0, 1)
+    if options.cutout.enabled:
+        reach = torch.arange(side, device=images.device) + options.cutout.size // 2
+        corners = torch.randint(0, side, (2, count, 1), device=images.device)
+        rows, columns = (reach - corners >= 0) & (reach - corners < options.cutout.size)
+        images = torch.where((rows[:, :, None] & columns[:, None])[:, None], 0.5, images)
     return images

@@ -28,11 +28,12 @@ def test_every_benchmark_says_how_it_is_run():
             assert f"python -m benchmarks.{path.stem} --config=" in path.read_text()
 
 
-def test_a_point_of_growth_is_measured(tmp_path):
+def test_a_point_of_growth_is_measured():
     config = {"model.cnn.widths": "4,6,8", "batch_size": 32, "data.shapes.train_examples": 64}
     flags = [f"--config.{name}={value}" for name, value in config.items()]
     command = [sys.executable, "-m", "benchmarks.growth", "--point", "--seconds=0.1", *flags]
     measured = json.loads(subprocess.check_output(command, cwd=ROOT, text=True))
+    assert measured.pop("precision") == "float32"
     assert all(value > 0 for value in measured.values())
 
 
