@@ -112,6 +112,12 @@ def check_config(config: Mapping, names: Mapping[str, tuple[str, ...]]) -> None:
             f"--config.schedule.warmup_epochs={config['schedule']['warmup_epochs']} is longer than "
             f"the run: at most --config.num_epochs={config['num_epochs']}"
         )
+    augmentation = config["augmentation"]
+    if augmentation["flip"]["enabled"] and augmentation["alternating_flip"]["enabled"]:
+        raise UserError(
+            "--config.augmentation.alternating_flip.enabled=True would be undone by "
+            "--config.augmentation.flip.enabled=True: enable one of them"
+        )
     for name, depths in (("cnn", "convs_per_block"), ("resnet", "blocks_per_stage")):
         model = config["model"][name]
         if len(model["widths"]) != len(model[depths]):

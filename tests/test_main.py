@@ -56,6 +56,7 @@ WRONG = {
     f"{QUICK} --config.model.cnn.activation=rleu": "did you mean 'relu'?",
     f"{QUICK} --config.model.cnn.widths=8,8": "one number for each of --config.model.cnn.widths",
     f"{QUICK} --config.model.cnn.widths=1,1,1,1,1,1 --config.model.cnn.convs_per_block=1,1,1,1,1,1": "at most 5 blocks",
+    f"{QUICK} --config.augmentation.alternating_flip.enabled": "enable one of them",
     f"{QUICK} --config.augmentation.crop.padding=32": "at most 31",
     f"{QUICK} --config.optimizer.learning_rate=nan": "above 0 and finite",
     f"{QUICK} --config.schedule.warmup_epochs=9": "at most --config.num_epochs=8",
