@@ -11,9 +11,9 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     config.seed = 0  # 0 to 2**32 - 1; of parameters, order, augmentation and dropout
-    config.num_epochs = 16  # passes over the training split, at least 1
+    config.num_epochs = 20  # passes over the training split, at least 1
     config.batch_size = 256  # examples a step, over all devices; a multiple of their number
-    config.label_smoothing = 0.0  # share of each target spread over all classes, [0, 1)
+    config.label_smoothing = 0.1  # share of each target spread over all classes, [0, 1)
     config.precision = "auto"  # of the computation: float32, bfloat16, float64 (with
     # JAX_ENABLE_X64=1), or auto: float32 on a CPU, bfloat16 on GPU and TPU
     config.deterministic = False  # on a GPU: slower kernels that always round the same way
@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
     config.augmentation.color_jitter.contrast = 0.1  # likewise
     config.augmentation.color_jitter.saturation = 0.1  # likewise
     config.augmentation.color_jitter.hue = 0.02  # up to this share of the circle, [0, 0.5]
-    config.augmentation.cutout = ConfigDict({"enabled": False})
+    config.augmentation.cutout = ConfigDict({"enabled": True})
     config.augmentation.cutout.size = 8  # pixels, 1 to image size
 
     config.model = ConfigDict()

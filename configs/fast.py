@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config.augmentation.alternating_flip.enabled = True
     config.augmentation.crop.padding = 2
     config.augmentation.color_jitter.enabled = False
+    config.augmentation.cutout.enabled = False
     config.model.name = "speednet"
     config.optimizer.name = "muon"
     config.optimizer.learning_rate = 0.12

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxcifar import augment
 from jaxcifar import experiment as experiments
 from jaxcifar.datasets import Dataset
 from jaxcifar.evaluate import Evaluator, padded_order
@@ -52,6 +53,9 @@ def run_steps(config, layout, dispatches):
     return jax.device_get(state), jax.tree.map(lambda *leaves: sum(leaves), *parts)
 
 
+NO_AUGMENTATION = {f"augmentation.{name}.enabled": False for name in augment.AUGMENTATIONS}
+
+
 def relative(a, b):
     norm = lambda leaf: np.linalg.norm(np.asarray(leaf, np.float64))
     difference = lambda x, y: norm(np.asarray(x, np.float64) - y) / max(norm(y), 1e-12)
@@ -81,8 +85,7 @@ def test_another_seed_gives_another_state(tiny_config):
 def test_eight_devices_equal_one_after_one_step_in_float32(tiny_config):
     """Gradients too (SGD's trace): Adam's first step is their sign. GELU, for rounding can flip a ReLU."""
     smooth = {"model.cnn.dropout_rate": 0.0, "model.cnn.activation": "gelu"}
-    others = {"optimizer.name": "sgd", "augmentation.cutout.enabled": True}
-    config = tiny_config(smooth | others)
+    config = tiny_config(smooth | {"optimizer.name": "sgd"})
     one, eight = (run_steps(config, layout(devices), [(0, 1)]) for devices in (1, 8))
     for part in ("params", "batch_stats", "opt_state"):
         assert relative(getattr(eight[0], part), getattr(one[0], part)) < 1e-5
@@ -102,10 +105,7 @@ def test_eight_devices_equal_one_after_twenty_steps_in_float64():
 @pytest.mark.parametrize("dropout_rate", [0.0, 0.5])
 def test_two_devices_with_the_same_rows_drop_different_units(tiny_config, dropout_rate):
     """Without dropout their losses are twice that of one device; with it they must not be."""
-    switched_off = {
-        f"augmentation.{name}.enabled": False for name in ("flip", "crop", "color_jitter")
-    }
-    config = tiny_config({"model.cnn.dropout_rate": dropout_rate} | switched_off)
+    config = tiny_config({"model.cnn.dropout_rate": dropout_rate} | NO_AUGMENTATION)
     losses = []
     for devices in (1, 2):
         dataset, experiment, state = setup(config, layout(devices))
@@ -127,9 +127,8 @@ def test_the_gradient_is_that_of_the_mean_over_the_global_batch(tiny_config):
         "schedule.warmup_epochs": 0.0,
         "model.cnn.dropout_rate": 0.0,
         "label_smoothing": 0.1,
-        **{f"augmentation.{name}.enabled": False for name in ("flip", "crop", "color_jitter")},
     }
-    config = tiny_config(changes)
+    config = tiny_config(changes | NO_AUGMENTATION)
     dataset, experiment, before = setup(config, layout())
     before = jax.device_get(before)
     after, counts = run_steps(config, layout(8), [(0, 1)])
