@@ -11,5 +11,7 @@ def get_config() -> ConfigDict:
     config.data.name = "shapes"
     config.num_epochs = 8
     config.batch_size = 64
+    config.label_smoothing = 0.0
+    config.augmentation.cutout.enabled = False
     config.model.cnn.widths = (16, 32, 64)
     return config
