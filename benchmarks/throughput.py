@@ -35,10 +35,11 @@ _PAIRS = flags.DEFINE_integer("pairs", 7, "how often each side is timed", lower_
 _SECONDS = flags.DEFINE_float("seconds", 4, "about how long one timing takes", lower_bound=0.1)
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 _SIDE = flags.DEFINE_enum("side", None, SIDES, "what this process times; set by the one above it")
+_WORK = flags.DEFINE_enum("work", None, WORK, "what it does; likewise")
 
 
-def jax_side(config, side):
-    """Return a function `(steps) -> None` for each kind of work, and the peak memory after import."""
+def jax_side(config, side, work):
+    """Return a function `(steps) -> None` that does the work, and the peak memory after import."""
     import jax
     import numpy as np
 
@@ -73,6 +74,8 @@ def jax_side(config, side):
         return state.replace(step=state.step + 1), images
 
     run_input = OverRows(on_rows(augment_batch), layout, updates_state=False)
+    programs = {"train": run_train, "infer": run_infer, "input": run_input}
+    programs[work].compile(state, data, order, key)
 
     def train(steps):
         nonlocal state
@@ -82,7 +85,7 @@ def jax_side(config, side):
 
     def infer(steps):
         for _ in range(0, steps, rows):
-            counts = run_infer(state, data, order, 0, rows)
+            counts = run_infer(state, data, order, 0, rows, key)
         jax.block_until_ready(counts)
 
     def input(steps):
@@ -90,7 +93,7 @@ def jax_side(config, side):
             total = run_input(state, data, order, 0, rows, key)
         jax.block_until_ready(total)
 
-    return {"train": train, "infer": infer, "input": input}, rows, after_import
+    return {"train": train, "infer": infer, "input": input}[work], rows, after_import
 
 
 def use_flax_layers():
@@ -114,7 +117,7 @@ def use_flax_layers():
         module.max_pool_2x2 = lambda images: nn.max_pool(images, (2, 2), (2, 2))
 
 
-def torch_side(config, side):
+def torch_side(config, side, work):
     """Return the same in PyTorch."""
     import torch
     from torch.nn import functional
@@ -171,17 +174,15 @@ def torch_side(config, side):
         wait()
 
     steps_at_once = 16 if device == "cuda" else 1
-    return {"train": train, "infer": infer, "input": input}, steps_at_once, after_import
+    return {"train": train, "infer": infer, "input": input}[work], steps_at_once, after_import
 
 
-def serve(config, side) -> None:
-    """Time what the lines on standard input ask for, and answer each with a line of JSON."""
+def serve(config, side, work) -> None:
+    """Work for as many seconds as a line on standard input says; answer each with a line of JSON."""
     make = torch_side if side.startswith("torch") else jax_side
-    functions, rows, after_import = make(config, side)
-    for line in sys.stdin:
-        work, seconds = line.split()
-        run = functions[work]
-        run(2 * rows)  # compile, and settle
+    run, rows, after_import = make(config, side, work)
+    for seconds in sys.stdin:
+        run(2 * rows)  # settle
         steps, start = 0, time.perf_counter()
         while steps == 0 or time.perf_counter() - start < float(seconds):
             run(rows)
@@ -201,7 +202,14 @@ def measure() -> dict:
     for work in WORK:
         processes = {
             side: subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.throughput", *sys.argv[1:], f"--side={side}"],
+                [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.throughput",
+                    *sys.argv[1:],
+                    f"--side={side}",
+                    f"--work={work}",
+                ],
                 env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -211,7 +219,7 @@ def measure() -> dict:
         }
         for _ in range(_PAIRS.value):
             for side, process in processes.items():
-                process.stdin.write(f"{work} {_SECONDS.value}\n")
+                process.stdin.write(f"{_SECONDS.value}\n")
                 process.stdin.flush()
                 answer = json.loads(process.stdout.readline())
                 figures[work][side].append(answer["images_per_second"])
@@ -231,7 +239,7 @@ def main(argv):
     del argv
     config = _CONFIG.value
     if _SIDE.value:
-        serve(config, _SIDE.value)
+        serve(config, _SIDE.value, _WORK.value)
         return
     result = measure() | {"model": config.model.name, "batch_size": config.batch_size}
     result |= machine.describe()

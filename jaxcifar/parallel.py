@@ -10,6 +10,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxcifar import runtime
+
 AXIS = "devices"
 """The name of the mapped axis, for modules that synchronise in their forward pass (BatchNorm)."""
 
@@ -102,6 +104,7 @@ class OverRows:
         self._program = self._program.lower(
             *arguments, row, row, jax.tree.map(placed, key)
         ).compile()
+        runtime.give_back_freed_memory()
         return self._program
 
     def __call__(
