@@ -4,8 +4,8 @@ python -m benchmarks.growth --config=configs/default.py [--seconds=5] [--out=DIR
 
 Every point is a process of its own, on the built-in images. What is predicted, before it is measured: the
 rate follows from that of the first point by the FLOPs of an image alone, and the memory from what XLA
-plans for the program, and the dataset, on top of what the process holds before. Virtual devices share
-one CPU, so that their number should change neither.
+plans for the program, the dataset among it, on top of what the process holds before. Virtual devices
+share one CPU, so that their number should not change the rate; each has a plan of its own.
 """
 
 import json
@@ -68,11 +68,12 @@ def plot(name, results, folder: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for axes, quantity, scale, label in (
         (left, "images_per_second", 1, "images a second"),
-        (right, "peak_bytes", 1e6, "peak memory, less that before the data, MB"),
+        (right, "peak_bytes", 1e6, "peak memory, MB"),
     ):
         for kind, style in (("predicted", "--"), ("measured", "o-")):
             axes.plot(values, [r[kind][quantity] / scale for r in results], style, label=kind)
-        axes.set(xlabel=name, ylabel=label, ylim=(0, None))
+        highest = max(r[kind][quantity] for r in results for kind in ("predicted", "measured"))
+        axes.set(xlabel=name, ylabel=label, ylim=(0, 1.1 * highest / scale))
         axes.legend()
     figure.savefig(folder / f"{name.replace(' ', '_')}.png", dpi=120)
     pyplot.close(figure)
@@ -99,6 +100,8 @@ def main(argv):
                 [*command, *changes(name, value, config)], env=environment, text=True
             )
             measured = json.loads(output.splitlines()[-1])
+            if name == "devices":
+                measured["planned_bytes"] *= value  # of one device; they share the memory
             first = results[0]["measured"] if results else measured
             predicted = {
                 "images_per_second": first["images_per_second"]
