@@ -1,23 +1,15 @@
 """What a benchmark ran on, for the line beneath its table, and what it holds."""
 
-import os
-import platform
 import re
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from jaxcifar.machine import processor, versions
 
 
 def describe() -> dict:
     """Return the machine in words, and the versions of what was timed."""
-    versions = {"python": platform.python_version()}
-    for name in ("jax", "jaxlib", "flax", "optax", "torch"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "none"
-    parts = [_processor(), f"{len(os.sched_getaffinity(0))} cores", *_gpus()]
-    return {"machine": ", ".join(parts), "versions": versions}
+    return {"machine": ", ".join([processor(), *_gpus()]), "versions": versions("torch")}
 
 
 def peak_bytes() -> int:
@@ -27,13 +19,6 @@ def peak_bytes() -> int:
     """
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    widest = "AVX-512" if any("avx512f" in line for line in lines) else "AVX2 or less"
-    return f"{names[0] if names else platform.machine()} ({widest})"
 
 
 def _gpus() -> list[str]:

@@ -29,9 +29,9 @@ class Checkpoints:
             )
         return self._opened
 
-    def latest_step(self) -> int | None:
-        """Return the newest checkpoint's step, or None; makes no directory."""
-        return self._manager.latest_step() if self._directory.exists() else None
+    def steps(self) -> list[int]:
+        """Return the steps of the checkpoints there are, the newest last; makes no directory."""
+        return sorted(self._manager.all_steps()) if self._directory.exists() else []
 
     def save(self, step: int, state: Any, description: dict) -> None:
         """Start to save; the state may be donated as soon as this returns."""

@@ -32,9 +32,16 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_enum(
         "mode",
         "train",
-        ["train", "evaluate"],
+        ["train", "evaluate", "report"],
         "train: from images to an evaluated checkpoint, going on from where the workdir stands; "
-        "evaluate: the newest checkpoint in the workdir, under its config if none is given",
+        "evaluate: a checkpoint in the workdir, under its config if none is given; report: make the "
+        "report again from what lies in the workdir, be it of a run that still goes on",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "step",
+        None,
+        "with --mode=evaluate: of which checkpoint; by default the newest",
         flag_values=values,
     )
     flags.DEFINE_bool(
@@ -69,8 +76,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
             _check_is_file(Path(file))
             workdir = workdir or f"runs/{Path(file).stem}"
             config_name = file
-        elif given.mode == "evaluate":
-            _check_holds_run(workdir)
+        elif given.mode in ("evaluate", "report"):
+            _check_holds_run(workdir, given.mode)
             file, config_name = f"{saved_config.__file__}:{workdir}", f"{workdir}/config.json"
             argv = [argv[0], f"--config={file}", *argv[1:]]
         else:
@@ -90,6 +97,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise UserError(f"{str(error).splitlines()[0]} (--help lists the flags)") from error
     if stray:
         raise UserError(f"{stray[0]!r} belongs to no flag: flags are written --name=value")
+    if values.step is not None and values.mode != "evaluate":
+        raise UserError(f"--step={values.step} names a checkpoint to evaluate: add --mode=evaluate")
     values.workdir = workdir
     return values
 
@@ -107,12 +116,12 @@ def _check_is_file(path: Path) -> None:
     raise UserError(f"--config={path} is no Python file: {hint}{there}")
 
 
-def _check_holds_run(workdir: str | None) -> None:
+def _check_holds_run(workdir: str | None, mode: str) -> None:
     if workdir is None:
-        raise UserError("--mode=evaluate needs --workdir=DIR, the directory of a run to evaluate")
+        raise UserError(f"--mode={mode} needs --workdir=DIR, the directory of a run to {mode}")
     if not (Path(workdir) / "config.json").is_file():
         raise UserError(
-            f"--workdir={workdir} holds no run to evaluate: train one with python -m jaxcifar.main "
+            f"--workdir={workdir} holds no run to {mode}: train one with python -m jaxcifar.main "
             f"--config=configs/default.py --workdir={workdir}, or name the directory of a run"
         )
 

@@ -1,17 +1,19 @@
-"""Sums the counts of a whole split, and writes them down."""
+"""Evaluates a state on a whole split, and writes down what came of it."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from jaxcifar import analysis
 from jaxcifar.datasets import Dataset
 from jaxcifar.metrics import Counts
 from jaxcifar.parallel import Layout, OverRows
-from jaxcifar.paths import write_json
+from jaxcifar.paths import write_arrays, write_json
 from jaxcifar.state import TrainState
-from jaxcifar.steps import Step, on_rows
+from jaxcifar.steps import Answers, Step, on_rows
 
 
 def padded_order(examples: int, batch_size: int) -> np.ndarray:
@@ -30,48 +32,87 @@ class Evaluator:
         devices = len(layout.devices)
         order = padded_order(len(dataset), -(-batch_size // devices) * devices)
         self._examples = len(dataset)
-        self._dispatches = list(layout.dispatches(0, len(order), len(order)))
         self._data, self._order = layout.place(((dataset.images, dataset.labels), order))
         self._run = OverRows(on_rows(evaluation_step), layout, updates_state=False)
 
-    def __call__(self, state: TrainState) -> Counts:
-        """Return the counts of every example, none left out or counted twice, as NumPy arrays."""
-        parts = [self._run(state, self._data, self._order, *rows) for rows in self._dispatches]
-        counts = jax.device_get(parts[0])
-        for part in parts[1:]:
-            counts = counts.merge(jax.device_get(part))
+    def __call__(self, state: TrainState) -> Answers:
+        """Return the answers on every example, none left out or counted twice, as NumPy arrays.
+
+        `probabilities` is [n, class] float.
+        """
+        rows = range(len(self._order))
+        parts = [self._run(state, self._data, self._order, row, row + 1) for row in rows]
+        parts = jax.device_get(parts)
+        counts = functools.reduce(Counts.merge, (part.counts for part in parts))
         assert counts.seen == self._examples, (counts.seen, self._examples)
-        return counts
+        probabilities = np.concatenate([part.probabilities for part in parts])
+        return Answers(counts, probabilities[: self._examples])
 
 
 def write_evaluation(
     workdir: Path,
-    counts: Counts,
+    answers: Answers,
     *,
-    augmented: Mapping[str, Counts],
+    dataset: Dataset,
+    augmented: Mapping[str, Answers],
+    name: str,
     split: str,
     step: int,
-    class_names: tuple[str, ...],
 ) -> dict:
-    """Write `evaluation.json` and return what it holds.
+    """Write `evaluation.json`, `predictions.npz` and `examples.npz`, and return the first.
 
-    `augmented` holds what was counted under test-time augmentations, by their names.
+    Args:
+      workdir: where they go.
+      answers: on the whole of `dataset`.
+      dataset: the split that was evaluated.
+      augmented: the answers under test-time augmentations, by their names.
+      name: of the dataset.
+      split: as the config has it.
+      step: of the state that answered.
 
-    `accuracy` is top-1 in [0, 1], `loss` the mean cross-entropy in nats, `confusion_matrix` counts
-    examples by label (rows) and prediction (columns), in the order of `class_names`.
+    Returns:
+      What `evaluation.json` holds: `accuracy` is top-1 in [0, 1], `accuracy_interval` what holds
+      the true one with 95% confidence, `loss` the mean cross-entropy in nats, `confusion_matrix`
+      counts examples by label (rows) and prediction (columns), in the order of `class_names`.
     """
+    counts, probabilities, labels = answers.counts, answers.probabilities, dataset.labels
+    correct, examples = int(counts.correct), int(counts.seen)
+    pairs = analysis.confused_pairs(counts.confusion)
+    scores = analysis.per_class(counts.confusion)
     evaluation = {
+        "dataset": name,
         "split": split,
         "step": step,
-        "examples": int(counts.seen),
-        "correct": int(counts.correct),
+        "examples": examples,
+        "correct": correct,
         **counts.compute(),
+        "accuracy_interval": analysis.wilson_interval(correct, examples),
+        "top_5_accuracy": analysis.top_k_accuracy(probabilities, labels, 5),
+        "calibration_error": analysis.calibration(probabilities, labels).error,
         "test_time_augmentation": {
-            name: {"correct": int(counts.correct), **counts.compute()}
-            for name, counts in augmented.items()
+            name: {"correct": int(augmented.counts.correct), **augmented.counts.compute()}
+            for name, augmented in augmented.items()
         },
-        "class_names": list(class_names),
+        "class_names": list(dataset.class_names),
+        "per_class": [
+            {"name": name} | {score: values[i].item() for score, values in scores.items()}
+            for i, name in enumerate(dataset.class_names)
+        ],
+        "confused_pairs": [
+            {
+                "classes": [dataset.class_names[pair.a], dataset.class_names[pair.b]],
+                "counts": [pair.a_as_b, pair.b_as_a],
+            }
+            for pair in pairs[:20]
+        ],
         "confusion_matrix": counts.confusion.tolist(),
     }
+    index = np.arange(examples)
+    write_arrays(
+        workdir / "predictions.npz", probabilities=probabilities, labels=labels, index=index
+    )
+    mistakes, of_pairs = analysis.worth_seeing(probabilities, labels)
+    shown = np.unique(np.concatenate([mistakes, *of_pairs.values()]))
+    write_arrays(workdir / "examples.npz", images=dataset.images[shown], index=shown)
     write_json(workdir / "evaluation.json", evaluation)
     return evaluation

@@ -17,24 +17,24 @@ class Counts(metrics.Metric):
     loss_sum: jax.Array
     """[] float32, cross-entropy in nats, summed over the examples seen."""
     correct: jax.Array
-    """[] int32, examples whose largest logit is the label's."""
+    """[] int32, examples whose largest score is the label's."""
     seen: jax.Array
     """[] int32, examples counted; padding is not."""
     confusion: jax.Array
     """[class, class] int32, rows: label, columns: prediction."""
 
     @classmethod
-    def from_logits(cls, logits: jax.Array, losses: jax.Array, labels: jax.Array, mask: jax.Array):
+    def from_scores(cls, scores: jax.Array, losses: jax.Array, labels: jax.Array, mask: jax.Array):
         """Count one batch.
 
         Args:
-          logits: [batch, class] float.
+          scores: [batch, class] float, logits or probabilities; the largest is the prediction.
           losses: [batch] float, each example's loss.
           labels: [batch] int32.
           mask: [batch] bool, false for padding, which counts nowhere.
         """
-        classes = logits.shape[-1]
-        predictions = jnp.argmax(logits, axis=-1)
+        classes = scores.shape[-1]
+        predictions = jnp.argmax(scores, axis=-1)
         seen = mask.astype(jnp.int32)
         return cls(
             loss_sum=jnp.sum(jnp.where(mask, losses, 0)).astype(jnp.float32),

@@ -1,9 +1,10 @@
-"""What a run is about to do, in words: data, devices, parameters, cost."""
+"""What a run is made of: data, devices, parameters, cost."""
 
 import jax
 import jax.numpy as jnp
 from clu import parameter_overview
 
+from jaxcifar import machine
 from jaxcifar.experiment import Experiment
 from jaxcifar.parallel import Layout
 from jaxcifar.state import TrainState
@@ -24,21 +25,35 @@ def forward_flops(experiment: Experiment, state: TrainState) -> float:
     return lowered.cost_analysis()["flops"]
 
 
-def describe(experiment: Experiment, state: TrainState, layout: Layout) -> str:
-    """Return the table of parameters, and beneath it what the run is made of."""
-    facts = experiment.facts
-    height, width, channels = facts.image_shape
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+def summarise(experiment: Experiment, state: TrainState, layout: Layout) -> dict:
+    """Return what a run is made of, for `run.json`."""
+    return {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "forward_flops": forward_flops(experiment, state),
+        "precision": jnp.dtype(experiment.model.dtype).name,
+        "image_shape": experiment.facts.image_shape,
+        "classes": len(experiment.facts.class_names),
+        "train_examples": experiment.facts.train_examples,
+        "epochs": experiment.num_epochs,
+        "steps_per_epoch": experiment.steps_per_epoch,
+        "devices": f"{len(layout.devices)} × {layout.devices[0].device_kind}",
+        "processor": machine.processor(),
+        "versions": machine.versions(),
+    }
+
+
+def describe(summary: dict, state: TrainState) -> str:
+    """Return the table of parameters, and beneath it the summary in words."""
+    height, width, channels = summary["image_shape"]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.params)
+    epochs = summary["epochs"]
     return "\n".join(
         [
             parameter_overview.get_parameter_overview(shapes, include_stats=False),
-            f"{parameters:,} parameters, {forward_flops(experiment, state) / 1e6:,.1f} MFLOP an image "
-            f"(forward), {jnp.dtype(experiment.model.dtype).name}",
-            f"{facts.train_examples:,} images of {height}×{width}×{channels} in "
-            f"{len(facts.class_names)} classes, {experiment.num_epochs} "
-            f"{'epoch' if experiment.num_epochs == 1 else 'epochs'} of "
-            f"{experiment.steps_per_epoch} steps on {len(layout.devices)} × "
-            f"{layout.devices[0].device_kind}",
+            f"{summary['parameters']:,} parameters, {summary['forward_flops'] / 1e6:,.1f} MFLOP an "
+            f"image (forward), {summary['precision']}",
+            f"{summary['train_examples']:,} images of {height}×{width}×{channels} in "
+            f"{summary['classes']} classes, {epochs} {'epoch' if epochs == 1 else 'epochs'} of "
+            f"{summary['steps_per_epoch']} steps on {summary['devices']}",
         ]
     )

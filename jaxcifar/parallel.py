@@ -26,6 +26,19 @@ def device_index() -> jax.Array:
     return lax.axis_index(AXIS)
 
 
+def whole_row(values: jax.Array, places: jax.Array) -> jax.Array:
+    """Return the values of a whole row: this device's share at its places, zeros elsewhere.
+
+    The sum over the devices, which every mapped step ends in, fills the row.
+
+    Args:
+      values: [share, ...], of the examples that this device holds.
+      places: [share] int32, their columns in the row.
+    """
+    shape = (len(values) * lax.axis_size(AXIS), *values.shape[1:])
+    return jnp.zeros(shape, values.dtype).at[places].set(values)
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Say on which devices a program runs, and how."""

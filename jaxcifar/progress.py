@@ -9,6 +9,8 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from jaxcifar.paths import read_records
+
 
 class MetricsLog:
     """Append one record a step to `metrics.jsonl`, and the same to TensorBoard's files.
@@ -48,21 +50,6 @@ class MetricsLog:
         """Close both."""
         self._file.close()
         self._events.close()
-
-
-def read_records(path: Path) -> list[dict]:
-    """Return the whole records of a `metrics.jsonl`, none if there is no such file.
-
-    A last line that was cut off is left out.
-    """
-    records = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return records
 
 
 class Progress:

@@ -37,20 +37,25 @@ def describe(config: ConfigDict, facts: DataFacts) -> dict:
     return {"config": as_json(config), "facts": dataclasses.asdict(facts)}
 
 
-def newest_step(checkpoints: Checkpoints, workdir: Path) -> int:
-    """Return the step of the newest checkpoint in `workdir`.
+def chosen_step(checkpoints: Checkpoints, workdir: Path, step: int | None) -> int:
+    """Return `step`, or if that is None the step of the newest checkpoint in `workdir`.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no such checkpoint.
     """
-    step = checkpoints.latest_step()
-    if step is None:
+    steps = checkpoints.steps()
+    if not steps:
         raise UserError(
             f"--workdir={workdir} holds no checkpoint: train one with "
             f"python -m jaxcifar.main --config=configs/default.py --workdir={workdir}, or name the "
             "workdir of a run"
         )
-    return step
+    if step is not None and step not in steps:
+        raise UserError(
+            f"--step={step}: --workdir={workdir} holds checkpoints of the steps "
+            f"{', '.join(map(str, steps))} (--config.checkpoint.keep says how many are kept)"
+        )
+    return steps[-1] if step is None else step
 
 
 def restore_state(

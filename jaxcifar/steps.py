@@ -29,8 +29,17 @@ class Batch:
     """[batch] int32, places in the global batch, which the random draws depend on."""
 
 
-Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Counts]]
-"""`(state, batch, key) -> (state, counts)`; the counts are of this device's rows alone."""
+Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Any]]
+"""`(state, batch, key) -> (state, sums)`; the sums are of this device's examples alone."""
+
+
+@flax.struct.dataclass
+class Answers:
+    """Hold what a model answers on a row of examples, and how good that is."""
+
+    counts: Counts
+    probabilities: jax.Array
+    """[row, class] float; of a device's share, zeros but for its own examples."""
 
 
 def on_rows(step: Step) -> Callable:
@@ -96,7 +105,7 @@ def make_train_step(
         grads, (logits, losses, updated) = jax.grad(mean_loss, has_aux=True)(state.params)
         grads = parallel.mean_over_devices(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        counts = Counts.from_logits(logits, losses, batch.labels, jnp.ones_like(batch.labels, bool))
+        counts = Counts.from_scores(logits, losses, batch.labels, jnp.ones_like(batch.labels, bool))
         return (
             TrainState(
                 step=state.step + 1,
@@ -113,7 +122,10 @@ def make_train_step(
 def make_evaluation_step(
     model: nn.Module, views: Views, *, mean: jax.Array, std: jax.Array, dtype: Any
 ) -> Step:
-    """Return the step that evaluates: no dropout, the state as it was; every image in its `views`."""
+    """Return the step that answers: no dropout, the state as it was; every image in its `views`.
+
+    What it sums are `Answers`.
+    """
 
     def evaluation_step(state, batch, key):
         del key
@@ -123,6 +135,9 @@ def make_evaluation_step(
             weight * model.apply(variables, view, train=False) for weight, view in views(images)
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-        return state, Counts.from_logits(logits, losses, batch.labels, batch.indices >= 0)
+        # Counted are the probabilities, for what is written of them must agree with the counts.
+        probabilities = jax.nn.softmax(logits)
+        counts = Counts.from_scores(probabilities, losses, batch.labels, batch.indices >= 0)
+        return state, Answers(counts, parallel.whole_row(probabilities, batch.places))
 
     return evaluation_step

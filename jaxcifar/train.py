@@ -5,11 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from jaxcifar import config_checks, overview, restore
 from jaxcifar import experiment as experiments
+from jaxcifar.augment import Examples
 from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.datasets import Dataset
 from jaxcifar.errors import UserError
@@ -19,10 +21,10 @@ from jaxcifar.laps import Laps
 from jaxcifar.loop import Interval, epoch_order, is_due, one_behind, prefixed
 from jaxcifar.metrics import Counts
 from jaxcifar.parallel import Layout, OverRows
-from jaxcifar.paths import write_json
+from jaxcifar.paths import write_arrays, write_json
 from jaxcifar.progress import MetricsLog, Progress
 from jaxcifar.state import TrainState
-from jaxcifar.steps import on_rows
+from jaxcifar.steps import Answers, on_rows
 
 
 def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dict:
@@ -45,7 +47,7 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     layout = experiments.start_layout(config)
     config_checks.check_devices(config, len(layout.devices))
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
-    step = checkpoints.latest_step() or 0
+    step = max(checkpoints.steps(), default=0)
     if step:
         description = checkpoints.description(step)
         restore.check_same_run(config, description["config"], workdir, extend=extend)
@@ -91,7 +93,9 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be made ({error}): name another") from error
+    summary = overview.summarise(experiment, state, layout)
     write_json(workdir / "config.json", restore.as_json(config))
+    write_json(workdir / "run.json", summary)
     log = MetricsLog(workdir, last_step=step)
     rows = experiment.steps_per_epoch
     progress = Progress(
@@ -99,7 +103,7 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
         images_per_epoch=rows * config.batch_size,
         images_done=step * config.batch_size,
     )
-    progress.say(overview.describe(experiment, state, layout))
+    progress.say(overview.describe(summary, state))
     if step == experiment.total_steps:
         progress.say(f"{workdir} is finished: all {step} steps are done")
     elif step:
@@ -128,8 +132,8 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
             values = {"epoch": step / rows, "learning_rate": float(learning_rates[step - 1])}
             values |= interval.take()
             if row == rows and is_due(epoch + 1, config.evaluation.every_epochs, config.num_epochs):
-                evaluated = {name: evaluate(state) for name, evaluate in evaluators.items()}
-                values |= prefixed(evaluated)
+                evaluated = {name: answer(state) for name, answer in evaluators.items()}
+                values |= prefixed({name: answers.counts for name, answers in evaluated.items()})
             log.write(step, values)
             progress.log(values)
         if is_due(epoch + 1, config.checkpoint.every_epochs, config.num_epochs):
@@ -138,28 +142,37 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     log.close()
     checkpoints.close()
 
+    write_arrays(
+        workdir / "augmentation.npz", **draw_augmented(config, experiment, dataset, layout)
+    )
     return write_evaluation(
         workdir,
         evaluated["test"] if evaluated else evaluators["test"](state),
+        dataset=held_out["test"],
         augmented=evaluate_augmented(config, experiment, state, held_out["test"], layout),
+        name=config.data.name,
         split=config.data.test_split,
         step=step,
-        class_names=facts.class_names,
     )
 
 
-def evaluate_newest(config: ConfigDict, workdir: Path) -> dict:
-    """Evaluate the newest checkpoint in `workdir` on `config.data.test_split`.
+def evaluate(config: ConfigDict, workdir: Path, step: int | None) -> dict:
+    """Evaluate a checkpoint in `workdir` on `config.data.test_split`.
+
+    Args:
+      config: whole.
+      workdir: of a run.
+      step: of the checkpoint; None for the newest.
 
     Returns:
       What it wrote to `evaluation.json`, see `evaluate.write_evaluation`.
 
     Raises:
-      UserError: there is no checkpoint, or it, the config and the data do not go together.
+      UserError: there is no such checkpoint, or it, the config and the data do not go together.
     """
     experiments.check(config)
     checkpoints = Checkpoints(workdir / "checkpoints")
-    step = restore.newest_step(checkpoints, workdir)
+    step = restore.chosen_step(checkpoints, workdir, step)
     facts = DataFacts.from_json(checkpoints.description(step)["facts"])
     layout = experiments.start_layout(config)
     dataset = experiments.load_split(config, "test_split")
@@ -167,24 +180,50 @@ def evaluate_newest(config: ConfigDict, workdir: Path) -> dict:
     experiment = experiments.build(config, facts, layout)
     state = restore.restore_state(checkpoints, step, experiment, layout)
     checkpoints.close()
-    evaluate = Evaluator(experiment.evaluation_step, dataset, layout, config.evaluation.batch_size)
+    batch_size = config.evaluation.batch_size
     return write_evaluation(
         workdir,
-        evaluate(state),
+        Evaluator(experiment.evaluation_step, dataset, layout, batch_size)(state),
+        dataset=dataset,
         augmented=evaluate_augmented(config, experiment, state, dataset, layout),
+        name=config.data.name,
         split=config.data.test_split,
         step=step,
-        class_names=facts.class_names,
     )
 
 
 def evaluate_augmented(
     config: ConfigDict, experiment: Experiment, state: TrainState, dataset: Dataset, layout: Layout
-) -> dict[str, Counts]:
-    """Evaluate under the config's test-time augmentation, and return the counts by its name."""
+) -> dict[str, Answers]:
+    """Evaluate under the config's test-time augmentation, and return the answers by its name."""
     name = config.evaluation.test_time_augmentation
     if name == "none":
         return {}
     batch_size = config.evaluation.batch_size
     step = experiment.augmented_evaluation_step
     return {name: Evaluator(step, dataset, layout, batch_size)(state)}
+
+
+def draw_augmented(
+    config: ConfigDict, experiment: Experiment, dataset: Dataset, layout: Layout
+) -> dict[str, np.ndarray]:
+    """Return eight training images and four draws of their augmentation, for the report.
+
+    Returns:
+      `images: [8, height, width, channel] uint8` and `augmented: [4, 8, height, width, channel]`.
+    """
+    images = dataset.images[:8]
+
+    def draw(key, epoch):
+        examples = Examples(
+            images=images / jnp.float32(255),
+            targets=jax.nn.one_hot(dataset.labels[:8], len(dataset.class_names)),
+            index=jnp.arange(len(images)),
+            epoch=epoch,
+        )
+        drawn = experiment.augment(key, jnp.arange(len(images)), examples).images
+        return jnp.round(jnp.clip(drawn, 0, 1) * 255).astype(jnp.uint8)
+
+    keys = jax.random.split(jax.random.key(config.seed), 4)
+    augmented = layout.run_once(jax.vmap(draw), keys, np.arange(4))
+    return {"images": images, "augmented": np.asarray(augmented)}

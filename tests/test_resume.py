@@ -18,7 +18,7 @@ from jaxcifar import experiment as experiments
 from jaxcifar import restore
 from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.experiment import DataFacts
-from jaxcifar.progress import read_records
+from jaxcifar.paths import read_records
 
 ROOT = Path(__file__).parent.parent
 # 64 steps an epoch, so that there is time to kill it between two checkpoints.
@@ -27,7 +27,7 @@ LONGER = ("--config.data.shapes.train_examples=4096", "--config.checkpoint.every
 
 def final_state(config, workdir):
     checkpoints = Checkpoints(workdir / "checkpoints")
-    step = restore.newest_step(checkpoints, workdir)
+    step = restore.chosen_step(checkpoints, workdir, None)
     layout = experiments.start_layout(config)
     facts = DataFacts.from_json(checkpoints.description(step)["facts"])
     experiment = experiments.build(config, facts, layout)
@@ -67,7 +67,7 @@ def test_a_killed_run_ends_as_one_never_interrupted_bit_for_bit(
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert Checkpoints(killed / "checkpoints").latest_step() == 128
+    assert Checkpoints(killed / "checkpoints").steps()[-1] == 128
     assert read_records(killed / "metrics.jsonl")[-1]["step"] > 128
 
     resumed = run_program(*flags, f"--workdir={killed}")

@@ -12,6 +12,7 @@ import pytest
 
 from jaxcifar import augment
 from jaxcifar import experiment as experiments
+from jaxcifar.analysis import confusion_matrix
 from jaxcifar.datasets import Dataset
 from jaxcifar.evaluate import Evaluator, padded_order
 from jaxcifar.loop import epoch_order
@@ -232,17 +233,23 @@ def images_like(count, seed=0):
 
 def test_evaluation_of_10007_examples_counts_each_once_on_one_device_and_on_eight(tiny_config):
     dataset = images_like(10_007)
-    counted = []
+    answered = []
     for devices in (1, 8):
         _, experiment, state = setup(tiny_config(), layout(devices))
-        counted.append(Evaluator(experiment.evaluation_step, dataset, layout(devices), 512)(state))
-    for counts in counted:
+        answered.append(Evaluator(experiment.evaluation_step, dataset, layout(devices), 512)(state))
+    for answers in answered:
+        counts = answers.counts
         assert counts.seen == counts.confusion.sum() == 10_007
         assert counts.correct == np.trace(counts.confusion)
         np.testing.assert_array_equal(counts.confusion.sum(1), np.bincount(dataset.labels))
-    assert abs(counted[0].loss_sum / counted[1].loss_sum - 1) < 1e-5
+        predictions = answers.probabilities.argmax(1)
+        expected = confusion_matrix(dataset.labels, predictions, 10)
+        np.testing.assert_array_equal(counts.confusion, expected)
+    one, eight = answered
+    assert abs(one.counts.loss_sum / eight.counts.loss_sum - 1) < 1e-5
+    np.testing.assert_allclose(one.probabilities, eight.probabilities, atol=1e-5)
     # Rounding may tip an example whose two largest logits are equal to the last digits.
-    assert abs(counted[0].correct - counted[1].correct) <= 2
+    assert abs(one.counts.correct - eight.counts.correct) <= 2
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 100, 1000])
@@ -250,9 +257,21 @@ def test_padding_does_not_change_accuracy(tiny_config, batch_size):
     dataset = images_like(100)
     _, experiment, state = setup(tiny_config(), layout())
     expected = Evaluator(experiment.evaluation_step, dataset, layout(), 50)(state)
-    counts = Evaluator(experiment.evaluation_step, dataset, layout(), batch_size)(state)
-    np.testing.assert_array_equal(counts.confusion, expected.confusion)
-    np.testing.assert_allclose(counts.loss_sum, expected.loss_sum, rtol=1e-5)
+    answers = Evaluator(experiment.evaluation_step, dataset, layout(), batch_size)(state)
+    np.testing.assert_array_equal(answers.counts.confusion, expected.counts.confusion)
+    np.testing.assert_allclose(answers.counts.loss_sum, expected.counts.loss_sum, rtol=1e-5)
+    np.testing.assert_allclose(answers.probabilities, expected.probabilities, atol=1e-5)
+
+
+def test_probabilities_are_those_of_the_examples_in_their_order(tiny_config):
+    dataset = images_like(30)
+    _, experiment, state = setup(tiny_config(), layout(8))
+    found = Evaluator(experiment.evaluation_step, dataset, layout(8), 16)(state).probabilities
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    images = (dataset.images / 255 - experiment.facts.mean) / experiment.facts.std
+    model = experiment.model.clone(axis_name=None)
+    logits = model.apply(variables, images.astype(np.float32), train=False)
+    np.testing.assert_allclose(found, jax.nn.softmax(logits), atol=1e-5)
 
 
 def test_padded_order_holds_every_index_once():
@@ -265,7 +284,7 @@ def test_counts_of_parts_add_up_to_the_counts_of_the_whole():
     logits = rng.normal(size=(30, 5)).astype(np.float32)
     labels, losses = rng.integers(0, 5, 30), rng.uniform(size=30).astype(np.float32)
     mask = rng.random(30) < 0.7
-    count = lambda rows: Counts.from_logits(logits[rows], losses[rows], labels[rows], mask[rows])
+    count = lambda rows: Counts.from_scores(logits[rows], losses[rows], labels[rows], mask[rows])
     whole, merged = count(slice(None)), count(slice(0, 11)).merge(count(slice(11, 30)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, merged)
     assert whole.seen == mask.sum()

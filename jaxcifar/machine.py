@@ -1,0 +1,29 @@
+"""What a program runs on: the processor, and the versions of what computes."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def processor() -> str:
+    """Return the processor's name, its vectors and how many cores this program may use."""
+    name, vectors = platform.processor() or platform.machine(), ""
+    if (info := Path("/proc/cpuinfo")).exists():
+        lines = info.read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        name = names[0] if names else name
+        vectors = " (AVX-512)" if any("avx512f" in line for line in lines) else ""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}{vectors}, {count} cores"
+
+
+def versions(*more: str) -> dict[str, str]:
+    """Return the versions of Python, of the packages that compute, and of `more`, by name."""
+    found = {"python": platform.python_version()}
+    for name in ("jax", "jaxlib", "flax", "optax", *more):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
