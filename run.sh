@@ -2,6 +2,8 @@
 # Set up .venv from the lock, then train or test:
 #   ./run.sh                                  train configs/quick.py on the built-in images
 #   ./run.sh --config=configs/default.py ...  train that config; flags as for python -m jaxcifar.main
+#   ./run.sh predict --workdir=DIR IMAGE ...  say what is on images, as python -m jaxcifar.predict
+#   ./run.sh report DIR DIR ...               put runs side by side, as python -m jaxcifar.report
 #   ./run.sh test [pytest arguments]          run the tests
 # PYTHON names the interpreter (3.11 to 3.13); JAXCIFAR_JAX=cpu|cuda|tpu the JAX to install, which is
 # otherwise chosen by what the machine has.
@@ -84,9 +86,16 @@ if [ "${1:-}" = test ]; then
     cd "$root"
     exec "$venv/bin/python" -m pytest "$@"
 fi
+case ${1:-} in
+predict | report)
+    program=$1
+    shift
+    exec "$venv/bin/python" -m "jaxcifar.$program" "$@"
+    ;;
+esac
 for argument; do
     case $argument in
-    --config | --config=* | --mode=evaluate | evaluate | --help | -h) exec "$venv/bin/python" -m jaxcifar.main "$@" ;;
+    --config | --config=* | --mode=evaluate | --mode=report | evaluate | report | --help | -h) exec "$venv/bin/python" -m jaxcifar.main "$@" ;;
     esac
 done
 exec "$venv/bin/python" -m jaxcifar.main --config="$root/configs/quick.py" "$@"

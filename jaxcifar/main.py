@@ -1,7 +1,8 @@
-"""Train and evaluate image classifiers.
+"""Train and evaluate image classifiers, and report on them.
 
 python -m jaxcifar.main --config=configs/default.py --workdir=DIR [--config.key=value ...]
-python -m jaxcifar.main --workdir=DIR --mode=evaluate
+python -m jaxcifar.main --workdir=DIR --mode=evaluate [--step=N] [--config.key=value ...]
+python -m jaxcifar.main --workdir=DIR --mode=report
 """
 
 import os
@@ -23,12 +24,17 @@ def main(argv: list[str]) -> int:
             return 0
         workdir = Path(values.workdir)
         _check_writable(workdir)
+        if values.mode == "report":
+            _report(workdir)
+            return 0
         from jaxcifar import train
 
         if values.mode == "train":
             evaluation = train.train(values.config, workdir, extend=values.extend, laps=laps)
         else:
-            evaluation = train.evaluate_newest(values.config, workdir)
+            evaluation = train.evaluate(values.config, workdir, values.step)
+        _print(evaluation)
+        _report(workdir)
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -38,6 +44,16 @@ def main(argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 130
+    return 0
+
+
+def _report(workdir: Path) -> None:
+    from jaxcifar import report
+
+    print(f"report: {report.write_report(workdir)}")
+
+
+def _print(evaluation: dict) -> None:
     for name, augmented in evaluation["test_time_augmentation"].items():
         print(
             f"{evaluation['split']} under test-time augmentation ({name}): accuracy "
@@ -46,9 +62,8 @@ def main(argv: list[str]) -> int:
     print(
         f"{evaluation['split']}: accuracy {evaluation['accuracy']:.2%} "
         f"({evaluation['correct']:,} of {evaluation['examples']:,}), loss {evaluation['loss']:.4f}, "
-        f"step {evaluation['step']}; {workdir / 'evaluation.json'}"
+        f"step {evaluation['step']}"
     )
-    return 0
 
 
 def _check_writable(workdir: Path) -> None:

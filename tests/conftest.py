@@ -1,6 +1,7 @@
 """What all tests share: eight virtual devices, a cache of their own, and a way to run the program."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,13 +26,18 @@ def pytest_collection_modifyitems(items):
     """Skip what needs a GPU where there is none; keep compiled programs from test to test."""
     from jaxcifar import runtime
 
+    missing = {}
     if runtime.start()[0].platform != "gpu":
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="needs a GPU, and -m gpu"))
+        missing["gpu"] = "needs a GPU, and -m gpu"
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if not (browser or os.environ.get("JAXCIFAR_BROWSER") == "required"):
+        missing["browser"] = "needs Chromium, which is not installed"
+    for item in items:
+        for marker in set(missing) & {marker.name for marker in item.iter_markers()}:
+            item.add_marker(pytest.mark.skip(reason=missing[marker]))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_program():
     """Run the program in a process of its own: `run_program(*arguments, **environment)`."""
 
@@ -75,8 +81,17 @@ def tiny_config():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_flags():
     """Return the flags that give the tiny config."""
     changes = [f"--config.{path}={value}" for path, value in TINY.items()]
     return ["--config=configs/default.py", *changes]
+
+
+@pytest.fixture(scope="session")
+def trained_run(run_program, tiny_flags, tmp_path_factory):
+    """Return the workdir of a tiny run that is finished; tests leave it as it is."""
+    workdir = tmp_path_factory.mktemp("trained")
+    result = run_program(*tiny_flags, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    return workdir

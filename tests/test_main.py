@@ -4,6 +4,7 @@ import json
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxcifar import command_line
@@ -44,6 +45,8 @@ WRONG = {
     f"{QUICK} --mode=trian": "train|evaluate",
     f"{QUICK} stray": "'stray' belongs to no flag",
     "--mode=evaluate": "--mode=evaluate needs --workdir",
+    "--mode=report": "--mode=report needs --workdir",
+    f"{QUICK} --step=3": "--step=3 names a checkpoint to evaluate: add --mode=evaluate",
     f"{QUICK} --config.data.name=cifar11": "did you mean cifar10",
     f"{QUICK} --config.data.train_split=trian": "split 'trian'",
     f"{QUICK} --config.data.test_split=": "--config.data.test_split=: it must be a split",
@@ -75,7 +78,7 @@ WRONG = {
 @pytest.mark.parametrize("arguments, words", WRONG.items())
 def test_a_mistake_is_one_line_with_the_remedy_and_exit_code_2(fails, tmp_path, arguments, words):
     workdir = tmp_path / "run"
-    where = [] if arguments == "--mode=evaluate" else [f"--workdir={workdir}"]
+    where = [] if arguments.startswith("--mode=") else [f"--workdir={workdir}"]
     assert words in fails(*shlex.split(arguments), *where)
     assert not workdir.exists()
 
@@ -157,7 +160,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
 def test_help_names_every_flag_and_exits_with_0(capsys):
     assert program.main(["main", "--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(f"--{name}" in shown for name in ("config", "workdir", "mode", "[no]extend"))
+    assert all(f"--{name}" in shown for name in ("config", "workdir", "mode", "step", "[no]extend"))
 
 
 def test_help_does_not_import_jax(run_program):
@@ -191,6 +194,14 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
     assert first["accuracy"] == first["correct"] / 100 and first["step"] == 24
     assert first["test_time_augmentation"] == {}
     assert f"accuracy {first['accuracy']:.2%}" in trained.stdout
+    assert f"report: {workdir / 'report/index.html'}" in trained.stdout
+    low, high = first["accuracy_interval"]
+    assert low < first["accuracy"] < high and first["accuracy"] <= first["top_5_accuracy"]
+    assert [scores["name"] for scores in first["per_class"]] == first["class_names"]
+    predictions = np.load(workdir / "predictions.npz")
+    np.testing.assert_array_equal(predictions["index"], range(100))
+    right = predictions["probabilities"].argmax(1) == predictions["labels"]
+    assert right.sum() == first["correct"]
 
     config = json.loads((workdir / "config.json").read_text())
     assert config["model"]["cnn"]["widths"] == [4, 6, 8]
@@ -211,6 +222,15 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
         assert again.returncode == 0, again.stderr
         second = json.loads((workdir / "evaluation.json").read_text())
         assert second["confusion_matrix"] == first["confusion_matrix"]
+
+    earlier = run_program("--mode=evaluate", f"--workdir={workdir}", "--step=16")
+    assert earlier.returncode == 0, earlier.stderr
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    assert evaluation["step"] == 16
+    (second,) = [record for record in records if record["step"] == 16]
+    assert evaluation["accuracy"] == second["test/accuracy"]
+    missing = run_program("--mode=evaluate", f"--workdir={workdir}", "--step=17")
+    assert missing.returncode == 2 and "checkpoints of the steps 16, 24 (" in missing.stderr
 
     part = run_program(
         "--mode=evaluate",

@@ -1,0 +1,548 @@
+"""Makes one page of what a run has left in its workdir, and one that puts several side by side.
+
+python -m jaxcifar.report DIR              writes DIR/report/index.html
+python -m jaxcifar.report DIR DIR ...      writes comparison.html, or what --out names
+"""
+
+import argparse
+import base64
+import dataclasses
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from jaxcifar import analysis, plots
+from jaxcifar.errors import UserError
+from jaxcifar.paths import read_records
+
+_LARGEST_IMAGE = 96
+"""Pixels; larger ones are scaled down."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Hold what a workdir holds; what is not there yet is empty."""
+
+    name: str
+    settings: dict
+    summary: dict
+    records: list[dict]
+    evaluation: dict
+    predictions: Mapping[str, np.ndarray]
+    examples: Mapping[str, np.ndarray]
+    augmentation: Mapping[str, np.ndarray]
+
+    @property
+    def step(self) -> int:
+        """The newest step of which anything is known."""
+        return self.records[-1]["step"] if self.records else 0
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds spent in training steps, however often the run was cut off."""
+        images, before = self.settings["batch_size"], 0
+        seconds = 0.0
+        for record in self.records:
+            seconds += (record["step"] - before) * images / record["images_per_second"]
+            before = record["step"]
+        return seconds
+
+
+def load(workdir: Path) -> Run:
+    """Read what a run has left so far.
+
+    Raises:
+      UserError: there is no run in `workdir`, or a file of it cannot be read.
+    """
+    if not (workdir / "config.json").is_file():
+        raise UserError(
+            f"{workdir} holds no run to report on: name the directory of one, which "
+            "python -m jaxcifar.main --config=configs/default.py makes"
+        )
+    evaluation = _json(workdir / "evaluation.json")
+    predictions = _arrays(workdir / "predictions.npz")
+    if predictions and len(predictions["labels"]) != evaluation.get("examples"):
+        predictions = {}  # of another evaluation, one that was cut off
+    return Run(
+        name=workdir.resolve().name,
+        settings=_json(workdir / "config.json"),
+        summary=_json(workdir / "run.json"),
+        records=read_records(workdir / "metrics.jsonl"),
+        evaluation=evaluation,
+        predictions=predictions,
+        examples=_arrays(workdir / "examples.npz") if predictions else {},
+        augmentation=_arrays(workdir / "augmentation.npz"),
+    )
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): remove it, or evaluate again") from error
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return dict(np.load(path, allow_pickle=False)) if path.exists() else {}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read ({error}): remove it, or evaluate again") from error
+
+
+def write_report(workdir: Path) -> Path:
+    """Write `report/index.html` in `workdir`, and its plots as PNG files beside it.
+
+    Returns:
+      The page.
+
+    Raises:
+      UserError: as `load`.
+    """
+    run = load(workdir)
+    folder = workdir / "report"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    figures = _figures(run)
+    for name, figure in figures.items():
+        plots.png(figure, folder / f"{name}.png")
+    page = folder / "index.html"
+    page.write_text(_page(run.name, _report_body(run, figures)), encoding="utf-8")
+    return page
+
+
+def write_comparison(workdirs: Sequence[Path], page: Path) -> Path:
+    """Write a page that puts runs side by side, and return it.
+
+    Raises:
+      UserError: as `load`, or the page cannot be written.
+    """
+    runs = [load(workdir) for workdir in workdirs]
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        runs = [
+            dataclasses.replace(run, name=str(path))
+            for run, path in zip(runs, workdirs, strict=True)
+        ]
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(_page("Comparison", _comparison_body(runs)), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--out={page} cannot be written ({error}): name another file") from error
+    return page
+
+
+def _figures(run: Run) -> dict[str, Figure]:
+    """Return the plots that the run has something for, by name."""
+    figures = {}
+    if run.records:
+        loss, accuracy = _splits(run, "loss"), _splits(run, "accuracy")
+        figures["loss"] = plots.curves(loss, name="loss, nats")
+        figures["accuracy"] = plots.curves(accuracy, name="accuracy", percent=True)
+        figures["learning_rate"] = plots.curves(
+            [_series(run, "learning_rate", "")], name="learning rate"
+        )
+    if run.evaluation:
+        names = run.evaluation["class_names"]
+        figures["confusion"] = plots.confusion(np.array(run.evaluation["confusion_matrix"]), names)
+        figures["classes"] = plots.class_bars(run.evaluation["per_class"])
+    if run.predictions:
+        found = analysis.calibration(run.predictions["probabilities"], run.predictions["labels"])
+        figures["reliability"] = plots.reliability(found)
+    return figures
+
+
+def _series(run: Run, key: str, label: str) -> plots.Series:
+    known = [record for record in run.records if key in record]
+    return label, [record["epoch"] for record in known], [record[key] for record in known]
+
+
+def _splits(run: Run, metric: str) -> list[plots.Series]:
+    names = ("train", "validation", "test")
+    found = [_series(run, f"{split}/{metric}", split) for split in names]
+    return [series for series in found if series[1]]
+
+
+def _report_body(run: Run, figures: Mapping[str, Figure]) -> str:
+    parts = [f"<header><h1>{escape(run.name)}</h1>{_subtitle(run)}</header>", _headline(run)]
+
+    def section(title: str, *content: str, note: str = "") -> None:
+        if any(content):
+            note = f'<p class="note">{note}</p>' if note else ""
+            parts.append(f"<section><h2>{title}</h2>{note}{''.join(content)}</section>")
+
+    def plot(name: str, title: str) -> str:
+        return _plot(figures[name], title) if name in figures else ""
+
+    curves = {
+        "accuracy": "Accuracy by epoch",
+        "loss": "Loss by epoch",
+        "learning_rate": "Learning rate by epoch",
+    }
+    section(
+        "Learning",
+        _grid(plot(name, title) for name, title in curves.items()),
+        note="Training figures are of augmented images and, where label smoothing is on, smoothed "
+        "targets, while the network still changed.",
+    )
+    section(
+        "Where it is right and wrong",
+        _grid([plot("confusion", "Confusion matrix"), plot("classes", "Scores by class")]),
+        note="Rows are labels, columns predictions; the darkest red is the commonest mistake.",
+    )
+    section(
+        "Classes taken for one another",
+        _pairs(run),
+        note="Mistakes in both directions together; beneath each image its label, and in bold the "
+        "prediction with its probability.",
+    )
+    section("The most confident mistakes", _mistakes(run))
+    section(
+        "Does it know when it is right?",
+        _grid([plot("reliability", "Accuracy by confidence")]),
+        note=""
+        if not run.evaluation
+        else "Expected calibration error "
+        f"{run.evaluation['calibration_error']:.2%}: the mean distance of the bars from the line.",
+    )
+    section(
+        "What augmentation does",
+        _augmentation(run),
+        note="Eight training images, and four draws of each as the network saw such images.",
+    )
+    section("The run", _facts(run), _config_table(run))
+    return "".join(parts)
+
+
+def _subtitle(run: Run) -> str:
+    model, data, optimizer = (
+        escape(run.settings[part]["name"]) for part in ("model", "data", "optimizer")
+    )
+    return (
+        f"<p>{model} on {data}, {optimizer}, {run.settings['num_epochs']} epochs, "
+        f"seed {run.settings['seed']}</p>"
+    )
+
+
+def _headline(run: Run) -> str:
+    if not run.evaluation:
+        done = run.records[-1]["epoch"] if run.records else 0
+        return (
+            f'<p class="note">Not evaluated yet: {done:.1f} of {run.settings["num_epochs"]} epochs '
+            f"are done (step {run.step}).</p>"
+        )
+    found = run.evaluation
+    low, high = found["accuracy_interval"]
+    cards = [
+        ("accuracy", f"{found['accuracy']:.2%}", f"95% interval {low:.2%} to {high:.2%}"),
+        ("top 5", f"{found['top_5_accuracy']:.2%}", "label among the five likeliest"),
+        ("loss", f"{found['loss']:.4f}", "cross-entropy, nats"),
+        ("calibration error", f"{found['calibration_error']:.2%}", "expected, 15 bins"),
+    ]
+    if len(found["class_names"]) <= 5:
+        del cards[1]
+    for name, augmented in found["test_time_augmentation"].items():
+        label = f"under test-time augmentation ({escape(name)})"
+        cards.append(("accuracy", f"{augmented['accuracy']:.2%}", label))
+    shown = "".join(
+        f'<div class="card"><span>{name}</span><strong>{value}</strong><small>{note}</small></div>'
+        for name, value, note in cards
+    )
+    return (
+        f'<div class="cards">{shown}</div><p class="note">{escape(found["dataset"])}, split '
+        f"{escape(found['split'])}: {found['correct']:,} of {found['examples']:,} examples right, "
+        f"with the parameters of step {found['step']:,}.</p>"
+    )
+
+
+def _plot(figure: Figure, title: str) -> str:
+    # What is larger than a phone is scrolled, for its letters would become too small to read.
+    kind = ' class="large"' if max(figure.get_size_inches()) > 6 else ""
+    return f"<figure{kind}>{plots.svg(figure, title)}<figcaption>{title}</figcaption></figure>"
+
+
+def _grid(items: Iterable[str]) -> str:
+    content = "".join(items)
+    return f'<div class="grid">{content}</div>' if content else ""
+
+
+def _image(pixels: np.ndarray, text: str) -> str:
+    """Return an image element; `pixels: [height, width, channel] uint8`."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    image.thumbnail((_LARGEST_IMAGE, _LARGEST_IMAGE))
+    file = io.BytesIO()
+    image.save(file, format="png")
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(text)}" title="{escape(text)}">'
+
+
+def _worth_seeing(run: Run):
+    return analysis.worth_seeing(run.predictions["probabilities"], run.predictions["labels"])
+
+
+def _answer_images(run: Run, rows: Iterable[int]) -> str:
+    """Return the images of examples, with the label, the prediction and how sure that was."""
+    names, places = run.evaluation["class_names"], run.examples["index"].tolist()
+    figures = []
+    for row in rows:
+        probabilities = run.predictions["probabilities"][row]
+        label, guess = names[run.predictions["labels"][row]], names[probabilities.argmax()]
+        text = f"example {row}: {label}, taken for {guess} ({probabilities.max():.1%})"
+        figures.append(
+            f"<figure>{_image(run.examples['images'][places.index(row)], text)}<figcaption>"
+            f"{escape(label)}<br><b>{escape(guess)}</b> {probabilities.max():.0%}</figcaption></figure>"
+        )
+    return "".join(figures)
+
+
+def _mistakes(run: Run) -> str:
+    if not run.examples:
+        return ""
+    rows, _ = _worth_seeing(run)
+    return f'<div class="images">{_answer_images(run, rows)}</div>'
+
+
+def _pairs(run: Run) -> str:
+    names = run.evaluation.get("class_names", [])
+    _, shown = _worth_seeing(run) if run.examples else ([], {})
+    with_images, others = [], []
+    for pair in run.evaluation.get("confused_pairs", ()):
+        a, b = pair["classes"]
+        title = f"{escape(a)} / {escape(b)}: {sum(pair['counts'])}"
+        if (names.index(a), names.index(b)) not in shown:
+            others.append(f"{title} ({pair['counts'][0]} and {pair['counts'][1]})")
+            continue
+        ways = []
+        for (label, guess), count in zip(((a, b), (b, a)), pair["counts"], strict=True):
+            images = _answer_images(run, shown[names.index(label), names.index(guess)])
+            way = f"{escape(label)} → {escape(guess)}: {count}"
+            ways.append(f'<div>{way}</div><div class="images">{images}</div>')
+        with_images.append(f"<div><h3>{title}</h3>{''.join(ways)}</div>")
+    pairs = f'<div class="pairs">{"".join(with_images)}</div>' if with_images else ""
+    return pairs + (f'<p class="note">{"; ".join(others)}</p>' if others else "")
+
+
+def _augmentation(run: Run) -> str:
+    if not run.augmentation:
+        return ""
+    rows = [run.augmentation["images"], *run.augmentation["augmented"]]
+    return "".join(
+        '<div class="strip">'
+        + "".join(_image(image, "as it is" if draw == 0 else f"draw {draw}") for image in images)
+        + "</div>"
+        for draw, images in enumerate(rows)
+    )
+
+
+def _facts(run: Run) -> str:
+    summary = run.summary
+    facts = {}
+    if summary:
+        height, width, channels = summary["image_shape"]
+        facts = {
+            "parameters": f"{summary['parameters']:,}",
+            "cost": f"{summary['forward_flops'] / 1e6:,.1f} MFLOP an image, forward",
+            "training images": f"{summary['train_examples']:,} of {height}×{width}×{channels}",
+            "steps": f"{summary['epochs']} epochs of {summary['steps_per_epoch']:,}",
+            "precision": summary["precision"],
+            "devices": summary["devices"],
+            "processor": summary["processor"],
+            "versions": ", ".join(f"{k} {v}" for k, v in summary["versions"].items()),
+        }
+    if run.records:
+        facts["time in training steps"] = _duration(run.training_seconds)
+        rate = run.step * run.settings["batch_size"] / run.training_seconds
+        facts["training rate"] = f"{rate:,.0f} images a second"
+    return _table((name, [value]) for name, value in facts.items())
+
+
+def _config_table(run: Run) -> str:
+    fields = ((name, [_shown(value)]) for name, value in _flattened(run.settings).items())
+    return f"<details><summary>The whole config</summary>{_table(fields)}</details>"
+
+
+def _table(rows: Iterable[tuple[str, Sequence[str]]], head: Sequence[str] = ()) -> str:
+    """Return a table with names at the left; everything is escaped."""
+    lines = (
+        [f"<tr>{''.join(f'<th>{escape(name)}</th>' for name in ['', *head])}</tr>"] if head else []
+    )
+    for name, values in rows:
+        cells = "".join(f"<td>{escape(value)}</td>" for value in values)
+        lines.append(f"<tr><th>{escape(name)}</th>{cells}</tr>")
+    return f'<div class="scroll"><table>{"".join(lines)}</table></div>' if lines else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def _flattened(fields: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            flat |= _flattened(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _comparison_body(runs: Sequence[Run]) -> str:
+    head = [run.name for run in runs]
+    known = [
+        (name, [fact(run) for run in runs])
+        for name, fact in _COMPARED.items()
+        if any(fact(run) for run in runs)
+    ]
+    parts = ["<header><h1>Comparison</h1></header>"]
+    parts.append(f"<section><h2>Results</h2>{_table(known, head)}</section>")
+    curves = {
+        "test/accuracy": ("accuracy on the test split", True),
+        "test/loss": ("loss on the test split, nats", False),
+        "train/loss": ("training loss, nats", False),
+        "learning_rate": ("learning rate", False),
+    }
+    figures = []
+    for key, (name, percent) in curves.items():
+        series = [found for run in runs if (found := _series(run, key, run.name))[1]]
+        if series:
+            title = f"{name[0].upper()}{name[1:]}"
+            figures.append(_plot(plots.curves(series, name=name, percent=percent), title))
+    if figures:
+        parts.append(f"<section><h2>Curves</h2>{_grid(figures)}</section>")
+    configs = [_flattened(run.settings) for run in runs]
+    differing = []
+    for name in dict.fromkeys(name for fields in configs for name in fields):
+        values = [_shown(fields[name]) if name in fields else "–" for fields in configs]
+        if len(set(values)) > 1:
+            differing.append((name, values))
+    table = _table(differing, head) or '<p class="note">The configs are the same.</p>'
+    parts.append(f"<section><h2>What their configs differ in</h2>{table}</section>")
+    return "".join(parts)
+
+
+def _accuracy(run: Run) -> str:
+    if not run.evaluation:
+        return ""
+    low, high = run.evaluation["accuracy_interval"]
+    return f"{run.evaluation['accuracy']:.2%} ({low:.2%} to {high:.2%})"
+
+
+def _evaluated(key: str, form: str):
+    return lambda run: form.format(run.evaluation[key]) if run.evaluation else ""
+
+
+def _summary(key: str, form: str, scale: float = 1):
+    return lambda run: form.format(run.summary[key] * scale) if run.summary else ""
+
+
+_COMPARED = {
+    "accuracy (95% interval)": _accuracy,
+    "under test-time augmentation": lambda run: ", ".join(
+        f"{found['accuracy']:.2%} ({name})"
+        for name, found in run.evaluation.get("test_time_augmentation", {}).items()
+    ),
+    "top 5": _evaluated("top_5_accuracy", "{:.2%}"),
+    "loss": _evaluated("loss", "{:.4f}"),
+    "calibration error": _evaluated("calibration_error", "{:.2%}"),
+    "dataset": _evaluated("dataset", "{}"),
+    "split": _evaluated("split", "{}"),
+    "examples": _evaluated("examples", "{:,}"),
+    "epochs done": lambda run: f"{run.records[-1]['epoch']:.4g}" if run.records else "",
+    "parameters": _summary("parameters", "{:,}"),
+    "MFLOP an image": _summary("forward_flops", "{:,.1f}", 1e-6),
+    "time in training steps": lambda run: _duration(run.training_seconds) if run.records else "",
+    "devices": lambda run: run.summary.get("devices", ""),
+    "processor": lambda run: run.summary.get("processor", ""),
+}
+"""What the table of a comparison holds: functions of a run, which give "" where nothing is known."""
+
+_CSS = """
+:root { color-scheme: light dark; --ink: #1c2024; --soft: #5d6570; --page: #f6f7f9; --card: #fff;
+  --line: #dfe3e8; --accent: #3b7dd8 }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --soft: #9aa3ad; --page: #14171a;
+  --card: #1d2125; --line: #31373d; --accent: #6ea6f0 } }
+* { box-sizing: border-box }
+body { margin: 0 auto; max-width: 75rem; padding: 1rem; background: var(--page); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere }
+h1 { margin: 0.5rem 0 0; font-size: 1.8rem } header p, .note { margin: 0.2rem 0 0.8rem; color: var(--soft) }
+h2 { margin: 0 0 0.4rem; font-size: 1.2rem }
+section { margin: 1rem 0; padding: 1rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: 0.6rem }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 0.7rem }
+.card { display: flex; flex-direction: column; padding: 0.8rem; background: var(--card);
+  border: 1px solid var(--line); border-radius: 0.6rem }
+.card span, .card small { color: var(--soft) } .card strong { font-size: 1.7rem; line-height: 1.3 }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1rem;
+  align-items: start }
+figure { margin: 0; min-width: 0 } figcaption { color: var(--soft); font-size: 0.85rem }
+.grid figure { text-align: center } .grid svg { max-width: 100%; height: auto }
+.grid .large { overflow: auto; max-height: 90vh; grid-column: 1 / -1 } .large svg { max-width: none }
+.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.2rem, 1fr)); gap: 0.6rem }
+.pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr));
+  gap: 1rem } h3 { margin: 0 0 0.3rem; font-size: 1rem }
+.pairs .images { grid-template-columns: repeat(4, minmax(0, 5.5rem)); min-height: 1rem }
+.images figcaption { font-size: 0.75rem; line-height: 1.25; overflow-wrap: anywhere }
+img { width: 100%; max-width: 6rem; image-rendering: pixelated; border-radius: 0.2rem; display: block }
+.strip { display: grid; grid-template-columns: repeat(8, 1fr); gap: 0.3rem; margin-bottom: 0.3rem;
+  max-width: 50rem }
+.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: 0.9rem }
+th, td { padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: top; overflow-wrap: normal } th { font-weight: 600 }
+details { margin-top: 1rem } summary { cursor: pointer; color: var(--accent) }
+"""
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        # Nothing on the page may ask for anything outside it.
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">"
+        '<link rel="icon" href="data:,">'
+        f"<title>{escape(title)} · jaxcifar</title><style>{_CSS}</style></head>"
+        f"<body>{body}</body></html>\n"
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Report on one run, or compare several, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxcifar.report",
+        description="Make a page of a run, or one that puts several runs side by side.",
+    )
+    parser.add_argument(
+        "workdir", nargs="+", type=Path, help="directory of a run, e.g. runs/default"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("comparison.html"), help="the page of a comparison"
+    )
+    values = parser.parse_args(argv)
+    try:
+        if len(values.workdir) == 1:
+            print(write_report(values.workdir[0]))
+        else:
+            print(write_comparison(values.workdir, values.out))
+    except UserError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,190 @@
+"""The report: what it shows, what it escapes, and that it asks for nothing outside itself."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxcifar import report
+from jaxcifar.errors import UserError
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Return `make(name, classes)`, which makes what a run of as many classes leaves, without one."""
+    from configs import default
+    from jaxcifar.datasets import Dataset
+    from jaxcifar.evaluate import write_evaluation
+    from jaxcifar.metrics import Counts
+    from jaxcifar.paths import write_arrays, write_json
+    from jaxcifar.steps import Answers
+
+    def make(name="run", names=tuple("abcdefghij"), evaluated=True, seed=0):
+        workdir = tmp_path / name
+        workdir.mkdir()
+        config = default.get_config()
+        config.seed = seed
+        write_json(workdir / "config.json", config.to_dict())
+        records = [
+            {
+                "step": step,
+                "epoch": step / 10,
+                "learning_rate": 0.1 / step,
+                "images_per_second": 1000.0,
+                "train/loss": 2 / step,
+                "train/accuracy": 1 - 0.9 / step,
+            }
+            | ({"test/loss": 3 / step, "test/accuracy": 1 - 1 / step} if step % 10 == 0 else {})
+            for step in range(1, 31)
+        ]
+        (workdir / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+        if not evaluated:
+            return workdir
+        classes, examples = len(names), 20 * len(names)
+        rng = np.random.default_rng(seed)
+        labels = np.arange(examples, dtype=np.int32) % classes
+        scores = np.exp(rng.normal(size=(examples, classes)) + 3 * np.eye(classes)[labels])
+        probabilities = (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+        losses = -np.log(probabilities[np.arange(examples), labels])
+        mask = np.ones(examples, bool)
+        images = rng.integers(0, 256, (examples, 32, 32, 3), np.uint8)
+        answers = Answers(Counts.from_scores(probabilities, losses, labels, mask), probabilities)
+        import jax
+
+        write_evaluation(
+            workdir,
+            jax.device_get(answers),
+            dataset=Dataset(images, labels, names),
+            augmented={},
+            name="made_up",
+            split="test",
+            step=30,
+        )
+        augmented = rng.integers(0, 256, (4, 8, 32, 32, 3), np.uint8)
+        write_arrays(workdir / "augmentation.npz", images=images[:8], augmented=augmented)
+        return workdir
+
+    return make
+
+
+def text_of(page):
+    """Return the words of a page, without its elements."""
+    return re.sub(r"<[^>]*>", " ", page.read_text())
+
+
+def test_the_report_of_a_real_run_says_what_the_evaluation_does(trained_run):
+    evaluation = json.loads((trained_run / "evaluation.json").read_text())
+    page = trained_run / "report/index.html"
+    words = text_of(page)
+    assert f"{evaluation['accuracy']:.2%}" in words and "95% interval" in words
+    assert f"{evaluation['correct']:,} of {evaluation['examples']:,} examples" in words
+    for title in ("Learning", "Confusion matrix", "most confident mistakes", "augmentation does"):
+        assert title in words
+    assert "parameters" in words and "versions" in words and "augmentation.cutout.size" in words
+    assert page.read_text().count("data:image/png") > 40
+    for name in ("accuracy", "loss", "learning_rate", "confusion", "classes", "reliability"):
+        with Image.open(trained_run / f"report/{name}.png") as image:
+            assert min(image.size) > 400
+
+
+def test_the_report_is_made_again_without_jax_or_the_data(trained_run, tmp_path):
+    shutil.copytree(trained_run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/report")
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    program = "import sys; from jaxcifar import main; sys.exit(main.main(sys.argv) or 'jax' in sys.modules)"
+    command = [sys.executable, "-c", program, "--mode=report", f"--workdir={tmp_path / 'run'}"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    again = tmp_path / "run/report/index.html"
+    assert str(again) in result.stdout
+    assert text_of(again) == text_of(trained_run / "report/index.html").replace(
+        trained_run.name, "run"
+    )
+
+
+def test_a_run_in_progress_is_reported_as_far_as_it_goes(make_run):
+    workdir = make_run(evaluated=False)
+    words = text_of(report.write_report(workdir))
+    assert "Not evaluated yet: 3.0 of 20 epochs" in words and "Accuracy by epoch" in words
+    assert "Confusion" not in words and "mistakes" not in words
+    (workdir / "metrics.jsonl").unlink()
+    assert "0.0 of 20 epochs" in text_of(report.write_report(workdir))
+
+
+def test_class_names_are_escaped_everywhere(make_run):
+    names = ("<script>alert(1)</script>", "a & b", "$x^2$", '"quoted"', "snow☃", "e")
+    page = report.write_report(make_run(names=names)).read_text()
+    assert "<script" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "a &amp; b" in page and "$x^2$" in page and "snow☃" in page
+
+
+def test_a_report_of_100_classes_names_them_all_and_keeps_small(make_run):
+    names = tuple(f"class number {i}" for i in range(100))
+    page = report.write_report(make_run(names=names))
+    words = text_of(page)
+    assert all(words.count(name) >= 3 for name in names)
+    assert page.stat().st_size < 3e6
+
+
+def test_what_was_cut_off_between_two_files_is_left_out(make_run):
+    workdir = make_run()
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    (workdir / "evaluation.json").write_text(json.dumps(evaluation | {"examples": 7}))
+    words = text_of(report.write_report(workdir))
+    assert "Confusion matrix" in words and "most confident mistakes" not in words
+
+
+def test_runs_side_by_side_show_results_and_only_what_differs(make_run, tmp_path):
+    runs = [make_run("one", seed=1), make_run("two", seed=2), make_run("three", evaluated=False)]
+    page = report.write_comparison(runs, tmp_path / "out/compared.html")
+    words = text_of(page)
+    assert all(run.name in words for run in runs) and "Accuracy on the test split" in words
+    differing = words[words.index("What their configs differ in") :]
+    assert "seed" in differing and "num_epochs" not in differing
+    for run in runs[:2]:
+        assert f"{json.loads((run / 'evaluation.json').read_text())['accuracy']:.2%}" in words
+
+
+def test_errors_name_the_file_and_the_remedy(make_run, tmp_path, capsys):
+    assert report.main([str(tmp_path / "none")]) == 2
+    assert "holds no run to report on" in capsys.readouterr().err
+    workdir = make_run()
+    (workdir / "predictions.npz").write_bytes(b"PK\x03\x04 half a file")
+    with pytest.raises(UserError, match="predictions.npz cannot be read .* evaluate again"):
+        report.write_report(workdir)
+
+
+@pytest.fixture
+def problems():
+    """Return `problems(page)`, which returns what Chromium's console says of a page."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+
+    def problems(page):
+        command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+        command += ["--disable-background-networking", "--enable-logging=stderr", "--v=0"]
+        command += ["--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert "</html>" in result.stdout, result.stderr
+        return [line for line in result.stderr.splitlines() if "CONSOLE" in line]
+
+    return problems
+
+
+@pytest.mark.browser
+def test_chromium_finds_no_error_in_the_page_and_no_request_that_leaves_it(
+    make_run, problems, tmp_path
+):
+    # The page's own policy makes an error of every request.
+    page = report.write_report(make_run())
+    assert problems(page) == []
+    page = report.write_comparison([page.parent.parent] * 2, tmp_path / "compared.html")
+    assert problems(page) == []
+    broken = tmp_path / "broken.html"
+    outside = '<img src="https://example.org/a.png"><script>alert(1)</script></body>'
+    broken.write_text(page.read_text().replace("</body>", outside))
+    assert len(problems(broken)) == 2
