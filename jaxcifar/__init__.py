@@ -1,0 +1,12 @@
+"""Image classification in JAX and Flax: `Classifier` answers with a model that was trained here."""
+
+__all__ = ["Classifier"]
+
+
+def __getattr__(name: str):
+    """Import what is exported when it is first asked for: the rest does without JAX."""
+    if name == "Classifier":
+        from jaxcifar.predict import Classifier
+
+        return Classifier
+    raise AttributeError(f"module 'jaxcifar' has no attribute {name!r}")

@@ -8,7 +8,11 @@ from ml_collections import ConfigDict
 
 def get_config(workdir: str) -> ConfigDict:
     """Return the config in `workdir`, its lists as tuples again."""
-    saved = json.loads((Path(workdir) / "config.json").read_text())
+    return as_config(json.loads((Path(workdir) / "config.json").read_text()))
+
+
+def as_config(saved: dict) -> ConfigDict:
+    """Return the config that JSON made a dict of."""
     return ConfigDict(_with_tuples(saved))
 
 

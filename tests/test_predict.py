@@ -1,0 +1,156 @@
+"""Prediction: the same answers as the evaluation's, for any image that can be read."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxcifar.predict import Classifier, fit
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def classifier(trained_run):
+    return Classifier(trained_run)
+
+
+@pytest.fixture(scope="module")
+def test_images(tiny_flags):
+    from configs import default
+    from jaxcifar import datasets
+
+    options = default.get_config().data.shapes.to_dict() | {"test_examples": 100}
+    return datasets.shapes("test", **options).images
+
+
+@pytest.fixture(scope="module")
+def predict(trained_run):
+    """Run the program on files: `predict(*arguments, devices=1)`."""
+
+    def run(*arguments, devices=1):
+        environment = os.environ | {
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "PYTHONPATH": str(ROOT),
+        }
+        command = [sys.executable, "-m", "jaxcifar.predict", f"--workdir={trained_run}"]
+        command += map(str, arguments)
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_files_are_answered_as_the_evaluation_did(
+    predict, trained_run, test_images, tmp_path, devices
+):
+    for i, image in enumerate(test_images[:10]):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    result = predict("--json", "--top_k=10", tmp_path, devices=devices)
+    assert result.returncode == 0, result.stderr
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [Path(answer["file"]).name for answer in answers] == [f"{i}.png" for i in range(10)]
+    names = json.loads((trained_run / "evaluation.json").read_text())["class_names"]
+    expected = np.load(trained_run / "predictions.npz")["probabilities"]
+    for answer, probabilities in zip(answers, expected):
+        found = {p["class"]: p["probability"] for p in answer["predictions"]}
+        assert list(found.values()) == sorted(found.values(), reverse=True)
+        np.testing.assert_allclose([found[name] for name in names], probabilities, atol=1e-5)
+
+
+def test_arrays_are_answered_as_the_evaluation_did(classifier, trained_run, test_images):
+    saved = np.load(trained_run / "predictions.npz")
+    np.testing.assert_allclose(classifier(test_images), saved["probabilities"], atol=1e-5)
+    assert classifier([]).shape == (0, 10)
+    many = np.concatenate([test_images] * 6)[:513]
+    np.testing.assert_allclose(classifier(many)[512], saved["probabilities"][12], atol=1e-5)
+
+
+def test_images_of_any_kind_are_answered(classifier, test_images):
+    image = Image.fromarray(test_images[0])
+    grey16 = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    kinds = [image, image.resize((320, 320)), image.convert("L"), image.convert("RGBA")]
+    kinds += [image.convert("P"), image.convert("CMYK"), image.convert("1"), grey16]
+    kinds += [image.convert("F"), image.convert("LA"), image.resize((1, 1)), image.resize((7, 300))]
+    answers = classifier(kinds)
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(answers[3], answers[0], atol=1e-6)
+    np.testing.assert_allclose(answers[7], answers[2], atol=1e-6)
+
+
+def test_fitting_undoes_a_rotation_and_puts_what_is_transparent_on_white(tmp_path):
+    rng = np.random.default_rng(0)
+    upright = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it clockwise by 90 degrees to see it upright
+    upright.rotate(90).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as turned:
+        np.testing.assert_array_equal(fit(turned, (32, 32, 3)), np.asarray(upright))
+    clear = Image.new("RGBA", (32, 32), (200, 0, 0, 0))
+    assert (fit(clear, (32, 32, 3)) == 255).all()
+    wide = Image.new("RGB", (64, 32))
+    wide.paste((255, 255, 255), (16, 0, 48, 32))
+    assert (fit(wide, (32, 32, 3)) == 255).all()
+    assert fit(upright, (8, 8, 1)).shape == (8, 8, 1)
+
+
+def test_files_that_cannot_be_read_are_named_and_the_others_answered(
+    predict, test_images, tmp_path
+):
+    Image.fromarray(test_images[0]).save(tmp_path / "good.png")
+    Image.fromarray(test_images[0]).resize((300, 300)).save(tmp_path / "whole.jpg")
+    cut = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(cut[: len(cut) // 2])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.png").touch()
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    result = predict(tmp_path, tmp_path / "missing.png")
+    assert result.returncode == 1
+    assert [Path(line.split()[0]).name for line in result.stdout.splitlines()] == [
+        "dot.png",
+        "good.png",
+        "whole.jpg",
+    ]
+    errors = "\n".join(sorted(result.stderr.splitlines()))
+    for words in (
+        r"cut.jpg cannot be read: image file is truncated",
+        "empty.png cannot be read: no image that Pillow knows",
+        "huge.png is too large: at most 89,478,485 pixels",
+        "missing.png does not exist",
+        "text.png cannot be read: no image that Pillow knows",
+    ):
+        assert words in errors
+    assert len(errors.splitlines()) == 5 and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "no image is named"),
+        (["--top_k=0", "a.png"], "--top_k"),
+        (["--workdir=nowhere", "a.png"], "--workdir=nowhere holds no checkpoint"),
+        (["--step=7", "a.png"], "--step=7: .* holds checkpoints of the steps 16, 24"),
+        (["--tpo_k=2", "a.png"], "Unknown command line flag 'tpo_k'"),
+        (["."], "holds no image"),
+    ],
+)
+def test_a_mistake_is_one_line(predict, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    result = predict(*arguments)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    import re
+
+    assert re.search(words, line)
+
+
+def test_the_package_exports_the_classifier_and_imports_jax_for_it_alone():
+    program = "import sys, jaxcifar; assert 'jax' not in sys.modules; jaxcifar.Classifier"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
