@@ -60,7 +60,7 @@ def png(figure: Figure, path) -> None:
         figure.savefig(path, dpi=200, facecolor="white")
 
 
-def curves(series: Sequence[Series], *, name: str, percent: bool = False, log: bool = False):
+def curves(series: Sequence[Series], *, name: str, percent: bool = False) -> Figure:
     """Plot `name` by epoch, each of the series a line."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 2.9), layout="constrained")
@@ -68,8 +68,6 @@ def curves(series: Sequence[Series], *, name: str, percent: bool = False, log: b
         for (label, x, y), colour in zip(series, itertools.cycle(COLOURS)):
             axes.plot(x, y, label=label, color=colour, marker="." if len(x) < 40 else "")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if log:
-            axes.set_yscale("log")
         if percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         if len(series) > 1:
