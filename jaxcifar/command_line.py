@@ -13,6 +13,8 @@ from ml_collections import ConfigDict, config_flags
 from jaxcifar import saved_config
 from jaxcifar.errors import UserError
 
+_MODES = ["train", "evaluate", "report"]
+
 
 def define_flags() -> flags.FlagValues:
     """Return the flags of this program, not yet parsed."""
@@ -32,7 +34,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_enum(
         "mode",
         "train",
-        ["train", "evaluate", "report"],
+        _MODES,
         "train: from images to an evaluated checkpoint, going on from where the workdir stands; "
         "evaluate: a checkpoint in the workdir, under its config if none is given; report: make the "
         "report again from what lies in the workdir, be it of a run that still goes on",
@@ -68,9 +70,11 @@ def parse(argv: list[str]) -> flags.FlagValues:
         flags.DEFINE_string(name, None, "", flag_values=given)
     flags.DEFINE_bool("help", False, "", short_name="h", flag_values=given)
     try:
-        given(argv, known_only=True)
+        rest = given(argv, known_only=True)[1:]
         if given.help:
             return given
+        if mode := next((word for word in rest if word in _MODES), None):
+            raise UserError(f"{mode!r} is a mode: write --mode={mode}")
         file, workdir = given.config, given.workdir and str(Path(given.workdir).expanduser())
         if file is not None:
             _check_is_file(Path(file))

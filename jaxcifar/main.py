@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     try:
         values = parse(argv)
         if values.help:
-            print(__doc__ + define_flags().get_help(include_special_flags=False), end="")
+            print(__doc__ + define_flags().get_help(include_special_flags=False))
             return 0
         workdir = Path(values.workdir)
         _check_writable(workdir)

@@ -151,7 +151,7 @@ def reliability(found: Calibration) -> Figure:
         upper.bar(found.edges[:-1], np.nan_to_num(found.accuracy), width, align="edge", color=BLUE)
         upper.plot([0, 1], [0, 1], "--", color=GREY, label="accuracy as high as confidence")
         upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-        upper.legend(loc="upper left")
+        figure.legend(loc="outside upper center")
         lower.bar(
             found.edges[:-1], found.counts / found.counts.sum(), width, align="edge", color=GREY
         )

@@ -64,7 +64,12 @@ class Classifier:
 
         Returns:
           [n, class] float32; each row sums to 1.
+
+        Raises:
+          TypeError: these are no such images, or a single one.
         """
+        if isinstance(images, Image.Image) or getattr(images, "ndim", 4) != 4:
+            raise TypeError("images are several: [n, height, width, channel], or a list of them")
         fitted = [fit(_as_pillow(image), self.image_shape) for image in images]
         if not fitted:
             return np.zeros((0, len(self.class_names)), np.float32)
@@ -108,9 +113,14 @@ def fit(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
 def _as_pillow(image: Any) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
+    if isinstance(image, str | Path):
+        raise TypeError(f"images are arrays or Pillow's, not paths: Image.open({str(image)!r})")
     pixels = np.asarray(image)
-    if pixels.dtype != np.uint8:
-        raise TypeError(f"images are uint8, from 0 to 255, not {pixels.dtype}")
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+        raise TypeError(
+            f"an image is [height, width, channel] uint8, from 0 to 255, not {list(pixels.shape)} "
+            f"{pixels.dtype}"
+        )
     return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
 
 
@@ -158,7 +168,13 @@ def _parse(argv: list[str]) -> tuple[flags.FlagValues, list[Path]]:
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "directory of the run", flag_values=values)
     flags.DEFINE_integer("step", None, "of the checkpoint; else the newest", flag_values=values)
-    flags.DEFINE_integer("top_k", 3, "classes to name", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer(
+        "top_k",
+        3,
+        "how many classes to name, the likeliest first",
+        lower_bound=1,
+        flag_values=values,
+    )
     flags.DEFINE_bool("json", False, "print one JSON object an image", flag_values=values)
     flags.DEFINE_bool("help", False, "show this", short_name="h", flag_values=values)
     try:
@@ -178,7 +194,7 @@ def main(argv: list[str]) -> int:
     try:
         values, paths = _parse(argv)
         if values.help:
-            print(__doc__)
+            print(__doc__ + values.get_help(include_special_flags=False))
             return 0
         classifier = Classifier(values.workdir, values.step)
         unread = _answer_all(classifier, list(find_images(paths)), values)

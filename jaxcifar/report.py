@@ -323,6 +323,8 @@ def _pairs(run: Run) -> str:
             continue
         ways = []
         for (label, guess), count in zip(((a, b), (b, a)), pair["counts"], strict=True):
+            if not count:
+                continue
             images = _answer_images(run, shown[names.index(label), names.index(guess)])
             way = f"{escape(label)} → {escape(guess)}: {count}"
             ways.append(f'<div>{way}</div><div class="images">{images}</div>')

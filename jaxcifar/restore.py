@@ -103,8 +103,8 @@ def check_same_run(config: ConfigDict, saved: Mapping, workdir: Path, *, extend:
     if not changed or (extend and changed == longer):
         return
     remedy = "use that config, or another --workdir for this one"
-    if changed == longer:
-        remedy = "--extend goes on all the same, under a schedule of the new length"
+    if changed == longer and config.num_epochs > saved["num_epochs"]:
+        remedy += "; --extend goes on with it, under a schedule of the new length"
     raise UserError(
         f"--workdir={workdir} holds a run with another config ({'; '.join(changed)}): {remedy}"
     )

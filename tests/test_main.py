@@ -43,6 +43,7 @@ WRONG = {
     f"{QUICK} --config.model=3": "--config.model=3",
     f"{QUICK} --confg.num_epochs=1": "confg.num_epochs",
     f"{QUICK} --mode=trian": "train|evaluate",
+    f"{QUICK} evaluate": "'evaluate' is a mode: write --mode=evaluate",
     f"{QUICK} stray": "'stray' belongs to no flag",
     "--mode=evaluate": "--mode=evaluate needs --workdir",
     "--mode=report": "--mode=report needs --workdir",

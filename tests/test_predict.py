@@ -71,6 +71,21 @@ def test_arrays_are_answered_as_the_evaluation_did(classifier, trained_run, test
     np.testing.assert_allclose(classifier(many)[512], saved["probabilities"][12], atol=1e-5)
 
 
+@pytest.mark.parametrize("images", [np.zeros((32, 32, 3), np.uint8), Image.new("RGB", (9, 9))])
+def test_a_single_image_is_refused_not_taken_for_many(classifier, images):
+    with pytest.raises(TypeError, match="images are several"):
+        classifier(images)
+
+
+@pytest.mark.parametrize(
+    "image, words",
+    [("a.png", "not paths"), (np.zeros((8, 8, 3)), "float64"), (np.zeros(8, np.uint8), r"\[8\]")],
+)
+def test_what_is_no_image_is_named(classifier, image, words):
+    with pytest.raises(TypeError, match=words):
+        classifier([image])
+
+
 def test_images_of_any_kind_are_answered(classifier, test_images):
     image = Image.fromarray(test_images[0])
     grey16 = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)

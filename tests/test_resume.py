@@ -121,6 +121,10 @@ def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
     assert longer.returncode == 2 and "num_epochs: 3 -> 4" in longer.stderr
     assert "--extend" in longer.stderr and files() == records
 
+    fewer = run_program(*flags, "--config.num_epochs=2")
+    assert fewer.returncode == 2 and "another --workdir" in fewer.stderr
+    assert "--extend" not in fewer.stderr
+
     extended = run_program(*flags, "--config.num_epochs=4", "--extend")
     assert extended.returncode == 0, extended.stderr
     assert [r["step"] for r in read_records(tmp_path / "run/metrics.jsonl")][-1] == 32
