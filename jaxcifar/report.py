@@ -5,12 +5,9 @@ python -m jaxcifar.report DIR DIR ...      writes comparison.html, or what --out
 """
 
 import argparse
-import base64
 import dataclasses
-import io
 import json
 import sys
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,84 +15,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
-from jaxcifar import analysis, plots
+from jaxcifar import analysis, pages, plots, run_files
 from jaxcifar.errors import UserError
-from jaxcifar.paths import read_records
-
-_LARGEST_IMAGE = 96
-"""Pixels; larger ones are scaled down."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Hold what a workdir holds; what is not there yet is empty."""
-
-    name: str
-    settings: dict
-    summary: dict
-    records: list[dict]
-    evaluation: dict
-    predictions: Mapping[str, np.ndarray]
-    examples: Mapping[str, np.ndarray]
-    augmentation: Mapping[str, np.ndarray]
-
-    @property
-    def step(self) -> int:
-        """The newest step of which anything is known."""
-        return self.records[-1]["step"] if self.records else 0
-
-    @property
-    def training_seconds(self) -> float:
-        """Seconds spent in training steps, however often the run was cut off."""
-        images, before = self.settings["batch_size"], 0
-        seconds = 0.0
-        for record in self.records:
-            seconds += (record["step"] - before) * images / record["images_per_second"]
-            before = record["step"]
-        return seconds
-
-
-def load(workdir: Path) -> Run:
-    """Read what a run has left so far.
-
-    Raises:
-      UserError: there is no run in `workdir`, or a file of it cannot be read.
-    """
-    if not (workdir / "config.json").is_file():
-        raise UserError(
-            f"{workdir} holds no run to report on: name the directory of one, which "
-            "python -m jaxcifar.main --config=configs/default.py makes"
-        )
-    evaluation = _json(workdir / "evaluation.json")
-    predictions = _arrays(workdir / "predictions.npz")
-    if predictions and len(predictions["labels"]) != evaluation.get("examples"):
-        predictions = {}  # of another evaluation, one that was cut off
-    return Run(
-        name=workdir.resolve().name,
-        settings=_json(workdir / "config.json"),
-        summary=_json(workdir / "run.json"),
-        records=read_records(workdir / "metrics.jsonl"),
-        evaluation=evaluation,
-        predictions=predictions,
-        examples=_arrays(workdir / "examples.npz") if predictions else {},
-        augmentation=_arrays(workdir / "augmentation.npz"),
-    )
-
-
-def _json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): remove it, or evaluate again") from error
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return dict(np.load(path, allow_pickle=False)) if path.exists() else {}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}): remove it, or evaluate again") from error
+from jaxcifar.run_files import Run
 
 
 def write_report(workdir: Path) -> Path:
@@ -105,9 +28,9 @@ def write_report(workdir: Path) -> Path:
       The page.
 
     Raises:
-      UserError: as `load`.
+      UserError: as `run_files.load`.
     """
-    run = load(workdir)
+    run = run_files.load(workdir)
     folder = workdir / "report"
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.png"):
@@ -116,7 +39,7 @@ def write_report(workdir: Path) -> Path:
     for name, figure in figures.items():
         plots.png(figure, folder / f"{name}.png")
     page = folder / "index.html"
-    page.write_text(_page(run.name, _report_body(run, figures)), encoding="utf-8")
+    page.write_text(pages.page(run.name, _report_body(run, figures)), encoding="utf-8")
     return page
 
 
@@ -124,9 +47,9 @@ def write_comparison(workdirs: Sequence[Path], page: Path) -> Path:
     """Write a page that puts runs side by side, and return it.
 
     Raises:
-      UserError: as `load`, or the page cannot be written.
+      UserError: as `run_files.load`, or the page cannot be written.
     """
-    runs = [load(workdir) for workdir in workdirs]
+    runs = [run_files.load(workdir) for workdir in workdirs]
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         runs = [
@@ -135,7 +58,7 @@ def write_comparison(workdirs: Sequence[Path], page: Path) -> Path:
         ]
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(_page("Comparison", _comparison_body(runs)), encoding="utf-8")
+        page.write_text(pages.page("Comparison", _comparison_body(runs)), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--out={page} cannot be written ({error}): name another file") from error
     return page
@@ -190,13 +113,13 @@ def _report_body(run: Run, figures: Mapping[str, Figure]) -> str:
     }
     section(
         "Learning",
-        _grid(plot(name, title) for name, title in curves.items()),
+        pages.grid(plot(name, title) for name, title in curves.items()),
         note="Training figures are of augmented images and, where label smoothing is on, smoothed "
         "targets, while the network still changed.",
     )
     section(
         "Where it is right and wrong",
-        _grid([plot("confusion", "Confusion matrix"), plot("classes", "Scores by class")]),
+        pages.grid([plot("confusion", "Confusion matrix"), plot("classes", "Scores by class")]),
         note="Rows are labels, columns predictions; the darkest red is the commonest mistake.",
     )
     section(
@@ -208,7 +131,7 @@ def _report_body(run: Run, figures: Mapping[str, Figure]) -> str:
     section("The most confident mistakes", _mistakes(run))
     section(
         "Does it know when it is right?",
-        _grid([plot("reliability", "Accuracy by confidence")]),
+        pages.grid([plot("reliability", "Accuracy by confidence")]),
         note=""
         if not run.evaluation
         else "Expected calibration error "
@@ -270,21 +193,6 @@ def _plot(figure: Figure, title: str) -> str:
     return f"<figure{kind}>{plots.svg(figure, title)}<figcaption>{title}</figcaption></figure>"
 
 
-def _grid(items: Iterable[str]) -> str:
-    content = "".join(items)
-    return f'<div class="grid">{content}</div>' if content else ""
-
-
-def _image(pixels: np.ndarray, text: str) -> str:
-    """Return an image element; `pixels: [height, width, channel] uint8`."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    image.thumbnail((_LARGEST_IMAGE, _LARGEST_IMAGE))
-    file = io.BytesIO()
-    image.save(file, format="png")
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(text)}" title="{escape(text)}">'
-
-
 def _worth_seeing(run: Run):
     return analysis.worth_seeing(run.predictions["probabilities"], run.predictions["labels"])
 
@@ -298,7 +206,7 @@ def _answer_images(run: Run, rows: Iterable[int]) -> str:
         label, guess = names[run.predictions["labels"][row]], names[probabilities.argmax()]
         text = f"example {row}: {label}, taken for {guess} ({probabilities.max():.1%})"
         figures.append(
-            f"<figure>{_image(run.examples['images'][places.index(row)], text)}<figcaption>"
+            f"<figure>{pages.image(run.examples['images'][places.index(row)], text)}<figcaption>"
             f"{escape(label)}<br><b>{escape(guess)}</b> {probabilities.max():.0%}</figcaption></figure>"
         )
     return "".join(figures)
@@ -339,7 +247,9 @@ def _augmentation(run: Run) -> str:
     rows = [run.augmentation["images"], *run.augmentation["augmented"]]
     return "".join(
         '<div class="strip">'
-        + "".join(_image(image, "as it is" if draw == 0 else f"draw {draw}") for image in images)
+        + "".join(
+            pages.image(image, "as it is" if draw == 0 else f"draw {draw}") for image in images
+        )
         + "</div>"
         for draw, images in enumerate(rows)
     )
@@ -364,23 +274,12 @@ def _facts(run: Run) -> str:
         facts["time in training steps"] = _duration(run.training_seconds)
         rate = run.step * run.settings["batch_size"] / run.training_seconds
         facts["training rate"] = f"{rate:,.0f} images a second"
-    return _table((name, [value]) for name, value in facts.items())
+    return pages.table((name, [value]) for name, value in facts.items())
 
 
 def _config_table(run: Run) -> str:
     fields = ((name, [_shown(value)]) for name, value in _flattened(run.settings).items())
-    return f"<details><summary>The whole config</summary>{_table(fields)}</details>"
-
-
-def _table(rows: Iterable[tuple[str, Sequence[str]]], head: Sequence[str] = ()) -> str:
-    """Return a table with names at the left; everything is escaped."""
-    lines = (
-        [f"<tr>{''.join(f'<th>{escape(name)}</th>' for name in ['', *head])}</tr>"] if head else []
-    )
-    for name, values in rows:
-        cells = "".join(f"<td>{escape(value)}</td>" for value in values)
-        lines.append(f"<tr><th>{escape(name)}</th>{cells}</tr>")
-    return f'<div class="scroll"><table>{"".join(lines)}</table></div>' if lines else ""
+    return f"<details><summary>The whole config</summary>{pages.table(fields)}</details>"
 
 
 def _duration(seconds: float) -> str:
@@ -411,7 +310,7 @@ def _comparison_body(runs: Sequence[Run]) -> str:
         if any(fact(run) for run in runs)
     ]
     parts = ["<header><h1>Comparison</h1></header>"]
-    parts.append(f"<section><h2>Results</h2>{_table(known, head)}</section>")
+    parts.append(f"<section><h2>Results</h2>{pages.table(known, head)}</section>")
     curves = {
         "test/accuracy": ("accuracy on the test split", True),
         "test/loss": ("loss on the test split, nats", False),
@@ -425,14 +324,14 @@ def _comparison_body(runs: Sequence[Run]) -> str:
             title = f"{name[0].upper()}{name[1:]}"
             figures.append(_plot(plots.curves(series, name=name, percent=percent), title))
     if figures:
-        parts.append(f"<section><h2>Curves</h2>{_grid(figures)}</section>")
+        parts.append(f"<section><h2>Curves</h2>{pages.grid(figures)}</section>")
     configs = [_flattened(run.settings) for run in runs]
     differing = []
     for name in dict.fromkeys(name for fields in configs for name in fields):
         values = [_shown(fields[name]) if name in fields else "–" for fields in configs]
         if len(set(values)) > 1:
             differing.append((name, values))
-    table = _table(differing, head) or '<p class="note">The configs are the same.</p>'
+    table = pages.table(differing, head) or '<p class="note">The configs are the same.</p>'
     parts.append(f"<section><h2>What their configs differ in</h2>{table}</section>")
     return "".join(parts)
 
@@ -472,54 +371,6 @@ _COMPARED = {
     "processor": lambda run: run.summary.get("processor", ""),
 }
 """What the table of a comparison holds: functions of a run, which give "" where nothing is known."""
-
-_CSS = """
-:root { color-scheme: light dark; --ink: #1c2024; --soft: #5d6570; --page: #f6f7f9; --card: #fff;
-  --line: #dfe3e8; --accent: #3b7dd8 }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --soft: #9aa3ad; --page: #14171a;
-  --card: #1d2125; --line: #31373d; --accent: #6ea6f0 } }
-* { box-sizing: border-box }
-body { margin: 0 auto; max-width: 75rem; padding: 1rem; background: var(--page); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere }
-h1 { margin: 0.5rem 0 0; font-size: 1.8rem } header p, .note { margin: 0.2rem 0 0.8rem; color: var(--soft) }
-h2 { margin: 0 0 0.4rem; font-size: 1.2rem }
-section { margin: 1rem 0; padding: 1rem; background: var(--card); border: 1px solid var(--line);
-  border-radius: 0.6rem }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 0.7rem }
-.card { display: flex; flex-direction: column; padding: 0.8rem; background: var(--card);
-  border: 1px solid var(--line); border-radius: 0.6rem }
-.card span, .card small { color: var(--soft) } .card strong { font-size: 1.7rem; line-height: 1.3 }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1rem;
-  align-items: start }
-figure { margin: 0; min-width: 0 } figcaption { color: var(--soft); font-size: 0.85rem }
-.grid figure { text-align: center } .grid svg { max-width: 100%; height: auto }
-.grid .large { overflow: auto; max-height: 90vh; grid-column: 1 / -1 } .large svg { max-width: none }
-.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.2rem, 1fr)); gap: 0.6rem }
-.pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr));
-  gap: 1rem } h3 { margin: 0 0 0.3rem; font-size: 1rem }
-.pairs .images { grid-template-columns: repeat(4, minmax(0, 5.5rem)); min-height: 1rem }
-.images figcaption { font-size: 0.75rem; line-height: 1.25; overflow-wrap: anywhere }
-img { width: 100%; max-width: 6rem; image-rendering: pixelated; border-radius: 0.2rem; display: block }
-.strip { display: grid; grid-template-columns: repeat(8, 1fr); gap: 0.3rem; margin-bottom: 0.3rem;
-  max-width: 50rem }
-.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: 0.9rem }
-th, td { padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; overflow-wrap: normal } th { font-weight: 600 }
-details { margin-top: 1rem } summary { cursor: pointer; color: var(--accent) }
-"""
-
-
-def _page(title: str, body: str) -> str:
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        # Nothing on the page may ask for anything outside it.
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">"
-        '<link rel="icon" href="data:,">'
-        f"<title>{escape(title)} · jaxcifar</title><style>{_CSS}</style></head>"
-        f"<body>{body}</body></html>\n"
-    )
 
 
 def main(argv: list[str]) -> int:

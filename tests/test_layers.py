@@ -14,6 +14,8 @@ LAYERS = [
     "train",
     "loop",
     "report",
+    "run_files",
+    "pages",
     "plots",
     "overview",
     "machine",

@@ -1,0 +1,82 @@
+"""Reads what a run has left in its workdir."""
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from jaxcifar.errors import UserError
+from jaxcifar.paths import read_records
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Hold what a workdir holds; what is not there yet is empty."""
+
+    name: str
+    settings: dict
+    summary: dict
+    records: list[dict]
+    evaluation: dict
+    predictions: Mapping[str, np.ndarray]
+    examples: Mapping[str, np.ndarray]
+    augmentation: Mapping[str, np.ndarray]
+
+    @property
+    def step(self) -> int:
+        """The newest step of which anything is known."""
+        return self.records[-1]["step"] if self.records else 0
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds spent in training steps, however often the run was cut off."""
+        images, before = self.settings["batch_size"], 0
+        seconds = 0.0
+        for record in self.records:
+            seconds += (record["step"] - before) * images / record["images_per_second"]
+            before = record["step"]
+        return seconds
+
+
+def load(workdir: Path) -> Run:
+    """Read what a run has left so far.
+
+    Raises:
+      UserError: there is no run in `workdir`, or a file of it cannot be read.
+    """
+    if not (workdir / "config.json").is_file():
+        raise UserError(
+            f"{workdir} holds no run to report on: name the directory of one, which "
+            "python -m jaxcifar.main --config=configs/default.py makes"
+        )
+    evaluation = _json(workdir / "evaluation.json")
+    predictions = _arrays(workdir / "predictions.npz")
+    if predictions and len(predictions["labels"]) != evaluation.get("examples"):
+        predictions = {}  # of another evaluation, one that was cut off
+    return Run(
+        name=workdir.resolve().name,
+        settings=_json(workdir / "config.json"),
+        summary=_json(workdir / "run.json"),
+        records=read_records(workdir / "metrics.jsonl"),
+        evaluation=evaluation,
+        predictions=predictions,
+        examples=_arrays(workdir / "examples.npz") if predictions else {},
+        augmentation=_arrays(workdir / "augmentation.npz"),
+    )
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): remove it, or evaluate again") from error
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return dict(np.load(path, allow_pickle=False)) if path.exists() else {}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read ({error}): remove it, or evaluate again") from error
