@@ -28,18 +28,23 @@ def write_report(workdir: Path) -> Path:
       The page.
 
     Raises:
-      UserError: as `run_files.load`.
+      UserError: as `run_files.load`, or the report cannot be written.
     """
     run = run_files.load(workdir)
-    folder = workdir / "report"
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
     figures = _figures(run)
-    for name, figure in figures.items():
-        plots.png(figure, folder / f"{name}.png")
+    folder = workdir / "report"
     page = folder / "index.html"
-    page.write_text(pages.page(run.name, _report_body(run, figures)), encoding="utf-8")
+    try:
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("*.png"):
+            old.unlink()
+        for name, figure in figures.items():
+            plots.png(figure, folder / f"{name}.png")
+        page.write_text(pages.page(run.name, _report_body(run, figures)), encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error}): make room or set it free"
+        ) from error
     return page
 
 

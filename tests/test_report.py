@@ -154,6 +154,9 @@ def test_errors_name_the_file_and_the_remedy(make_run, tmp_path, capsys):
     assert report.main([str(tmp_path / "none")]) == 2
     assert "holds no run to report on" in capsys.readouterr().err
     workdir = make_run()
+    (workdir / "report").write_text("mine")
+    with pytest.raises(UserError, match="report cannot be written .*File exists"):
+        report.write_report(workdir)
     (workdir / "predictions.npz").write_bytes(b"PK\x03\x04 half a file")
     with pytest.raises(UserError, match="predictions.npz cannot be read .* evaluate again"):
         report.write_report(workdir)
