@@ -1,28 +1,44 @@
-"""Checkpoints: Orbax saves, keeps the newest, restores."""
+"""Checkpoints: Orbax saves, keeps the newest, restores; sums of our own tell whether one is whole."""
 
+import hashlib
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from jaxcifar.errors import UserError
+
+_SUMS = "SHA256SUMS"
+"""In every checkpoint: a line for each other file of it, as `sha256sum --check` reads them."""
+_WRITTEN_AFTER_THE_SUMS = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
 class Checkpoints:
     """Keep the newest checkpoints of a run in a directory, each a state and a JSON description."""
 
-    def __init__(self, directory: Path, *, keep: int = 1):
-        """Open `directory`, which is made by the first save; the newest `keep` are kept."""
+    def __init__(self, directory: Path, *, keep: int | None = None):
+        """Open `directory`, which is made by the first save.
+
+        Args:
+          directory: of the checkpoints alone.
+          keep: how many stay, the newest; None to read only. Who may write must be the only one.
+        """
         self._directory = directory.absolute()
         self._keep = keep
         self._opened = None
+        self._saving = None
 
     @property
     def _manager(self) -> ocp.CheckpointManager:
         if self._opened is None:
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=self._keep, enable_async_checkpointing=True
+                max_to_keep=self._keep,
+                cleanup_tmp_directories=self._keep is not None,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
             )
             self._opened = ocp.CheckpointManager(
                 self._directory, item_names=("state", "description"), options=options
@@ -30,18 +46,57 @@ class Checkpoints:
         return self._opened
 
     def steps(self) -> list[int]:
-        """Return the steps of the checkpoints there are, the newest last; makes no directory."""
-        return sorted(self._manager.all_steps()) if self._directory.exists() else []
+        """Return the steps of the checkpoints there are, whole or not, the newest last."""
+        if not self._directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
+
+    def fault(self, step: int) -> str | None:
+        """Return what is wrong with the files of a checkpoint, None if nothing is."""
+        folder = self._directory / str(step)
+        try:
+            lines = (folder / _SUMS).read_text().splitlines()
+            if not lines:
+                return f"{_SUMS} is empty"
+            for line in lines:
+                expected, name = line.split("  ", 1)
+                if _sha256(folder / name) != expected:
+                    return f"{name} is not what was written"
+        except OSError as error:
+            return f"{Path(error.filename).relative_to(folder)}: {error.strerror}"
+        except ValueError:
+            return f"{_SUMS} is not what was written"
+        return None
+
+    def set_aside(self, steps: list[int]) -> None:
+        """Move checkpoints out of the way, to `damaged` beside the directory, before any save."""
+        if jax.process_index() == 0:
+            for step in steps:
+                aside = self._directory.with_name("damaged") / str(step)
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True)
+                (self._directory / str(step)).rename(aside)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are out of the way")
 
     def save(self, step: int, state: Any, description: dict) -> None:
-        """Start to save; the state may be donated as soon as this returns."""
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                description=ocp.args.JsonSave(description | {"arrays": _shapes(state)}),
-            ),
-        )
+        """Start to save; the state may be donated as soon as this returns.
+
+        Raises:
+          UserError: this checkpoint, or the one before, cannot be written.
+        """
+        self.wait()
+        self._saving = step
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    description=ocp.args.JsonSave(description | {"arrays": _shapes(state)}),
+                ),
+            )
+        except Exception as error:
+            raise self._not_saved(error) from error
 
     def description(self, step: int) -> dict:
         """Return what was saved beside the state, and its `arrays`: shape and dtype by name."""
@@ -73,11 +128,57 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         return self._manager.restore(step, args=args)["state"]
 
+    def wait(self) -> None:
+        """Wait until what was started is saved.
+
+        Raises:
+          UserError: it could not be.
+        """
+        if self._saving is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._not_saved(error) from error
+        self._saving = None
+
     def close(self) -> None:
-        """Wait until what was started is saved."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        """Do the same, and end what Orbax keeps going."""
+        try:
+            self.wait()
+        finally:
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
+
+    def _not_saved(self, error: Exception) -> UserError:
+        step, self._saving = self._saving, None
+        # TensorStore's messages name each path and layer first, and the cause last.
+        reason = (str(error) or type(error).__name__).splitlines()[0].split(": ")[-1]
+        others = ", ".join(map(str, self.steps()))
+        there = (
+            f"the checkpoints of step {others} are as they were" if others else "there is no other"
+        )
+        return UserError(
+            f"checkpoint {step} could not be saved in {self._directory} ({reason}); {there}: make "
+            "room, or make the directory writable, and start the same command again"
+        )
+
+    def _write_sums(self) -> None:
+        """Write the sums of the checkpoint that Orbax has just completed, before it gets its name."""
+        (folder,) = self._directory.glob(f"{self._saving}.*")
+        files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+        names = sorted(files.difference(_WRITTEN_AFTER_THE_SUMS))
+        lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
+        with (folder / _SUMS).open("w") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _shapes(state: Any) -> dict[str, str]:

@@ -52,6 +52,33 @@ def define_flags() -> flags.FlagValues:
         "go on with a run under a larger --config.num_epochs, and so under another schedule",
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "this process is one of several that train or evaluate together; JAX finds the others where "
+        "Slurm, Kubernetes, Open MPI or Cloud TPU say who they are, else the next three flags do",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "with --distributed: host and port of process 0, e.g. 10.0.0.1:1234",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "num_processes",
+        None,
+        "with --distributed: how many there are",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "process_id",
+        None,
+        "with --distributed: which one this is, from 0",
+        lower_bound=0,
+        flag_values=values,
+    )
     flags.DEFINE_bool("help", False, "show this", short_name="h", flag_values=values)
     return values
 
@@ -103,8 +130,37 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise UserError(f"{stray[0]!r} belongs to no flag: flags are written --name=value")
     if values.step is not None and values.mode != "evaluate":
         raise UserError(f"--step={values.step} names a checkpoint to evaluate: add --mode=evaluate")
+    _check_distributed(values)
     values.workdir = workdir
     return values
+
+
+def _check_distributed(values: flags.FlagValues) -> None:
+    names = ("coordinator_address", "num_processes", "process_id")
+    given = {name: values[name].value for name in names if values[name].value is not None}
+    if values.distributed and values.mode == "report":
+        raise UserError("--mode=report needs no other process: leave --distributed out")
+    if given and not values.distributed:
+        name, value = next(iter(given.items()))
+        raise UserError(f"--{name}={value} is for one of several processes: add --distributed")
+    if not given:
+        return
+    if missing := [f"--{name}" for name in names if name not in given]:
+        raise UserError(
+            f"{' and '.join(missing)} must be given too where --{next(iter(given))} is, or none of "
+            "the three where JAX can find them out"
+        )
+    host, _, port = values.coordinator_address.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise UserError(
+            f"--coordinator_address={values.coordinator_address}: it must be a host and a port from 1 "
+            "to 65535, as 10.0.0.1:1234"
+        )
+    if values.process_id >= values.num_processes:
+        raise UserError(
+            f"--process_id={values.process_id}: it must be below --num_processes="
+            f"{values.num_processes}"
+        )
 
 
 def _check_is_file(path: Path) -> None:

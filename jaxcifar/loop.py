@@ -1,12 +1,13 @@
 """The pieces that the training loop is made of: order, pace, and sums between two records."""
 
-import functools
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import jax
 import numpy as np
 
+from jaxcifar.errors import UserError
 from jaxcifar.metrics import Counts
 
 T = TypeVar("T")
@@ -25,17 +26,31 @@ def epoch_order(seed: int, epoch: int, examples: int, batch_size: int) -> np.nda
 
 def one_behind(items: Iterable[T]) -> Iterator[T]:
     """Yield each item when the next has been made: a dispatch is fetched with another under way."""
-    items = iter(items)
-    waiting = next(items)
+    waiting = []
     for item in items:
-        yield waiting
-        waiting = item
-    yield waiting
+        yield from waiting
+        waiting = [item]
+    yield from waiting
 
 
 def is_due(epochs_done: int, every: int, num_epochs: int) -> bool:
     """Return whether something is due after `epochs_done`: every so often, and after the last."""
     return epochs_done % every == 0 or epochs_done == num_epochs
+
+
+def is_finite(tree: Any) -> bool:
+    """Return whether no leaf of `tree`, NumPy arrays, holds an infinity or a NaN."""
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+
+
+def diverged(what: str, step: int, learning_rate: float, saved: int) -> UserError:
+    """Return the error for a run in which `what` is not finite; `saved` is the newest checkpoint's step."""
+    kept = f"the checkpoint of step {saved} stays" if saved else "there is no checkpoint yet"
+    return UserError(
+        f"{what} is not finite after step {step}, at a learning rate of {learning_rate:.3g}; {kept}: "
+        "lower --config.optimizer.learning_rate, lengthen --config.schedule.warmup_epochs or set "
+        "--config.optimizer.clip_norm=1, in another --workdir"
+    )
 
 
 def prefixed(evaluated: dict[str, Counts]) -> dict[str, float]:
@@ -50,20 +65,32 @@ def prefixed(evaluated: dict[str, Counts]) -> dict[str, float]:
 class Interval:
     """Sum what was counted between two records."""
 
-    def __init__(self):
-        self._begin()
-
-    def _begin(self):
-        self._parts: list[Counts] = []
-        self._began = time.monotonic()
+    def __init__(
+        self, loss_sum: float = 0.0, correct: int = 0, seen: int = 0, seconds: float = 0.0
+    ):
+        """Begin, or go on from what `as_json` returned."""
+        self._loss_sum, self._correct, self._seen = loss_sum, correct, seen
+        self._began = time.monotonic() - seconds
 
     def add(self, counts: Counts) -> None:
         """Add the counts of one dispatch."""
-        self._parts.append(counts)
+        self._loss_sum += float(counts.loss_sum)
+        self._correct += int(counts.correct)
+        self._seen += int(counts.seen)
 
-    def take(self) -> dict[str, float]:
-        """Return the metrics of what was added, with the images a second, and begin anew."""
-        counts = functools.reduce(Counts.merge, self._parts)
-        seconds = time.monotonic() - self._began
-        self._begin()
-        return prefixed({"train": counts}) | {"images_per_second": int(counts.seen) / seconds}
+    def as_json(self) -> dict:
+        """Return what a run that is cut off here goes on from."""
+        return {
+            "loss_sum": self._loss_sum,
+            "correct": self._correct,
+            "seen": self._seen,
+            "seconds": time.monotonic() - self._began,
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of what was added, with the images a second."""
+        return {
+            "train/loss": self._loss_sum / self._seen,
+            "train/accuracy": self._correct / self._seen,
+            "images_per_second": self._seen / (time.monotonic() - self._began),
+        }

@@ -5,46 +5,86 @@ python -m jaxcifar.main --workdir=DIR --mode=evaluate [--step=N] [--config.key=v
 python -m jaxcifar.main --workdir=DIR --mode=report
 """
 
+import errno
 import os
+import signal
 import sys
 from pathlib import Path
+
+from absl import flags, logging
 
 from jaxcifar.command_line import define_flags, parse
 from jaxcifar.errors import UserError
 from jaxcifar.laps import Laps
+from jaxcifar.stopping import Stopped, Stopping
 
 
 def main(argv: list[str]) -> int:
     """Run the program and return its exit code."""
     laps = Laps()
+    several = False
     try:
         values = parse(argv)
         if values.help:
             print(__doc__ + define_flags().get_help(include_special_flags=False))
             return 0
+        several = values.distributed
         workdir = Path(values.workdir)
         _check_writable(workdir)
         if values.mode == "report":
             _report(workdir)
             return 0
-        from jaxcifar import train
-
-        if values.mode == "train":
-            evaluation = train.train(values.config, workdir, extend=values.extend, laps=laps)
-        else:
-            evaluation = train.evaluate(values.config, workdir, values.step)
-        _print(evaluation)
-        _report(workdir)
+        evaluation = _run(values, workdir, laps)
+        if evaluation is not None:
+            _print(evaluation)
+            _report(workdir)
+        return 0
     except UserError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        return _end(f"error: {error}", 2, several)
+    except OSError as error:
+        if error.errno not in _NO_FAULT_OF_THE_PROGRAM:
+            raise
+        again = "mend that, and the same command goes on from the newest checkpoint"
+        return _end(f"error: {error}: {again}", 2, several)
+    except Stopped as stopped:
+        # Not waiting for what is compiled in the background.
+        return _end(str(stopped), stopped.exit_code, at_once=True)
     except KeyboardInterrupt:
-        print(
-            "interrupted; the same command goes on from the newest checkpoint, if there is one",
-            file=sys.stderr,
+        return _end(str(Stopped(signal.SIGINT)), 130, several)
+
+
+_NO_FAULT_OF_THE_PROGRAM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+"""A disk that is full, or gone."""
+
+
+def _run(values: flags.FlagValues, workdir: Path, laps: Laps) -> dict | None:
+    training = values.mode == "train"
+    stopping = Stopping(several=values.distributed and training)
+    from jaxcifar import runtime, train
+
+    # Orbax logs every exception before it raises it.
+    logging.set_verbosity(logging.FATAL)
+    if values.distributed:
+        where = (values.coordinator_address, values.num_processes, values.process_id)
+        runtime.connect(*where, training=training)
+    if training:
+        return train.train(
+            values.config, workdir, extend=values.extend, laps=laps, stopping=stopping
         )
-        return 130
-    return 0
+    return train.evaluate(values.config, workdir, values.step)
+
+
+def _end(line: str, exit_code: int, at_once: bool) -> int:
+    """Print a last line, and return the exit code, or `at_once` end the process with it.
+
+    One of several processes would otherwise wait for the others, which may wait for it.
+    """
+    print(" ".join(line.split()), file=sys.stderr)
+    if at_once:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    return exit_code
 
 
 def _report(workdir: Path) -> None:

@@ -57,6 +57,11 @@ class Layout:
         return 1 if self.devices[0].platform == "cpu" else 2**31 - 1
 
     @property
+    def leads(self) -> bool:
+        """Whether this process is the one that prints and writes; the others only compute and save."""
+        return jax.process_index() == 0
+
+    @property
     def everywhere(self) -> NamedSharding:
         """The sharding of an array that every device holds whole."""
         return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
@@ -166,13 +171,23 @@ def _mapped(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:
         sums = lax.psum(sums, AXIS)
         return (state, sums) if updates_state else sums
 
-    mapped = jax.pmap(
-        on_one_device,
-        AXIS,
-        in_axes=(0, None, None, None, None, None, None),
-        out_axes=None,
-        devices=layout.devices,
-    )
+    if jax.process_count() == 1:
+        mapped = jax.pmap(
+            on_one_device,
+            AXIS,
+            in_axes=(0, None, None, None, None, None, None),
+            out_axes=None,
+            devices=layout.devices,
+        )
+    else:  # Inside jit pmap sees the devices of this process alone.
+        shared = PartitionSpec()
+        mapped = jax.shard_map(
+            lambda device, *args: on_one_device(device[0], *args),
+            mesh=layout.everywhere.mesh,
+            in_specs=(PartitionSpec(AXIS), *[shared] * 6),
+            out_specs=shared,
+            check_vma=False,
+        )
     return jax.jit(
         lambda *args: mapped(jnp.arange(devices, dtype=jnp.int32), *args),
         donate_argnums=(0,) if updates_state else (),

@@ -1,11 +1,17 @@
-"""Where files lie, and how they are written whole and read again."""
+"""Where files lie, how they are written whole and read again, and who may write."""
 
+import contextlib
+import fcntl
 import json
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxcifar.errors import UserError
 
 
 def user_cache() -> Path:
@@ -42,3 +48,46 @@ def read_records(path: Path) -> list[dict]:
             except json.JSONDecodeError:
                 break
     return records
+
+
+@contextlib.contextmanager
+def sole_writer(directory: Path) -> Iterator[None]:
+    """Make `directory` if need be, and keep every other `sole_writer` out of it.
+
+    The kernel drops the lock when the process ends, however it ends. A directory in which nothing
+    was written is left as it was found.
+
+    Raises:
+      UserError: the directory cannot be made or written to, or another process holds the lock.
+    """
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    lock = directory / "lock"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a+")
+    except OSError as error:
+        raise UserError(
+            f"--workdir={directory} cannot be written to ({error.strerror}): name another"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise UserError(
+                f"--workdir={directory}: {file.read() or 'another process'} is training in it: wait "
+                "for its end, or use another --workdir"
+            ) from error
+        except OSError:  # a filesystem without locks
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            if list(directory.iterdir()) == [lock]:
+                lock.unlink()
+                with contextlib.suppress(OSError):  # another run has come to stand beside
+                    for path in made:
+                        path.rmdir()

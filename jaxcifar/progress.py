@@ -12,6 +12,18 @@ from tqdm import tqdm
 from jaxcifar.paths import read_records
 
 
+def warn(line: str) -> None:
+    """Print a warning, above the bar if there is one."""
+    tqdm.write(f"warning: {line}", file=sys.stderr)
+
+
+class Silent:
+    """Take what `MetricsLog` and `Progress` take, and do nothing: of several processes one speaks."""
+
+    def __getattr__(self, name):
+        return lambda *args, **kwargs: None
+
+
 class MetricsLog:
     """Append one record a step to `metrics.jsonl`, and the same to TensorBoard's files.
 

@@ -13,7 +13,9 @@ from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.datasets import Dataset
 from jaxcifar.errors import UserError
 from jaxcifar.experiment import DataFacts, Experiment
+from jaxcifar.loop import Interval
 from jaxcifar.parallel import Layout
+from jaxcifar.progress import warn
 from jaxcifar.state import TrainState
 
 RESUMABLE = (
@@ -32,16 +34,48 @@ def as_json(config: ConfigDict) -> dict:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def describe(config: ConfigDict, facts: DataFacts) -> dict:
+def describe(config: ConfigDict, facts: DataFacts, interval: Interval) -> dict:
     """Return what is saved beside a state, for those who have nothing but the checkpoint."""
-    return {"config": as_json(config), "facts": dataclasses.asdict(facts)}
+    return {
+        "config": as_json(config),
+        "facts": dataclasses.asdict(facts),
+        "interval": interval.as_json(),
+    }
+
+
+def newest_whole(checkpoints: Checkpoints, workdir: Path) -> tuple[int, list[int]]:
+    """Return the step of the newest checkpoint that is as it was written, 0 if there is none at all.
+
+    Returns:
+      That step, and those of newer ones, which are damaged and were warned of.
+
+    Raises:
+      UserError: there are checkpoints, and all are damaged.
+    """
+    steps = checkpoints.steps()
+    faults = {}
+    for step in reversed(steps):
+        if (fault := checkpoints.fault(step)) is None:
+            for damaged, fault in faults.items():
+                warn(
+                    f"checkpoint {damaged} in {workdir} is damaged ({fault}): using {step} instead"
+                )
+            return step, list(faults)
+        faults[step] = fault
+    if not steps:
+        return 0, []
+    listed = "; ".join(f"{step}: {fault}" for step, fault in faults.items())
+    raise UserError(
+        f"--workdir={workdir} holds no checkpoint that is whole ({listed}); all are left as they are: "
+        "bring one back from a copy, or train anew in another --workdir"
+    )
 
 
 def chosen_step(checkpoints: Checkpoints, workdir: Path, step: int | None) -> int:
-    """Return `step`, or if that is None the step of the newest checkpoint in `workdir`.
+    """Return `step`, or if that is None the step of the newest whole checkpoint in `workdir`.
 
     Raises:
-      UserError: there is no such checkpoint.
+      UserError: there is no such checkpoint, or it is damaged.
     """
     steps = checkpoints.steps()
     if not steps:
@@ -50,12 +84,19 @@ def chosen_step(checkpoints: Checkpoints, workdir: Path, step: int | None) -> in
             f"python -m jaxcifar.main --config=configs/default.py --workdir={workdir}, or name the "
             "workdir of a run"
         )
-    if step is not None and step not in steps:
+    if step is None:
+        return newest_whole(checkpoints, workdir)[0]
+    if step not in steps:
         raise UserError(
             f"--step={step}: --workdir={workdir} holds checkpoints of the steps "
             f"{', '.join(map(str, steps))} (--config.checkpoint.keep says how many are kept)"
         )
-    return steps[-1] if step is None else step
+    if fault := checkpoints.fault(step):
+        raise UserError(
+            f"--step={step}: that checkpoint in --workdir={workdir} is damaged ({fault}): name "
+            "another, or none for the newest that is whole"
+        )
+    return step
 
 
 def restore_state(

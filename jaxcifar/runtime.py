@@ -33,6 +33,42 @@ def start() -> tuple[jax.Device, ...]:
         ) from error
 
 
+def connect(
+    coordinator_address: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    *,
+    training: bool,
+) -> None:
+    """Join the other processes of this run, before anything else is asked of JAX.
+
+    Args:
+      coordinator_address: host and port of process 0; None to have JAX find all three out, as it can
+        on Slurm, Kubernetes, Open MPI and Cloud TPU.
+      num_processes: of the run.
+      process_id: of this one, from 0.
+      training: whether to take SIGTERM for the run as a whole, see `stopping.Stopping`.
+
+    Raises:
+      UserError: they cannot be found, or do not all come within a minute.
+    """
+    jax.config.update("jax_enable_preemption_service", training)
+    try:
+        jax.distributed.initialize(
+            coordinator_address,
+            num_processes,
+            process_id,
+            initialization_timeout=60,
+            heartbeat_timeout_seconds=30,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the processes of this run do not come together ({str(error).splitlines()[0]}): start "
+            "each with --distributed --coordinator_address=HOST:PORT --num_processes=N "
+            "--process_id=0 to N-1, all within a minute"
+        ) from error
+
+
 def give_back_freed_memory() -> None:
     """Give the system back what was freed: glibc keeps it, hundreds of MB after XLA's compiler ran."""
     try:

@@ -1,5 +1,6 @@
 """The recipe: build, restore, loop, evaluate, save."""
 
+import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,40 +15,70 @@ from jaxcifar import experiment as experiments
 from jaxcifar.augment import Examples
 from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.datasets import Dataset
-from jaxcifar.errors import UserError
 from jaxcifar.evaluate import Evaluator, write_evaluation
 from jaxcifar.experiment import DataFacts, Experiment
 from jaxcifar.laps import Laps
-from jaxcifar.loop import Interval, epoch_order, is_due, one_behind, prefixed
+from jaxcifar.loop import (
+    Interval,
+    diverged,
+    epoch_order,
+    is_due,
+    is_finite,
+    one_behind,
+    prefixed,
+)
 from jaxcifar.metrics import Counts
 from jaxcifar.parallel import Layout, OverRows
-from jaxcifar.paths import write_arrays, write_json
-from jaxcifar.progress import MetricsLog, Progress
+from jaxcifar.paths import read_records, sole_writer, write_arrays, write_json
+from jaxcifar.progress import MetricsLog, Progress, Silent
 from jaxcifar.state import TrainState
 from jaxcifar.steps import Answers, on_rows
+from jaxcifar.stopping import Stopped, Stopping
 
 
-def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dict:
-    """Train to the end, from the newest checkpoint in `workdir` if there is one.
+def train(
+    config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps, stopping: Stopping
+) -> dict | None:
+    """Train to the end, from the newest whole checkpoint in `workdir` if there is one.
 
     Args:
       config: whole.
       workdir: where everything is written; nothing is, until all that can be checked has been.
       extend: whether `config.num_epochs` may be larger than that of the run in `workdir`.
       laps: the clock that was started with the program.
+      stopping: has taken the signals.
 
     Returns:
-      What it wrote to `evaluation.json`, see `evaluate.write_evaluation`.
+      What it wrote to `evaluation.json`, see `evaluate.write_evaluation`; None in the processes that
+      write nothing, all but the first of several.
 
     Raises:
-      UserError: the config, the data, the devices and the workdir do not go together.
+      UserError: the config, the data, the devices and the workdir do not go together, the loss is
+        not finite, or a checkpoint cannot be written.
+      Stopped: by a signal; what was computed is saved.
     """
     laps.end("imports")
     experiments.check(config)
     layout = experiments.start_layout(config)
     config_checks.check_devices(config, len(layout.devices))
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
-    step = max(checkpoints.steps(), default=0)
+    with contextlib.ExitStack() as stack:
+        if layout.leads:
+            stack.enter_context(sole_writer(workdir))
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
+        stack.enter_context(contextlib.closing(checkpoints))
+        return _train(config, workdir, layout, checkpoints, extend, laps, stopping)
+
+
+def _train(
+    config: ConfigDict,
+    workdir: Path,
+    layout: Layout,
+    checkpoints: Checkpoints,
+    extend: bool,
+    laps: Laps,
+    stopping: Stopping,
+) -> dict | None:
+    step, damaged = restore.newest_whole(checkpoints, workdir)
     if step:
         description = checkpoints.description(step)
         restore.check_same_run(config, description["config"], workdir, extend=extend)
@@ -77,6 +108,8 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
         if config.data[f"{name}_split"]
     }
     laps.end("held-out data")
+    if damaged:
+        checkpoints.set_aside(damaged)
     if step:
         state = restore.restore_state(checkpoints, step, experiment, layout)
     else:
@@ -89,20 +122,19 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     all_steps = np.arange(experiment.total_steps)
     learning_rates = np.asarray(layout.run_once(jax.vmap(experiment.schedule), all_steps))
 
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be made ({error}): name another") from error
     summary = overview.summarise(experiment, state, layout)
-    write_json(workdir / "config.json", restore.as_json(config))
-    write_json(workdir / "run.json", summary)
-    log = MetricsLog(workdir, last_step=step)
     rows = experiment.steps_per_epoch
-    progress = Progress(
-        epochs=config.num_epochs,
-        images_per_epoch=rows * config.batch_size,
-        images_done=step * config.batch_size,
-    )
+    recorded = any(record["step"] == step for record in read_records(workdir / "metrics.jsonl"))
+    log, progress = Silent(), Silent()
+    if layout.leads:
+        write_json(workdir / "config.json", restore.as_json(config))
+        write_json(workdir / "run.json", summary)
+        log = MetricsLog(workdir, last_step=step)
+        progress = Progress(
+            epochs=config.num_epochs,
+            images_per_epoch=rows * config.batch_size,
+            images_done=step * config.batch_size,
+        )
     progress.say(overview.describe(summary, state))
     if step == experiment.total_steps:
         progress.say(f"{workdir} is finished: all {step} steps are done")
@@ -111,52 +143,94 @@ def train(config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps) -> dic
     laps.end("set-up")
     compilation.result()
 
+    saved = step
+    interval, first_epoch = Interval(), step // rows
+    if step and not recorded:  # cut off between two records
+        interval = Interval(**description["interval"])
+        first_epoch = (step - 1) // rows
+
     def dispatched(order: jax.Array, first_row: int) -> Iterator[tuple[int, Counts]]:
         nonlocal state
         for start, stop in layout.dispatches(first_row, rows, config.logging.every_steps):
+            if stopping.asked():
+                return
             state, counts = run(state, data, order, start, stop, train_key)
             yield stop, counts
 
-    evaluated = {}
-    for epoch in range(step // rows, config.num_epochs):
-        order = layout.place(epoch_order(config.seed, epoch, len(dataset), config.batch_size))
-        interval = Interval()
-        for row, counts in one_behind(dispatched(order, step % rows)):
-            counts = jax.device_get(counts)
-            laps.report_first_step(progress.say)
-            progress.advance(int(counts.seen), **counts.compute())
-            interval.add(counts)
-            step = epoch * rows + row
-            if row % config.logging.every_steps and row < rows:
-                continue
-            values = {"epoch": step / rows, "learning_rate": float(learning_rates[step - 1])}
-            values |= interval.take()
-            if row == rows and is_due(epoch + 1, config.evaluation.every_epochs, config.num_epochs):
-                evaluated = {name: answer(state) for name, answer in evaluators.items()}
-                values |= prefixed({name: answers.counts for name, answers in evaluated.items()})
-            log.write(step, values)
-            progress.log(values)
-        if is_due(epoch + 1, config.checkpoint.every_epochs, config.num_epochs):
-            checkpoints.save(step, state, restore.describe(config, facts))
-    progress.close()
-    log.close()
-    checkpoints.close()
+    def values_so_far() -> dict[str, float]:
+        learning_rate = float(learning_rates[step - 1])
+        return {"epoch": step / rows, "learning_rate": learning_rate} | interval.metrics()
 
-    write_arrays(
-        workdir / "augmentation.npz", **draw_augmented(config, experiment, dataset, layout)
-    )
+    def record(values: dict[str, float]) -> None:
+        nonlocal interval
+        log.write(step, values)
+        progress.log(values)
+        interval = Interval()
+
+    def save() -> None:
+        nonlocal saved
+        if step == saved:
+            return
+        if not is_finite(jax.device_get(state)):
+            raise diverged("a parameter", step, learning_rates[step - 1], saved)
+        checkpoints.save(step, state, restore.describe(config, facts, interval))
+        saved = step
+
+    evaluated = {}
+    try:
+        with stopping.deferred():
+            for epoch in range(first_epoch, config.num_epochs):
+                order = epoch_order(config.seed, epoch, len(dataset), config.batch_size)
+                order = layout.place(order)
+                for row, counts in one_behind(dispatched(order, step - epoch * rows)):
+                    counts = jax.device_get(counts)
+                    step = epoch * rows + row
+                    if not is_finite(counts):
+                        raise diverged("the loss", step, learning_rates[step - 1], saved)
+                    laps.report_first_step(progress.say)
+                    progress.advance(int(counts.seen), **counts.compute())
+                    interval.add(counts)
+                    if row % config.logging.every_steps == 0 and row < rows:
+                        record(values_so_far())
+                if step < (epoch + 1) * rows:
+                    raise Stopped(stopping.number)
+                if is_due(epoch + 1, config.checkpoint.every_epochs, config.num_epochs):
+                    save()
+                values = values_so_far()
+                if is_due(epoch + 1, config.evaluation.every_epochs, config.num_epochs):
+                    with stopping.deferred(False):
+                        evaluated = {name: answer(state) for name, answer in evaluators.items()}
+                    counts = {name: answers.counts for name, answers in evaluated.items()}
+                    values |= prefixed(counts)
+                record(values)
+    except Stopped as stopped:
+        save()
+        checkpoints.wait()
+        standing = f"step {step} of {experiment.total_steps} is saved in {workdir}"
+        raise Stopped(stopped.number, f"{standing}; the same command goes on from it") from None
+    finally:
+        progress.close()
+        log.close()
+    checkpoints.wait()
+
+    augmentation = draw_augmented(config, experiment, dataset, layout)
+    answers = evaluated["test"] if evaluated else evaluators["test"](state)
+    augmented = evaluate_augmented(config, experiment, state, held_out["test"], layout)
+    if not layout.leads:
+        return None
+    write_arrays(workdir / "augmentation.npz", **augmentation)
     return write_evaluation(
         workdir,
-        evaluated["test"] if evaluated else evaluators["test"](state),
+        answers,
         dataset=held_out["test"],
-        augmented=evaluate_augmented(config, experiment, state, held_out["test"], layout),
+        augmented=augmented,
         name=config.data.name,
         split=config.data.test_split,
         step=step,
     )
 
 
-def evaluate(config: ConfigDict, workdir: Path, step: int | None) -> dict:
+def evaluate(config: ConfigDict, workdir: Path, step: int | None) -> dict | None:
     """Evaluate a checkpoint in `workdir` on `config.data.test_split`.
 
     Args:
@@ -165,7 +239,8 @@ def evaluate(config: ConfigDict, workdir: Path, step: int | None) -> dict:
       step: of the checkpoint; None for the newest.
 
     Returns:
-      What it wrote to `evaluation.json`, see `evaluate.write_evaluation`.
+      What it wrote to `evaluation.json`, see `evaluate.write_evaluation`; None in the processes that
+      write nothing, all but the first of several.
 
     Raises:
       UserError: there is no such checkpoint, or it, the config and the data do not go together.
@@ -181,11 +256,15 @@ def evaluate(config: ConfigDict, workdir: Path, step: int | None) -> dict:
     state = restore.restore_state(checkpoints, step, experiment, layout)
     checkpoints.close()
     batch_size = config.evaluation.batch_size
+    answers = Evaluator(experiment.evaluation_step, dataset, layout, batch_size)(state)
+    augmented = evaluate_augmented(config, experiment, state, dataset, layout)
+    if not layout.leads:
+        return None
     return write_evaluation(
         workdir,
-        Evaluator(experiment.evaluation_step, dataset, layout, batch_size)(state),
+        answers,
         dataset=dataset,
-        augmented=evaluate_augmented(config, experiment, state, dataset, layout),
+        augmented=augmented,
         name=config.data.name,
         split=config.data.test_split,
         step=step,
