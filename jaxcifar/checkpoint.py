@@ -78,6 +78,7 @@ class Checkpoints:
                 (self._directory / str(step)).rename(aside)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("damaged checkpoints are out of the way")
+        self._manager.reload()
 
     def save(self, step: int, state: Any, description: dict) -> None:
         """Start to save; the state may be donated as soon as this returns.
@@ -88,7 +89,7 @@ class Checkpoints:
         self.wait()
         self._saving = step
         try:
-            self._manager.save(
+            begun = self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
@@ -97,6 +98,7 @@ class Checkpoints:
             )
         except Exception as error:
             raise self._not_saved(error) from error
+        assert begun, f"Orbax holds that checkpoint {step} is not due"
 
     def description(self, step: int) -> dict:
         """Return what was saved beside the state, and its `arrays`: shape and dtype by name."""

@@ -22,13 +22,11 @@ from jaxcifar.stopping import Stopped, Stopping
 def main(argv: list[str]) -> int:
     """Run the program and return its exit code."""
     laps = Laps()
-    several = False
     try:
         values = parse(argv)
         if values.help:
             print(__doc__ + define_flags().get_help(include_special_flags=False))
             return 0
-        several = values.distributed
         workdir = Path(values.workdir)
         _check_writable(workdir)
         if values.mode == "report":
@@ -38,19 +36,18 @@ def main(argv: list[str]) -> int:
         if evaluation is not None:
             _print(evaluation)
             _report(workdir)
-        return 0
     except UserError as error:
-        return _end(f"error: {error}", 2, several)
+        return _end(f"error: {error}", 2)
     except OSError as error:
         if error.errno not in _NO_FAULT_OF_THE_PROGRAM:
             raise
         again = "mend that, and the same command goes on from the newest checkpoint"
-        return _end(f"error: {error}: {again}", 2, several)
+        return _end(f"error: what the run leaves cannot be written ({error}): {again}", 2)
     except Stopped as stopped:
-        # Not waiting for what is compiled in the background.
-        return _end(str(stopped), stopped.exit_code, at_once=True)
+        return _end(str(stopped), stopped.exit_code)
     except KeyboardInterrupt:
-        return _end(str(Stopped(signal.SIGINT)), 130, several)
+        return _end(str(Stopped(signal.SIGINT)), 130)
+    return 0
 
 
 _NO_FAULT_OF_THE_PROGRAM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
@@ -74,16 +71,8 @@ def _run(values: flags.FlagValues, workdir: Path, laps: Laps) -> dict | None:
     return train.evaluate(values.config, workdir, values.step)
 
 
-def _end(line: str, exit_code: int, at_once: bool) -> int:
-    """Print a last line, and return the exit code, or `at_once` end the process with it.
-
-    One of several processes would otherwise wait for the others, which may wait for it.
-    """
+def _end(line: str, exit_code: int) -> int:
     print(" ".join(line.split()), file=sys.stderr)
-    if at_once:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(exit_code)
     return exit_code
 
 
@@ -120,4 +109,10 @@ def _check_writable(workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    code = main(sys.argv)
+    sys.stdout.flush()
+    if code:
+        # At once: compilation in the background is not waited for, nor other processes of the run, nor
+        # what cannot be written.
+        sys.stderr.flush()
+        os._exit(code)

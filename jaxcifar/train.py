@@ -204,6 +204,8 @@ def _train(
                     values |= prefixed(counts)
                 record(values)
     except Stopped as stopped:
+        if not step:
+            raise
         save()
         checkpoints.wait()
         standing = f"step {step} of {experiment.total_steps} is saved in {workdir}"

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,43 @@ def run_program():
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
     return run
+
+
+@pytest.fixture
+def start_program():
+    """Start the program, `start_program(*arguments, **options of Popen)`; killed if it outlives the test."""
+    started = []
+
+    def start(*arguments, devices=1, **options):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jaxcifar.main", *map(str, arguments)],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+                "PYTHONPATH": str(ROOT),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(happened, process, seconds=120):
+    """Wait until `happened()`, while `process` lives."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 TINY = {

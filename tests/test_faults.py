@@ -1,0 +1,361 @@
+"""What happens to a run when the process, the disk or the network fails."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jaxcifar import restore
+from jaxcifar.checkpoint import Checkpoints
+from jaxcifar.errors import UserError
+from jaxcifar.paths import read_records
+from tests.conftest import ROOT, wait_for
+
+LONGER = ["--config.data.shapes.train_examples=4096"]
+"""64 steps an epoch, so that there is time to stop it between two records."""
+
+
+def end_of(workdir):
+    """Return what a run has come to: sums of its last state, and its records without times."""
+    step = max(Checkpoints(workdir / "checkpoints").steps())
+    return saved_state(workdir, step), [
+        {k: v for k, v in record.items() if k not in ("time", "images_per_second")}
+        for record in read_records(workdir / "metrics.jsonl")
+    ]
+
+
+def saved_state(workdir, step):
+    """Return the leaves of a saved state by name, as NumPy arrays."""
+    import orbax.checkpoint as ocp
+
+    state = ocp.StandardCheckpointer().restore(workdir / f"checkpoints/{step}/state")
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def assert_same_end(a, b):
+    (state_a, records_a), (state_b, records_b) = end_of(a), end_of(b)
+    assert state_a.keys() == state_b.keys() and state_a
+    for name, leaf in state_a.items():
+        np.testing.assert_array_equal(leaf, state_b[name], err_msg=name)
+    assert records_a == records_b
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(run_program, tiny_flags, tmp_path_factory):
+    """Return the workdir of a run of 64 steps an epoch that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    result = run_program(*tiny_flags, *LONGER, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    return workdir
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_ends_as_if_there_had_been_none(
+    start_program, run_program, tiny_flags, uninterrupted, tmp_path, number
+):
+    workdir = tmp_path / "run"
+    flags = [*tiny_flags, *LONGER, f"--workdir={workdir}"]
+    process = start_program(*flags)
+    wait_for(lambda: len(read_records(workdir / "metrics.jsonl")) > 30, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=15)
+    assert process.returncode == 128 + number, err
+    (line,) = err.splitlines()
+    found = re.fullmatch(
+        rf"stopped by {number.name}: step (\d+) of 192 is saved in {workdir}; "
+        "the same command goes on from it",
+        line,
+    )
+    assert 64 < int(found[1]) <= 192
+    assert max(Checkpoints(workdir / "checkpoints").steps()) == int(found[1])
+    resumed = run_program(*flags)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"going on from step {found[1]} of 192" in resumed.stdout
+    assert_same_end(workdir, uninterrupted)
+
+
+def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(
+    start_program, run_program, tiny_flags, tmp_path
+):
+    slow = ["--config.evaluation.batch_size=10"]
+    workdir = tmp_path / "run"
+    flags = [*tiny_flags, "--config.num_epochs=2", "--config.data.shapes.test_examples=20000"]
+    process = start_program(*flags, *slow, f"--workdir={workdir}")
+    wait_for(lambda: Checkpoints(workdir / "checkpoints").steps() == [8], process)
+    assert read_records(workdir / "metrics.jsonl")[-1]["step"] == 6
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=15)
+    assert process.returncode == 143 and "step 8 of 16 is saved" in err
+    assert read_records(workdir / "metrics.jsonl")[-1]["step"] == 6
+    for directory in (workdir, tmp_path / "whole"):
+        assert run_program(*flags, f"--workdir={directory}").returncode == 0
+    assert_same_end(workdir, tmp_path / "whole")
+
+
+def test_a_signal_before_the_first_step_says_that_nothing_is_lost(
+    start_program, tiny_flags, tmp_path
+):
+    process = start_program(*tiny_flags, f"--workdir={tmp_path / 'run'}")
+    wait_for((tmp_path / "run").exists, process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=15)
+    assert process.returncode == 143
+    assert err == "stopped by SIGTERM: nothing was under way that could be lost\n"
+    assert Checkpoints(tmp_path / "run/checkpoints").steps() == []
+
+
+def test_a_second_run_in_a_workdir_is_refused_until_the_first_is_gone(
+    start_program, run_program, tiny_flags, tmp_path
+):
+    flags = [*tiny_flags, *LONGER, "--config.num_epochs=50", f"--workdir={tmp_path / 'run'}"]
+    first = start_program(*flags)
+    wait_for(lambda: read_records(tmp_path / "run/metrics.jsonl"), first)
+    second = run_program(*flags)
+    assert second.returncode == 2
+    assert re.fullmatch(
+        rf"error: --workdir=.*/run: process {first.pid} on .* is training in it: wait for its end, "
+        "or use another --workdir\n",
+        second.stderr,
+    )
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    third = start_program(*flags)
+    wait_for(lambda: str(third.pid) in (tmp_path / "run/lock").read_text(), third)
+
+
+# The ten ways in which the newest checkpoint is damaged. Each takes its directory.
+
+
+def largest(folder):
+    return max((file for file in folder.rglob("*") if file.is_file()), key=os.path.getsize)
+
+
+def truncate(folder):
+    os.truncate(largest(folder), largest(folder).stat().st_size // 2)
+
+
+def empty_a_file(folder):
+    os.truncate(largest(folder), 0)
+
+
+def flip_a_bit(folder):
+    file = largest(folder)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def flip_a_bit_of_the_description(folder):
+    file = folder / "description/metadata"
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+
+
+def remove_a_file(folder):
+    largest(folder).unlink()
+
+
+def remove_the_state(folder):
+    shutil.rmtree(folder / "state")
+
+
+def empty_the_directory(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def remove_the_sums(folder):
+    (folder / "SHA256SUMS").unlink()
+
+
+def garble_the_sums(folder):
+    (folder / "SHA256SUMS").write_bytes(b"\xff\x00garbled")
+
+
+def take_another_file(folder):
+    manifests = sorted(folder.rglob("manifest.ocdbt"))
+    shutil.copy(manifests[0], manifests[1])
+
+
+DAMAGES = [
+    truncate,
+    empty_a_file,
+    flip_a_bit,
+    flip_a_bit_of_the_description,
+    remove_a_file,
+    remove_the_state,
+    empty_the_directory,
+    remove_the_sums,
+    garble_the_sums,
+    take_another_file,
+]
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    """Return a workdir with checkpoints of the steps 1 and 2."""
+    workdir = tmp_path_factory.mktemp("two")
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
+    for step in (1, 2):
+        checkpoints.save(step, {"a": np.full((100, 100), step, np.float32)}, {"step": step})
+    checkpoints.close()
+    return workdir
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning_that_names_both(
+    two_checkpoints, tmp_path, capsys, damage
+):
+    shutil.copytree(two_checkpoints, tmp_path, dirs_exist_ok=True)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert restore.newest_whole(checkpoints, tmp_path) == (2, [])
+    damage(tmp_path / "checkpoints/2")
+    assert restore.newest_whole(checkpoints, tmp_path) == (1, [2])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"warning: checkpoint 2 in .* is damaged \(.+\): using 1 instead", line)
+    assert restore.chosen_step(checkpoints, tmp_path, None) == 1
+    with pytest.raises(UserError, match="--step=2: that checkpoint .* is damaged"):
+        restore.chosen_step(checkpoints, tmp_path, 2)
+
+
+def test_the_sums_are_what_sha256sum_checks(two_checkpoints):
+    folder = two_checkpoints / "checkpoints/2"
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    named = {line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
+    files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert files - named == {"SHA256SUMS", "_CHECKPOINT_METADATA", "commit_success.txt"}
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_goes_on_from_the_newest_whole_checkpoint_and_keeps_the_damaged_one(
+    run_program, tiny_flags, uninterrupted, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted, workdir)
+    assert Checkpoints(workdir / "checkpoints").steps() == [128, 192]
+    flip_a_bit(workdir / "checkpoints/192")
+    damaged = list(contents(workdir / "checkpoints/192").values())
+    for arguments in (["--mode=evaluate"], [*tiny_flags, *LONGER]):
+        result = run_program(*arguments, f"--workdir={workdir}")
+        assert result.returncode == 0, result.stderr
+        assert f"warning: checkpoint 192 in {workdir} is damaged" in result.stderr
+        assert "using 128 instead" in result.stderr
+    assert "going on from step 128 of 192" in result.stdout
+    assert_same_end(workdir, uninterrupted)
+    assert list(contents(workdir / "damaged/192").values()) == damaged
+
+
+def test_without_a_whole_checkpoint_nothing_runs_and_nothing_is_deleted(
+    run_program, tiny_flags, uninterrupted, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted, workdir)
+    for folder in (workdir / "checkpoints").iterdir():
+        truncate(folder)
+    before = contents(workdir)
+    for arguments in ([*tiny_flags, *LONGER], ["--mode=evaluate"]):
+        result = run_program(*arguments, f"--workdir={workdir}")
+        assert result.returncode == 2
+        (line,) = result.stderr.splitlines()
+        assert "holds no checkpoint that is whole (192: " in line and "; 128: " in line
+    after = contents(workdir)
+    assert {p: c for p, c in after.items() if p.name != "lock"} == {
+        p: c for p, c in before.items() if p.name != "lock"
+    }
+
+
+def test_a_disk_that_is_full_is_a_line_and_leaves_the_earlier_checkpoints(
+    start_program, run_program, tiny_flags, uninterrupted, tmp_path
+):
+    """A process that may write no file above a limit meets the same errors as on a full disk."""
+    workdir = tmp_path / "run"
+    flags = [*tiny_flags, *LONGER, f"--workdir={workdir}"]
+    process = start_program(*flags)
+    wait_for(lambda: Checkpoints(workdir / "checkpoints").steps(), process)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2, err
+    (line,) = err.splitlines()
+    assert line.startswith("error: ") and "File too large" in line
+    steps = Checkpoints(workdir / "checkpoints").steps()
+    assert steps and all(Checkpoints(workdir / "checkpoints").fault(step) is None for step in steps)
+    resumed = run_program(*flags)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_end(workdir, uninterrupted)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpoint(
+    run_program, tiny_flags, tmp_path
+):
+    workdir = tmp_path / "run"
+    explodes = [
+        "--config.schedule.name=step",
+        "--config.schedule.warmup_epochs=0",
+        "--config.schedule.step.boundaries=0.5,",
+        "--config.schedule.step.factor=1e35",
+    ]
+    result = run_program(*tiny_flags, *explodes, f"--workdir={workdir}")
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    found = re.match(
+        r"error: the loss is not finite after step (\d+), at a learning rate of 3e\+32; the "
+        "checkpoint of step 8 stays: lower --config.optimizer.learning_rate",
+        line,
+    )
+    assert 12 < int(found[1]) <= 12 + 3
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    assert checkpoints.steps() == [8] and checkpoints.fault(8) is None
+    assert all(np.isfinite(leaf).all() for leaf in saved_state(workdir, 8).values())
+
+
+def test_a_step_that_breaks_the_parameters_is_not_saved(run_program, tiny_flags, tmp_path):
+    """The last step of an epoch: its loss is of the parameters before it."""
+    explodes = [
+        "--config.schedule.name=step",
+        "--config.schedule.warmup_epochs=0",
+        "--config.schedule.step.boundaries=0.95,",
+        "--config.schedule.step.factor=1e38",
+        "--config.optimizer.learning_rate=10",
+        "--config.num_epochs=1",
+        "--config.optimizer.name=sgd",
+    ]
+    result = run_program(*tiny_flags, *explodes, f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 2
+    assert "there is no checkpoint yet" in result.stderr
+    assert Checkpoints(tmp_path / "run/checkpoints").steps() == []
+
+
+def test_a_clock_that_is_set_back_changes_nothing_but_the_times(
+    start_program, run_program, tiny_flags, uninterrupted, tmp_path
+):
+    workdir = tmp_path / "run"
+    flags = [*tiny_flags, *LONGER, f"--workdir={workdir}"]
+    process = start_program(*flags)
+    wait_for(lambda: Checkpoints(workdir / "checkpoints").steps(), process)
+    process.kill()
+    process.wait()
+    code = (
+        "import sys, time; now = time.time; time.time = lambda: now() - 1e6;"
+        "time.time_ns = lambda: int(1e9 * time.time());"
+        "from jaxcifar import main; sys.exit(main.main(sys.argv))"
+    )
+    one_device = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    command = [sys.executable, "-c", code, *flags]
+    resumed = subprocess.run(command, cwd=ROOT, env=one_device, capture_output=True)
+    assert resumed.returncode == 0, resumed.stderr
+    times = [record["time"] for record in read_records(workdir / "metrics.jsonl")]
+    assert times[-1] < times[0] - 9e5
+    assert_same_end(workdir, uninterrupted)
+    report = json.loads((workdir / "evaluation.json").read_text())
+    assert report == json.loads((uninterrupted / "evaluation.json").read_text())
