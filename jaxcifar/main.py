@@ -57,6 +57,8 @@ _NO_FAULT_OF_THE_PROGRAM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG
 def _run(values: flags.FlagValues, workdir: Path, laps: Laps) -> dict | None:
     training = values.mode == "train"
     stopping = Stopping(several=values.distributed and training)
+    import jax
+
     from jaxcifar import runtime, train
 
     # Orbax logs every exception before it raises it.
@@ -64,11 +66,19 @@ def _run(values: flags.FlagValues, workdir: Path, laps: Laps) -> dict | None:
     if values.distributed:
         where = (values.coordinator_address, values.num_processes, values.process_id)
         runtime.connect(*where, training=training)
-    if training:
-        return train.train(
-            values.config, workdir, extend=values.extend, laps=laps, stopping=stopping
-        )
-    return train.evaluate(values.config, workdir, values.step)
+    try:
+        if training:
+            return train.train(
+                values.config, workdir, extend=values.extend, laps=laps, stopping=stopping
+            )
+        return train.evaluate(values.config, workdir, values.step)
+    except jax.errors.JaxRuntimeError as error:
+        if not values.distributed:
+            raise
+        raise UserError(
+            f"another process of this run has ended or cannot be reached ({str(error).splitlines()[0]}): "
+            "start all of them again with the same commands, and they go on from the newest checkpoint"
+        ) from error
 
 
 def _end(line: str, exit_code: int) -> int:

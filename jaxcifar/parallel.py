@@ -68,7 +68,14 @@ class Layout:
 
     def place(self, tree: Any) -> Any:
         """Copy every leaf to every device, once: an array left on the host is sent at each dispatch."""
-        return jax.device_put(tree, self.everywhere)
+
+        def placed(leaf):
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jax.random.wrap_key_data(placed(jax.random.key_data(leaf)))
+            leaf = np.asarray(leaf)
+            return jax.make_array_from_callback(leaf.shape, self.everywhere, leaf.__getitem__)
+
+        return jax.tree.map(placed, tree)
 
     def run_once(self, function: Callable, *args: Any) -> Any:
         """Return `function(*args)`, on every device; compiled in haste, since it runs once.

@@ -11,6 +11,7 @@ import sys
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from jaxcifar import restore
@@ -34,9 +35,11 @@ def end_of(workdir):
 
 def saved_state(workdir, step):
     """Return the leaves of a saved state by name, as NumPy arrays."""
-    import orbax.checkpoint as ocp
-
-    state = ocp.StandardCheckpointer().restore(workdir / f"checkpoints/{step}/state")
+    folder = workdir / f"checkpoints/{step}/state"
+    reader = ocp.PyTreeCheckpointer()
+    shapes = reader.metadata(folder).item_metadata.tree
+    kind = ocp.RestoreArgs(restore_type=np.ndarray)
+    state = reader.restore(folder, restore_args=jax.tree.map(lambda _: kind, shapes))
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 

@@ -1,0 +1,40 @@
+"""Trains a few steps in one of several processes; the first saves what came of it.
+
+python -m tests.several_processes PROCESS_ID NUM_PROCESSES PORT FILE: four devices, shared out. 20 steps in
+float64 and one in float32, the default's augmentations, dropout off; one process needs no port.
+"""
+
+import os
+import sys
+
+process_id, num_processes, port = map(int, sys.argv[1:4])
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={4 // num_processes}"
+os.environ["JAX_ENABLE_X64"] = "1"
+
+import jax
+import numpy as np
+
+from configs import default
+from jaxcifar import runtime
+from tests.conftest import TINY
+from tests.test_steps import layout, run_steps
+
+if __name__ == "__main__":
+    if num_processes > 1:
+        runtime.connect(f"localhost:{port}", num_processes, process_id, training=True)
+    assert len(jax.devices()) == 4 and len(jax.local_devices()) == 4 // num_processes
+    arrays = {}
+    for precision, steps in (("float64", 20), ("float32", 1)):
+        config = default.get_config()
+        config.update_from_flattened_dict(TINY)
+        config.precision = precision
+        config.model.cnn.dropout_rate = 0.0
+        config.model.cnn.activation = "gelu"
+        config.optimizer.name = "sgd" if steps == 1 else "adam"
+        config.data.shapes.train_examples = 20 * config.batch_size
+        state, counts = run_steps(config, layout(4), [(row, row + 1) for row in range(steps)])
+        assert counts.seen == steps * config.batch_size
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            arrays[f"{precision}{jax.tree_util.keystr(path)}"] = leaf
+    if process_id == 0:
+        np.savez(sys.argv[4], **arrays)
