@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     config.seed = 0  # 0 to 2**32 - 1; of parameters, order, augmentation and dropout
-    config.num_epochs = 20  # passes over the training split, at least 1
+    config.num_epochs = 20  # passes over the training split, 1 to 100,000
     config.batch_size = 256  # examples a step, over all devices; a multiple of their number
     config.label_smoothing = 0.1  # share of each target spread over all classes, [0, 1)
     config.precision = "auto"  # of the computation: float32, bfloat16, float64 (with
@@ -72,7 +72,7 @@ def get_config() -> ConfigDict:
     config.optimizer.adamw.weight_decay = 0.05  # a step takes learning rate times this away, >= 0
     config.optimizer.sgd = ConfigDict({"momentum": 0.9, "nesterov": True})
     config.optimizer.sgd.weight_decay = 0.0  # likewise
-    config.optimizer.muon = ConfigDict({"momentum": 0.6, "newton_schulz_steps": 3})
+    config.optimizer.muon = ConfigDict({"momentum": 0.6, "newton_schulz_steps": 3})  # 1 to 20
     config.optimizer.muon.sgd_momentum = 0.85  # of all that is not a convolution's kernel, [0, 1)
     config.optimizer.muon.bias_multiplier = 440.0  # times the learning rate, for biases, above 0
     config.optimizer.muon.head_multiplier = 5600.0  # likewise, for dense layers

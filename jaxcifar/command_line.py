@@ -96,6 +96,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
     for name in ("config", "workdir", "mode"):
         flags.DEFINE_string(name, None, "", flag_values=given)
     flags.DEFINE_bool("help", False, "", short_name="h", flag_values=given)
+    config = ConfigDict()
     try:
         rest = given(argv, known_only=True)[1:]
         if given.help:
@@ -130,6 +131,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise UserError(f"{stray[0]!r} belongs to no flag: flags are written --name=value")
     if values.step is not None and values.mode != "evaluate":
         raise UserError(f"--step={values.step} names a checkpoint to evaluate: add --mode=evaluate")
+    if values.extend and values.mode != "train":
+        raise UserError(f"--extend goes on with a run: leave --mode={values.mode} out, or --extend")
     _check_distributed(values)
     values.workdir = workdir
     return values

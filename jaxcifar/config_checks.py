@@ -1,6 +1,7 @@
 """Whether a config makes sense: every field by itself, then with the data and the devices."""
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from jaxcifar.errors import UserError, unknown
@@ -22,23 +23,23 @@ def _between(low: float, high: float) -> Rule:
 _SHARE_BELOW_ONE: Rule = (lambda value: 0 <= value < 1, "at least 0 and below 1")
 _POSITIVE: Rule = (lambda value: 0 < value < float("inf"), "above 0 and finite")
 _WIDTHS: Rule = (
-    lambda value: len(value) > 0 and all(isinstance(n, int) and n > 0 for n in value),
-    "one or more whole numbers above 0",
+    lambda value: len(value) > 0 and all(isinstance(n, int) and 0 < n <= 65536 for n in value),
+    "one or more whole numbers from 1 to 65536",
 )
 
 _NOT_EMPTY: Rule = (lambda value: value != "", "a split, such as train or test")
 
 _RULES: dict[str, Rule] = {
     "seed": _between(0, 2**32 - 1),
-    "num_epochs": _from(1),
+    "num_epochs": _between(1, 100_000),
     "batch_size": _from(1),
     "label_smoothing": _SHARE_BELOW_ONE,
     "data.train_split": _NOT_EMPTY,
     "data.test_split": _NOT_EMPTY,
-    "data.image_size": _from(0),
-    "data.shapes.seed": _from(0),
-    "data.shapes.train_examples": _from(1),
-    "data.shapes.test_examples": _from(1),
+    "data.image_size": _between(0, 4096),
+    "data.shapes.seed": _between(0, 2**32 - 1),
+    "data.shapes.train_examples": _between(1, 1_000_000),
+    "data.shapes.test_examples": _between(1, 1_000_000),
     "augmentation.crop.padding": _from(0),
     "augmentation.color_jitter.brightness": _between(0, 1),
     "augmentation.color_jitter.contrast": _between(0, 1),
@@ -47,9 +48,9 @@ _RULES: dict[str, Rule] = {
     "augmentation.cutout.size": _from(1),
     "model.cnn.widths": _WIDTHS,
     "model.cnn.convs_per_block": _WIDTHS,
-    "model.cnn.kernel_size": (lambda value: value > 0 and value % 2 == 1, "odd and above 0"),
+    "model.cnn.kernel_size": (lambda value: 0 < value < 100 and value % 2, "odd, from 1 to 99"),
     "model.cnn.dropout_rate": _SHARE_BELOW_ONE,
-    "model.cnn.dense_width": _from(0),
+    "model.cnn.dense_width": _between(0, 65536),
     "model.resnet.widths": _WIDTHS,
     "model.resnet.blocks_per_stage": _WIDTHS,
     "model.speednet.widths": _WIDTHS,
@@ -66,7 +67,7 @@ _RULES: dict[str, Rule] = {
     "optimizer.sgd.momentum": _SHARE_BELOW_ONE,
     "optimizer.sgd.weight_decay": _from(0),
     "optimizer.muon.momentum": _SHARE_BELOW_ONE,
-    "optimizer.muon.newton_schulz_steps": _from(1),
+    "optimizer.muon.newton_schulz_steps": _between(1, 20),
     "optimizer.muon.sgd_momentum": _SHARE_BELOW_ONE,
     "optimizer.muon.bias_multiplier": _POSITIVE,
     "optimizer.muon.head_multiplier": _POSITIVE,
@@ -90,12 +91,18 @@ _RULES: dict[str, Rule] = {
 }
 
 
-def check_config(config: Mapping, names: Mapping[str, tuple[str, ...]]) -> None:
+_MOST_STEPS = 100_000_000
+
+
+def check_config(
+    config: Mapping, names: Mapping[str, tuple[str, ...]], built_in: Collection[str]
+) -> None:
     """Check every field by itself, and with the others.
 
     Args:
       config: whole, as `configs/default.py` gives it.
       names: for each field that names something, by its dotted path, the names that are known.
+      built_in: names of the datasets that are not of TFDS.
 
     Raises:
       UserError: for the first field that is wrong.
@@ -107,6 +114,12 @@ def check_config(config: Mapping, names: Mapping[str, tuple[str, ...]]) -> None:
         value = _field(config, path)
         if not fits(value):
             raise UserError(f"--config.{path}={value}: it must be {limit}")
+    data = config["data"]
+    if data["image_size"] and data["name"] in built_in:
+        raise UserError(
+            f"--config.data.image_size={data['image_size']} scales the images of TFDS, and "
+            f"--config.data.name={data['name']} is none of its datasets: leave it at 0"
+        )
     if config["schedule"]["warmup_epochs"] > config["num_epochs"]:
         raise UserError(
             f"--config.schedule.warmup_epochs={config['schedule']['warmup_epochs']} is longer than "
@@ -124,6 +137,31 @@ def check_config(config: Mapping, names: Mapping[str, tuple[str, ...]]) -> None:
             raise UserError(
                 f"--config.model.{name}.{depths}={model[depths]} must hold one number for each of "
                 f"--config.model.{name}.widths={model['widths']}"
+            )
+
+
+def check_disjoint(config: Mapping, parts: Mapping[str, Sequence[tuple[str, int, int]]]) -> None:
+    """Check that no example is in two of the splits that a run uses.
+
+    Args:
+      config: whole.
+      parts: for each field of `config.data` that names a split, what of the dataset it takes:
+        `(split, start, stop)`.
+
+    Raises:
+      UserError: two of them share examples.
+    """
+    for one, other in itertools.combinations(parts, 2):
+        shared = sum(
+            max(0, min(a_stop, b_stop) - max(a_start, b_start))
+            for a_split, a_start, a_stop in parts[one]
+            for b_split, b_start, b_stop in parts[other]
+            if a_split == b_split
+        )
+        if shared:
+            raise UserError(
+                f"--config.data.{other}={config['data'][other]} holds {shared} examples that are in "
+                f"--config.data.{one}={config['data'][one]} too: name splits that share none"
             )
 
 
@@ -152,6 +190,13 @@ def check_data(config: Mapping, *, image_shape: tuple, train_examples: int) -> N
         raise UserError(
             f"--config.batch_size={config['batch_size']} is more than the {train_examples} examples "
             "of the training split: at most that many"
+        )
+    steps = config["num_epochs"] * (train_examples // config["batch_size"])
+    if steps > _MOST_STEPS:
+        raise UserError(
+            f"--config.num_epochs={config['num_epochs']} at --config.batch_size="
+            f"{config['batch_size']} makes {steps:,} steps of {train_examples:,} examples: at most "
+            f"{_MOST_STEPS:,}"
         )
     side = min(image_shape[:2])
     crop, cutout = config["augmentation"]["crop"], config["augmentation"]["cutout"]

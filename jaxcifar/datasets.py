@@ -24,6 +24,8 @@ class Dataset:
     labels: np.ndarray
     """[n] int32, from 0."""
     class_names: tuple[str, ...]
+    parts: tuple[tuple[str, int, int], ...] = ()
+    """What of the dataset they are, in order: `(split, start, stop)`."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -36,7 +38,8 @@ def shapes(split: str, *, seed: int, train_examples: int, test_examples: int) ->
     def whole(name):
         return drawn.draw_shapes(sizes[name], (seed, list(sizes).index(name)))
 
-    return Dataset(*_select(split, sizes, whole), drawn.CLASS_NAMES)
+    images, labels, parts = _select(split, sizes, whole)
+    return Dataset(images, labels, drawn.CLASS_NAMES, parts)
 
 
 def tfds(split: str, *, name: str, data_dir: str, image_size: int) -> Dataset:
@@ -53,8 +56,10 @@ def tfds(split: str, *, name: str, data_dir: str, image_size: int) -> Dataset:
     """
     builder = tfds_reader.prepared_builder(name, data_dir)
     sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
-    arrays = _select(split, sizes, lambda key: tfds_reader.read_split(builder, key, image_size))
-    return Dataset(*arrays, tfds_reader.class_names(builder))
+    images, labels, parts = _select(
+        split, sizes, lambda key: tfds_reader.read_split(builder, key, image_size)
+    )
+    return Dataset(images, labels, tfds_reader.class_names(builder), parts)
 
 
 DATASETS = {"shapes": shapes}
@@ -72,8 +77,8 @@ def load(name: str, split: str, *, data_dir: str, image_size: int, options: Mapp
     return tfds(split, name=name, data_dir=data_dir, image_size=image_size)
 
 
-def _select(split, sizes, whole) -> tuple[np.ndarray, np.ndarray]:
-    """Cut the parts that `split` names out of the arrays that `whole(name)` gives."""
+def _select(split, sizes, whole) -> tuple[np.ndarray, np.ndarray, tuple]:
+    """Cut the parts that `split` names out of the arrays that `whole(name)` gives; name them, too."""
     from tensorflow_datasets.core import ReadInstruction
 
     infos = {name: SimpleNamespace(num_examples=size) for name, size in sizes.items()}
@@ -91,7 +96,11 @@ def _select(split, sizes, whole) -> tuple[np.ndarray, np.ndarray]:
     )
     if not len(labels):
         raise SplitError(f"split {split!r} is empty: a split must hold at least one example")
-    return images, labels
+    named = (
+        (part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to)
+        for part in parts
+    )
+    return images, labels, tuple(named)
 
 
 def channel_statistics(images: np.ndarray) -> tuple[Sequence[float], Sequence[float]]:

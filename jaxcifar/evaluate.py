@@ -30,7 +30,8 @@ class Evaluator:
     def __init__(self, evaluation_step: Step, dataset: Dataset, layout: Layout, batch_size: int):
         """Place the split; `batch_size` is global, rounded up to a multiple of the devices."""
         devices = len(layout.devices)
-        order = padded_order(len(dataset), -(-batch_size // devices) * devices)
+        rows = min(batch_size, len(dataset))
+        order = padded_order(len(dataset), -(-rows // devices) * devices)
         self._examples = len(dataset)
         self._data, self._order = layout.place(((dataset.images, dataset.labels), order))
         self._run = OverRows(on_rows(evaluation_step), layout, updates_state=False)

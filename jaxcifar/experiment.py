@@ -97,6 +97,7 @@ def check(config: ConfigDict) -> None:
             "schedule.name": tuple(optim.SCHEDULES),
             "evaluation.test_time_augmentation": tuple(augment.TEST_TIME_AUGMENTATIONS),
         },
+        built_in=tuple(datasets.DATASETS),
     )
 
 

@@ -107,6 +107,8 @@ def _train(
         for name in ("validation", "test")
         if config.data[f"{name}_split"]
     }
+    parts = {f"{name}_split": split.parts for name, split in held_out.items()}
+    config_checks.check_disjoint(config, {"train_split": dataset.parts} | parts)
     laps.end("held-out data")
     if damaged:
         checkpoints.set_aside(damaged)

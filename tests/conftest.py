@@ -56,6 +56,23 @@ def run_program():
 
 
 @pytest.fixture
+def fails(capsys, monkeypatch, tmp_path):
+    """Return a function that runs the program, and returns the one line with which it must fail."""
+    from jaxcifar import main as program
+
+    monkeypatch.setattr("sys.argv", ["main"])
+
+    def run(*arguments):
+        code = program.main(["main", *map(str, arguments)])
+        lines = capsys.readouterr().err.splitlines()
+        assert code == 2
+        assert len(lines) == 1 and lines[0].startswith("error: "), lines
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
 def start_program():
     """Start the program, `start_program(*arguments, **options of Popen)`; killed if it outlives the test."""
     started = []
