@@ -73,6 +73,11 @@ def _run(values: flags.FlagValues, workdir: Path, laps: Laps) -> dict | None:
             )
         return train.evaluate(values.config, workdir, values.step)
     except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise UserError(
+                f"the devices have too little memory for this run ({str(error).splitlines()[0]}): "
+                "lower --config.batch_size, or the widths of the model"
+            ) from error
         if not values.distributed:
             raise
         raise UserError(

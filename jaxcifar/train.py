@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxcifar import config_checks, overview, restore
+from jaxcifar import config_checks, overview, restore, runtime
 from jaxcifar import experiment as experiments
 from jaxcifar.augment import Examples
 from jaxcifar.checkpoint import Checkpoints
@@ -176,6 +176,7 @@ def _train(
         if not is_finite(jax.device_get(state)):
             raise diverged("a parameter", step, learning_rates[step - 1], saved)
         checkpoints.save(step, state, restore.describe(config, facts, interval))
+        runtime.give_back_freed_memory()
         saved = step
 
     evaluated = {}

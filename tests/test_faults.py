@@ -19,18 +19,24 @@ from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.errors import UserError
 from jaxcifar.paths import read_records
 from tests.conftest import ROOT, wait_for
+from tests.test_datasets import write_dataset
 
 LONGER = ["--config.data.shapes.train_examples=4096"]
 """64 steps an epoch, so that there is time to stop it between two records."""
 
 
 def end_of(workdir):
-    """Return what a run has come to: sums of its last state, and its records without times."""
+    """Return what a run has come to: its last state, its evaluation and its records without times."""
     step = max(Checkpoints(workdir / "checkpoints").steps())
-    return saved_state(workdir, step), [
-        {k: v for k, v in record.items() if k not in ("time", "images_per_second")}
-        for record in read_records(workdir / "metrics.jsonl")
-    ]
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    return (
+        saved_state(workdir, step),
+        evaluation,
+        [
+            {k: v for k, v in record.items() if k not in ("time", "images_per_second")}
+            for record in read_records(workdir / "metrics.jsonl")
+        ],
+    )
 
 
 def saved_state(workdir, step):
@@ -45,11 +51,12 @@ def saved_state(workdir, step):
 
 
 def assert_same_end(a, b):
-    (state_a, records_a), (state_b, records_b) = end_of(a), end_of(b)
+    """Check that two runs came to the same, bit for bit."""
+    (state_a, *others_a), (state_b, *others_b) = end_of(a), end_of(b)
     assert state_a.keys() == state_b.keys() and state_a
     for name, leaf in state_a.items():
         np.testing.assert_array_equal(leaf, state_b[name], err_msg=name)
-    assert records_a == records_b
+    assert others_a == others_b
 
 
 @pytest.fixture(scope="module")
@@ -360,5 +367,30 @@ def test_a_clock_that_is_set_back_changes_nothing_but_the_times(
     times = [record["time"] for record in read_records(workdir / "metrics.jsonl")]
     assert times[-1] < times[0] - 9e5
     assert_same_end(workdir, uninterrupted)
-    report = json.loads((workdir / "evaluation.json").read_text())
-    assert report == json.loads((uninterrupted / "evaluation.json").read_text())
+
+
+def test_a_dataset_that_disappears_after_the_start_is_not_missed(start_program, tmp_path):
+    write_dataset(tmp_path / "data", count=400)
+    flags = [
+        "--config=configs/default.py",
+        "--config.data.name=tiny",
+        f"--config.data.data_dir={tmp_path / 'data'}",
+        "--config.batch_size=8",
+        "--config.model.cnn.widths=2,2,2",
+        "--config.logging.every_steps=1",
+    ]
+    process = start_program(*flags, f"--workdir={tmp_path / 'run'}")
+    wait_for(lambda: read_records(tmp_path / "run/metrics.jsonl"), process)
+    shutil.rmtree(tmp_path / "data")
+    assert read_records(tmp_path / "run/metrics.jsonl")[-1]["epoch"] < 19
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads((tmp_path / "run/evaluation.json").read_text())["examples"] == 7
+
+
+def test_runs_killed_at_random_end_as_if_they_had_not_been():
+    """The short form of `python -m tests.chaos`."""
+    command = [sys.executable, "-m", "tests.chaos", "--kills=2", "--damage"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2 of 2 runs ended as the uninterrupted one" in result.stdout

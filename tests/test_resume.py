@@ -1,12 +1,9 @@
 """Runs that are cut off and started again."""
 
 import json
-import os
-import signal
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -14,24 +11,11 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from jaxcifar import experiment as experiments
-from jaxcifar import restore
 from jaxcifar.checkpoint import Checkpoints
-from jaxcifar.experiment import DataFacts
 from jaxcifar.paths import read_records
+from tests.test_steps import layout
 
 ROOT = Path(__file__).parent.parent
-# 64 steps an epoch, so that there is time to kill it between two checkpoints.
-LONGER = ("--config.data.shapes.train_examples=4096", "--config.checkpoint.every_epochs=2")
-
-
-def final_state(config, workdir):
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    step = restore.chosen_step(checkpoints, workdir, None)
-    layout = experiments.start_layout(config)
-    facts = DataFacts.from_json(checkpoints.description(step)["facts"])
-    experiment = experiments.build(config, facts, layout)
-    return jax.device_get(restore.restore_state(checkpoints, step, experiment, layout))
 
 
 def steps_in_tensorboard(workdir):
@@ -45,51 +29,6 @@ def steps_in_tensorboard(workdir):
             for value in event.summary.value:
                 steps.setdefault(value.tag, []).append(event.step)
     return steps
-
-
-def test_a_killed_run_ends_as_one_never_interrupted_bit_for_bit(
-    run_program, tiny_flags, tiny_config, tmp_path
-):
-    flags = [*tiny_flags, *LONGER, "--config.num_epochs=4"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run_program(*flags, f"--workdir={whole}").returncode == 0
-
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jaxcifar.main", *flags, f"--workdir={killed}"],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not any(2.1 < r["epoch"] < 4 for r in read_records(killed / "metrics.jsonl")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert Checkpoints(killed / "checkpoints").steps()[-1] == 128
-    assert read_records(killed / "metrics.jsonl")[-1]["step"] > 128
-
-    resumed = run_program(*flags, f"--workdir={killed}")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "going on from step 128 of 256" in resumed.stdout
-    config = tiny_config({"data.shapes.train_examples": 4096, "num_epochs": 4})
-    states = [final_state(config, workdir) for workdir in (whole, killed)]
-    assert states[0].step == 256
-    jax.tree.map(np.testing.assert_array_equal, *states)
-
-    def without_times(workdir):
-        times = ("time", "images_per_second")
-        records = read_records(workdir / "metrics.jsonl")
-        return [{k: v for k, v in record.items() if k not in times} for record in records]
-
-    assert without_times(whole) == without_times(killed)
-    evaluations = [json.loads((d / "evaluation.json").read_text()) for d in (whole, killed)]
-    assert evaluations[0] == evaluations[1]
-    for workdir in (whole, killed):
-        steps = [record["step"] for record in read_records(workdir / "metrics.jsonl")]
-        assert steps == sorted(set(steps)) and steps[-1] == 256
-        assert steps_in_tensorboard(workdir)["train/loss"] == steps
 
 
 def test_records_after_the_checkpoint_and_half_a_line_are_dropped(tmp_path):
@@ -175,12 +114,29 @@ def test_how_a_run_is_logged_may_differ_when_it_goes_on(run_program, tiny_flags,
     assert run_program(*flags, *changes).returncode == 0
 
 
-def test_a_run_saved_on_eight_devices_goes_on_on_one(run_program, tiny_flags, tmp_path):
+def test_a_run_saved_on_eight_devices_goes_on_on_one_and_then_on_four(
+    run_program, tiny_flags, tmp_path
+):
     flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}"]
     assert run_program(*flags, devices=8).returncode == 0
     extended = run_program(*flags, "--config.num_epochs=4", "--extend", devices=1)
     assert extended.returncode == 0, extended.stderr
     assert "going on from step 24 of 32" in extended.stdout
+    again = run_program(*flags, "--config.num_epochs=5", "--extend", devices=4)
+    assert again.returncode == 0, again.stderr
+    assert "going on from step 32 of 40" in again.stdout
+
+
+@pytest.mark.parametrize("saved_on, restored_on", [(8, 1), (8, 4), (1, 8), (4, 8)])
+def test_a_state_is_the_same_on_whatever_devices_it_is_restored(tmp_path, saved_on, restored_on):
+    state = {"a": np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)}
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    checkpoints.save(1, layout(saved_on).place(state), {})
+    checkpoints.wait()
+    restored = checkpoints.restore(1, state, layout(restored_on).everywhere)
+    checkpoints.close()
+    np.testing.assert_array_equal(restored["a"], state["a"])
+    assert restored["a"].sharding.device_set == set(jax.devices()[:restored_on])
 
 
 @pytest.mark.parametrize("keep", [1, 3])
@@ -195,7 +151,7 @@ def test_the_newest_checkpoints_are_kept(tmp_path, keep):
 
 
 def test_a_state_is_saved_as_it_was_though_it_is_donated_at_once(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
     bump = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
     state = {"a": jax.numpy.zeros((500, 1000))}
     checkpoints.save(1, state, {})

@@ -1,0 +1,94 @@
+"""Trains many short epochs, evaluated and saved each, and compares the process early and late.
+
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m tests.soak [--epochs=200]
+
+Prints resident memory (less that after the imports), threads and open files at epoch 20 and at the end,
+and exits with 1 if the memory differs by 5% or more, or if threads, files or processes are left behind.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from jaxcifar.paths import read_records
+from tests.conftest import ROOT, TINY
+
+EARLY = 20
+
+
+def resident_megabytes(pid: int | str) -> float:
+    """Return the resident memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def seen(pid: int, imported: float) -> dict[str, float]:
+    """Return what is known of a process from outside."""
+    return {
+        "megabytes": resident_megabytes(pid) - imported,
+        "threads": len(os.listdir(f"/proc/{pid}/task")),
+        "open files": len(os.listdir(f"/proc/{pid}/fd")),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=200)
+    epochs = parser.parse_args().epochs
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    measure = "import jaxcifar.train; from tests.soak import *; print(resident_megabytes('self'))"
+    imported = float(
+        subprocess.run(
+            [sys.executable, "-c", measure],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        workdir, temporary = Path(folder) / "run", Path(folder) / "temporary"
+        temporary.mkdir()
+        changes = TINY | {"num_epochs": epochs}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jaxcifar.main", "--config=configs/default.py"]
+            + [f"--config.{path}={value}" for path, value in changes.items()]
+            + [f"--workdir={workdir}"],
+            cwd=ROOT,
+            env=environment | {"TMPDIR": str(temporary)},
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        early, late, epoch = None, None, 0.0
+        while process.poll() is None:
+            records = read_records(workdir / "metrics.jsonl")
+            epoch = records[-1]["epoch"] if records else 0.0
+            if early is None and epoch >= EARLY:
+                early = seen(process.pid, imported)
+            if epochs - 1 <= epoch < epochs:
+                late = seen(process.pid, imported)
+            time.sleep(0.01)
+        assert process.returncode == 0
+        files = sorted(str(path.relative_to(workdir)) for path in workdir.rglob("*"))
+        unfinished = [name for name in files if "unfinished" in name or "tmp" in name]
+        left = [*unfinished, *os.listdir(temporary)]
+        try:
+            os.killpg(process.pid, 0)
+            left.append("a process")
+        except ProcessLookupError:
+            pass
+    growth = late["megabytes"] / early["megabytes"] - 1
+    print(f"{imported:.0f} MB after the imports; above that:")
+    for when, what in ((f"epoch {EARLY}", early), (f"epoch {epochs}", late)):
+        print(f"{when}: " + ", ".join(f"{value:.0f} {name}" for name, value in what.items()))
+    print(f"memory grew by {growth:.1%}; left behind: {', '.join(left) or 'nothing'}")
+    same = all(early[name] == late[name] for name in ("threads", "open files"))
+    return 0 if abs(growth) < 0.05 and not left and same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
