@@ -156,7 +156,8 @@ class Checkpoints:
     def _not_saved(self, error: Exception) -> UserError:
         step, self._saving = self._saving, None
         # TensorStore's messages name each path and layer first, and the cause last.
-        reason = (str(error) or type(error).__name__).splitlines()[0].split(": ")[-1]
+        last = (str(error) or type(error).__name__).splitlines()[0].split(": ")[-1]
+        reason = getattr(error, "strerror", None) or last
         others = ", ".join(map(str, self.steps()))
         there = (
             f"the checkpoints of step {others} are as they were" if others else "there is no other"

@@ -114,6 +114,7 @@ def main() -> int:
                 damage = f", then {damaging.__name__} in checkpoint {newest}"
             finish(start(workdir))
             try:
+                assert not unfinished_saves(workdir)
                 assert_same_end(workdir, whole)
                 same = True
             except AssertionError as error:
