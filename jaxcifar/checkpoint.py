@@ -38,11 +38,15 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=self._keep,
                 cleanup_tmp_directories=self._keep is not None,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
+                async_options=ocp.AsyncOptions(
+                    post_finalization_callback=self._write_sums, timeout_secs=300
+                ),
             )
             self._opened = ocp.CheckpointManager(
                 self._directory, item_names=("state", "description"), options=options
             )
+            # Orbax would ask JAX, by step, where several processes stop; `stopping` asks by dispatch.
+            self._opened.reached_preemption = lambda step: False
         return self._opened
 
     def steps(self) -> list[int]:
@@ -54,6 +58,9 @@ class Checkpoints:
     def fault(self, step: int) -> str | None:
         """Return what is wrong with the files of a checkpoint, None if nothing is."""
         folder = self._directory / str(step)
+        if not (folder / _SUMS).exists():
+            return f"no {_SUMS}: they were removed, or a version saved it that made none"
+        name = _SUMS
         try:
             lines = (folder / _SUMS).read_text().splitlines()
             if not lines:
@@ -63,7 +70,7 @@ class Checkpoints:
                 if _sha256(folder / name) != expected:
                     return f"{name} is not what was written"
         except OSError as error:
-            return f"{Path(error.filename).relative_to(folder)}: {error.strerror}"
+            return f"{name}: {error.strerror or error}"
         except ValueError:
             return f"{_SUMS} is not what was written"
         return None
@@ -76,8 +83,7 @@ class Checkpoints:
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.parent.mkdir(exist_ok=True)
                 (self._directory / str(step)).rename(aside)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("damaged checkpoints are out of the way")
+        multihost_utils.sync_global_devices("damaged checkpoints are out of the way")
         self._manager.reload()
 
     def save(self, step: int, state: Any, description: dict) -> None:
@@ -97,7 +103,7 @@ class Checkpoints:
                 ),
             )
         except Exception as error:
-            raise self._not_saved(error) from error
+            raise self._explained(error) from error
         assert begun, f"Orbax holds that checkpoint {step} is not due"
 
     def description(self, step: int) -> dict:
@@ -136,13 +142,12 @@ class Checkpoints:
         Raises:
           UserError: it could not be.
         """
-        if self._saving is None:
+        if self._opened is None:
             return
         try:
-            self._manager.wait_until_finished()
+            self._opened.wait_until_finished()
         except Exception as error:
-            raise self._not_saved(error) from error
-        self._saving = None
+            raise self._explained(error) from error
 
     def close(self) -> None:
         """Do the same, and end what Orbax keeps going."""
@@ -153,23 +158,23 @@ class Checkpoints:
                 self._opened.close()
                 self._opened = None
 
-    def _not_saved(self, error: Exception) -> UserError:
-        step, self._saving = self._saving, None
+    def _explained(self, error: Exception) -> Exception:
+        """Return the error for a save that the system did not allow; any other as it is."""
+        text = str(error).splitlines()[0] if str(error) else ""
+        if not (isinstance(error, OSError) or "os_error_code" in text):
+            return error
         # TensorStore's messages name each path and layer first, and the cause last.
-        last = (str(error) or type(error).__name__).splitlines()[0].split(": ")[-1]
-        reason = getattr(error, "strerror", None) or last
-        others = ", ".join(map(str, self.steps()))
-        there = (
-            f"the checkpoints of step {others} are as they were" if others else "there is no other"
-        )
+        reason = getattr(error, "strerror", None) or text.split(": ")[-1]
+        others = ", ".join(str(step) for step in self.steps() if step != self._saving)
+        there = f"those of the steps {others} are as they were" if others else "there is no other"
         return UserError(
-            f"checkpoint {step} could not be saved in {self._directory} ({reason}); {there}: make "
-            "room, or make the directory writable, and start the same command again"
+            f"checkpoint {self._saving} could not be saved in {self._directory} ({reason}); {there}: "
+            "make room, or make the directory writable, and start the same command again"
         )
 
     def _write_sums(self) -> None:
         """Write the sums of the checkpoint that Orbax has just completed, before it gets its name."""
-        (folder,) = self._directory.glob(f"{self._saving}.*")
+        (folder,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
         files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
         names = sorted(files.difference(_WRITTEN_AFTER_THE_SUMS))
         lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]

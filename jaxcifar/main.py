@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from absl import flags, logging
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> int:
         if error.errno not in _NO_FAULT_OF_THE_PROGRAM:
             raise
         again = "mend that, and the same command goes on from the newest checkpoint"
-        return _end(f"error: what the run leaves cannot be written ({error}): {again}", 2)
+        return _end(f"error: a file of the run cannot be written or read ({error}): {again}", 2)
     except Stopped as stopped:
         return _end(str(stopped), stopped.exit_code)
     except KeyboardInterrupt:
@@ -50,8 +51,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-_NO_FAULT_OF_THE_PROGRAM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
-"""A disk that is full, or gone."""
+_NO_FAULT_OF_THE_PROGRAM = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ESTALE),
+)
+"""A disk that is full, not to be written to, or gone."""
 
 
 def _run(values: flags.FlagValues, workdir: Path, laps: Laps) -> dict | None:
@@ -72,6 +77,10 @@ def _run(values: flags.FlagValues, workdir: Path, laps: Laps) -> dict | None:
                 values.config, workdir, extend=values.extend, laps=laps, stopping=stopping
             )
         return train.evaluate(values.config, workdir, values.step)
+    except Stopped:
+        if values.distributed and training:
+            jax.distributed.shutdown()  # all stop; the first to end would be missed by the others
+        raise
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise UserError(
@@ -113,7 +122,7 @@ def _print(evaluation: dict) -> None:
 def _check_writable(workdir: Path) -> None:
     """Check that `workdir` is a directory that can be written to, or can become one."""
     there = next(
-        path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists()
+        path for path in (workdir.absolute(), *workdir.absolute().parents) if os.path.exists(path)
     )
     if not there.is_dir():
         raise UserError(f"--workdir={workdir}: {there} is a file: name a directory")
@@ -124,7 +133,11 @@ def _check_writable(workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv)
+    try:
+        code = main(sys.argv)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
     sys.stdout.flush()
     if code:
         # At once: compilation in the background is not waited for, nor other processes of the run, nor

@@ -54,16 +54,17 @@ def read_records(path: Path) -> list[dict]:
 def sole_writer(directory: Path) -> Iterator[None]:
     """Make `directory` if need be, and keep every other `sole_writer` out of it.
 
-    The kernel drops the lock when the process ends, however it ends. A directory in which nothing
-    was written is left as it was found.
+    The kernel drops the lock when the process ends, however it ends. A directory to which nothing was
+    added is left as it was found.
 
     Raises:
       UserError: the directory cannot be made or written to, or another process holds the lock.
     """
-    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    made = [path for path in (directory, *directory.parents) if not os.path.exists(path)]
     lock = directory / "lock"
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        found = set(directory.iterdir())
         file = lock.open("a+")
     except OSError as error:
         raise UserError(
@@ -80,13 +81,17 @@ def sole_writer(directory: Path) -> Iterator[None]:
             ) from error
         except OSError:  # a filesystem without locks
             pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
+            raise UserError(
+                f"--workdir={directory}: another process has just ended in it: start again"
+            )
         try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
             yield
         finally:
-            if list(directory.iterdir()) == [lock]:
+            if lock not in found and set(directory.iterdir()) == found | {lock}:
                 lock.unlink()
                 with contextlib.suppress(OSError):  # another run has come to stand beside
                     for path in made:

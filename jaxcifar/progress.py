@@ -6,7 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
 from jaxcifar.paths import read_records
@@ -41,10 +43,12 @@ class MetricsLog:
         unfinished.replace(path)
         self._file = path.open("a")
         shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
-        self._events = SummaryWriter(str(workdir / "tensorboard"))
+        (workdir / "tensorboard").mkdir()
+        # Not its SummaryWriter, whose thread a full disk ends, and the program then waits for it.
+        self._events = EventsWriter(str(workdir / "tensorboard/events"))
         for record in records:
             self._write_events(record)
-        self._events.flush()
+        self._flush_events()
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Write the values of one step, and the time in seconds since 1970."""
@@ -52,11 +56,21 @@ class MetricsLog:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         self._write_events(record)
+        if time.monotonic() - self._flushed > 10:
+            self._flush_events()
+
+    def _flush_events(self):
+        self._events.flush()
+        self._flushed = time.monotonic()
 
     def _write_events(self, record):
-        for name, value in record.items():
-            if name not in ("step", "time"):
-                self._events.add_scalar(name, value, record["step"], record["time"])
+        values = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in record.items()
+            if name not in ("step", "time")
+        ]
+        event = Event(step=record["step"], wall_time=record["time"], summary=Summary(value=values))
+        self._events.write_event(event)
 
     def close(self) -> None:
         """Close both."""

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxcifar import runtime
 from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.datasets import Dataset
 from jaxcifar.errors import UserError
@@ -164,6 +165,22 @@ def check_same_data(facts: DataFacts, saved: Mapping, workdir: Path) -> None:
         raise UserError(
             f"--workdir={workdir} holds a run on other data ({'; '.join(changed)}): bring that data "
             "back, or use another --workdir"
+        )
+
+
+def check_processes_agree(config: ConfigDict, facts: DataFacts, step: int, recorded: bool) -> None:
+    """Check that all processes of the run are about to do the same.
+
+    Raises:
+      UserError: they are not; in all of them.
+    """
+    standing = as_json(config), dataclasses.asdict(facts), step, recorded
+    del standing[0]["data"]["data_dir"]
+    if not runtime.all_agree(json.dumps(standing)):
+        raise UserError(
+            "the processes of this run differ in config, data or what they see in the workdir: start "
+            "each with the same command, on the same data, and with --workdir in a file system that "
+            "they share"
         )
 
 

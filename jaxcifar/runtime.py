@@ -1,10 +1,13 @@
 """What has to be settled before JAX touches a device."""
 
 import ctypes
+import hashlib
 import os
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxcifar.errors import UserError
 from jaxcifar.paths import user_cache
@@ -60,6 +63,7 @@ def connect(
             process_id,
             initialization_timeout=60,
             heartbeat_timeout_seconds=30,
+            shutdown_timeout_seconds=60,
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
@@ -67,6 +71,14 @@ def connect(
             "each with --distributed --coordinator_address=HOST:PORT --num_processes=N "
             "--process_id=0 to N-1, all within a minute"
         ) from error
+
+
+def all_agree(value: str) -> bool:
+    """Return whether `value` is the same in all processes of the run; every one must ask."""
+    if jax.process_count() == 1:
+        return True
+    digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
+    return bool((multihost_utils.process_allgather(digest) == digest).all())
 
 
 def give_back_freed_memory() -> None:

@@ -6,8 +6,11 @@ import signal
 from collections.abc import Iterator
 
 
-class Stopped(Exception):
-    """The program was asked to stop; says by which signal, and how things stand."""
+class Stopped(BaseException):
+    """The program was asked to stop; says by which signal, and how things stand.
+
+    No `Exception`, for it may be raised anywhere, and is no failure of what it interrupts.
+    """
 
     def __init__(self, number: int, standing: str = "nothing was under way that could be lost"):
         """Take the signal's number, and what to tell of the state of things."""
@@ -24,7 +27,7 @@ class Stopping:
     """Take SIGTERM and Ctrl-C: raise `Stopped` at once, or while `deferred` remember them.
 
     A second signal ends the process, whatever it does. Of several processes one may get the signal;
-    JAX tells it to the others, and all are stopped where all ask.
+    JAX tells it to the others, and all are stopped where all ask; there only a second Ctrl-C does more.
     """
 
     def __init__(self, *, several: bool):
@@ -53,15 +56,19 @@ class Stopping:
         """Only remember a signal for the time being, or within that, `deferred(False)`, do not.
 
         Raises:
-          Stopped: in the latter case, and there was a signal before.
+          Stopped: where it is no longer deferred, and a signal came before.
         """
         before, self._deferred = self._deferred, deferred or self._several
         try:
-            if self.number is not None and not self._deferred:
-                raise Stopped(self.number)
+            self._raise_if_due()
             yield
         finally:
             self._deferred = before
+        self._raise_if_due()
+
+    def _raise_if_due(self) -> None:
+        if self.number is not None and not self._deferred:
+            raise Stopped(self.number)
 
     def asked(self) -> bool:
         """Return whether to stop before the next dispatch; every process asks before each."""

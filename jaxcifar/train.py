@@ -110,6 +110,8 @@ def _train(
     parts = {f"{name}_split": split.parts for name, split in held_out.items()}
     config_checks.check_disjoint(config, {"train_split": dataset.parts} | parts)
     laps.end("held-out data")
+    recorded = any(record["step"] == step for record in read_records(workdir / "metrics.jsonl"))
+    restore.check_processes_agree(config, facts, step, recorded)
     if damaged:
         checkpoints.set_aside(damaged)
     if step:
@@ -126,7 +128,6 @@ def _train(
 
     summary = overview.summarise(experiment, state, layout)
     rows = experiment.steps_per_epoch
-    recorded = any(record["step"] == step for record in read_records(workdir / "metrics.jsonl"))
     log, progress = Silent(), Silent()
     if layout.leads:
         write_json(workdir / "config.json", restore.as_json(config))
@@ -147,7 +148,7 @@ def _train(
 
     saved = step
     interval, first_epoch = Interval(), step // rows
-    if step and not recorded:  # cut off between two records
+    if step and not recorded and description["interval"]["seen"]:  # cut off between two records
         interval = Interval(**description["interval"])
         first_epoch = (step - 1) // rows
 

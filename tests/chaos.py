@@ -71,9 +71,11 @@ def kill(process: subprocess.Popen, workdir: Path, number: int, draw: random.Ran
         while not unfinished_saves(workdir) and process.poll() is None:
             pass
         time.sleep(draw.uniform(0, 0.02))
-    process.send_signal(number)
     saving = bool(unfinished_saves(workdir))
+    process.send_signal(number)
     process.communicate()
+    if number == signal.SIGKILL:
+        saving = bool(unfinished_saves(workdir))
     assert process.returncode in (-signal.SIGKILL, 128 + signal.SIGTERM), process.returncode
     return saving
 
@@ -105,7 +107,7 @@ def main() -> int:
             workdir = Path(folder) / f"run{index}"
             draw = random.Random(f"{options.seed} {index}")
             process = start(workdir)
-            saving = kill(process, workdir, number, draw, in_save=index % 5 < 2)
+            saving = kill(process, workdir, number, draw, in_save=index % 5 in (1, 3))
             step, damage = last_step(workdir), ""
             newest = max(Checkpoints(workdir / "checkpoints").steps())
             if options.damage:

@@ -16,7 +16,8 @@ _CACHE = tempfile.TemporaryDirectory(prefix="jaxcifar-tests-")
 
 def pytest_configure(config):
     """Choose the devices, before any test imports JAX: eight of a CPU, or for `-m gpu` what there is."""
-    os.environ["XDG_CACHE_HOME"] = _CACHE.name
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has what was set before it was started
+        os.environ["XDG_CACHE_HOME"] = _CACHE.name
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
     os.environ.pop("TFDS_DATA_DIR", None)
     if config.option.markexpr != "gpu":

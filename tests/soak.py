@@ -63,14 +63,15 @@ def main() -> int:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        early, late, epoch = None, None, 0.0
+        # Between saves, the least of an epoch.
+        early, late = [], []
         while process.poll() is None:
             records = read_records(workdir / "metrics.jsonl")
             epoch = records[-1]["epoch"] if records else 0.0
-            if early is None and epoch >= EARLY:
-                early = seen(process.pid, imported)
+            if EARLY <= epoch < EARLY + 1:
+                early.append(seen(process.pid, imported))
             if epochs - 1 <= epoch < epochs:
-                late = seen(process.pid, imported)
+                late.append(seen(process.pid, imported))
             time.sleep(0.01)
         assert process.returncode == 0
         files = sorted(str(path.relative_to(workdir)) for path in workdir.rglob("*"))
@@ -81,6 +82,10 @@ def main() -> int:
             left.append("a process")
         except ProcessLookupError:
             pass
+    early, late = (
+        {name: min(sample[name] for sample in samples) for name in samples[0]}
+        for samples in (early, late)
+    )
     growth = late["megabytes"] / early["megabytes"] - 1
     print(f"{imported:.0f} MB after the imports; above that:")
     for when, what in ((f"epoch {EARLY}", early), (f"epoch {epochs}", late)):

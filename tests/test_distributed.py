@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 
-from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.paths import read_records
 from tests.conftest import ROOT, wait_for
 from tests.test_faults import LONGER, assert_same_end
@@ -88,23 +87,25 @@ def test_two_processes_stopped_or_killed_and_started_again_end_as_if_nothing_had
     assert all(line.startswith("[Gloo]") for line in other_out.splitlines())
     assert (tmp_path / "whole/report/index.html").exists()
 
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        workdir = tmp_path / number.name
-        cut_off = start_all(*flags, f"--workdir={workdir}")
-        wait_for(
-            lambda: any(r["epoch"] > 1.1 for r in read_records(workdir / "metrics.jsonl")),
-            cut_off[0],
-        )
-        cut_off[1].send_signal(number)
-        printed = finish(cut_off, seconds=60)
-        if number == signal.SIGTERM:
-            for process, (_, err) in zip(cut_off, printed):
-                assert process.returncode == 143, err
-                assert re.search(r"stopped by SIGTERM: step \d+ of 128 is saved in", err)
-        else:
-            assert cut_off[0].returncode != 0
-            assert re.search("another (task died|process of this run has ended)", printed[0][1])
-        assert Checkpoints(workdir / "checkpoints").steps()
+    def cut_off(workdir, number, epoch):
+        """Start both, send one of them a signal after `epoch`, and return what each printed on stderr."""
+        log = workdir / "metrics.jsonl"
+        processes = start_all(*flags, f"--workdir={workdir}")
+        wait_for(lambda: any(r["epoch"] > epoch for r in read_records(log)), processes[0])
+        processes[1].send_signal(number)
+        errors = [err for _, err in finish(processes, seconds=60)]
+        return [process.returncode for process in processes], errors
+
+    stopped, killed = tmp_path / "stopped", tmp_path / "killed"
+    for epoch in (0.2, 1.1):  # a run that goes on is stopped as well
+        codes, errors = cut_off(stopped, signal.SIGTERM, epoch)
+        assert codes == [143, 143], errors
+        for err in errors:
+            assert re.search(r"stopped by SIGTERM: step \d+ of 128 is saved in", err)
+    codes, errors = cut_off(killed, signal.SIGKILL, 1.1)
+    assert codes[0] != 0
+    assert re.search("another (task died|process of this run has ended)", errors[0])
+    for workdir in (stopped, killed):
         resumed = start_all(*flags, f"--workdir={workdir}")
         (out, err), _ = finish(resumed)
         assert [process.returncode for process in resumed] == [0, 0], err
@@ -117,3 +118,23 @@ def test_two_processes_stopped_or_killed_and_started_again_end_as_if_nothing_had
     assert evaluated.stdout.splitlines()[-2] == next(
         line for line in out.splitlines() if line.startswith("test: ")
     )
+
+
+def test_processes_that_are_started_with_different_configs_are_refused(
+    start_program, tiny_flags, tmp_path
+):
+    where = ["--distributed", f"--coordinator_address=localhost:{free_port()}", "--num_processes=2"]
+    processes = [
+        start_program(
+            *tiny_flags,
+            f"--workdir={tmp_path / 'run'}",
+            *where,
+            f"--process_id={i}",
+            f"--config.seed={i}",
+        )
+        for i in range(2)
+    ]
+    for process, (_, err) in zip(processes, finish(processes)):
+        assert process.returncode == 2
+        assert "error: the processes of this run differ in config" in err
+    assert not (tmp_path / "run").exists()

@@ -17,7 +17,7 @@ import pytest
 from jaxcifar import restore
 from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.errors import UserError
-from jaxcifar.paths import read_records
+from jaxcifar.paths import read_records, sole_writer
 from tests.conftest import ROOT, wait_for
 from tests.test_datasets import write_dataset
 
@@ -140,6 +140,19 @@ def test_a_second_run_in_a_workdir_is_refused_until_the_first_is_gone(
     first.wait()
     third = start_program(*flags)
     wait_for(lambda: str(third.pid) in (tmp_path / "run/lock").read_text(), third)
+
+
+def test_a_directory_to_which_nothing_was_added_is_left_as_it_was(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    for directory in (tmp_path, tmp_path / "new/run"):
+        with sole_writer(directory):
+            assert (directory / "lock").exists()
+            with pytest.raises(UserError, match="is training in it"), sole_writer(directory):
+                pass
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    with sole_writer(tmp_path):
+        (tmp_path / "checkpoints").mkdir()
+    assert (tmp_path / "lock").exists()
 
 
 # The ten ways in which the newest checkpoint is damaged. Each takes its directory.

@@ -60,7 +60,7 @@ ALONE = {
     f"{QUICK} --config.augmentation.color_jitter.saturation=nan": "saturation=nan: it must be from 0 to 1",
     f"{QUICK} --config.augmentation.color_jitter.hue=0.6": "hue=0.6: it must be from 0 to 0.5",
     f"{QUICK} --config.augmentation.cutout.size=0": "cutout.size=0: it must be at least 1",
-    f"{QUICK} --config.model.cnn.widths=8,,8": "--config.model.cnn.widths",
+    f"{QUICK} --config.model.cnn.widths=8,,8": "--config.model.cnn.widths=8,,8: it must be values separated by commas",
     f"{QUICK} --config.model.cnn.convs_per_block=0,1,1": "one or more whole numbers from 1 to 65536",
     f"{QUICK} --config.model.cnn.kernel_size=4": "--config.model.cnn.kernel_size=4: it must be odd",
     f"{QUICK} --config.model.cnn.dropout_rate=1": "--config.model.cnn.dropout_rate=1.0: it must be",
@@ -113,10 +113,10 @@ ALONE = {
     f"{QUICK} --mode=trian": "train|evaluate",
     f"{QUICK} evaluate": "'evaluate' is a mode: write --mode=evaluate",
     f"{QUICK} stray": "'stray' belongs to no flag",
-    f"{QUICK} --extend=perhaps": "extend",
-    f"{QUICK} --step=last": "step",
-    f"{QUICK} --help=x": "help",
-    f"{QUICK} --distributed=2": "distributed",
+    f"{QUICK} --extend=perhaps": "flag --extend=perhaps: ",
+    f"{QUICK} --step=last": "flag --step=last: ",
+    f"{QUICK} --help=x": "flag --help=x: ",
+    f"{QUICK} --distributed=2": "flag --distributed=2: ",
     f"{QUICK} --workdir=pyproject.toml": "--workdir=pyproject.toml: ",
 }
 """What is wrong by itself: the command line, and words of the line that it must give."""
@@ -143,7 +143,7 @@ TOGETHER = {
     f"{QUICK} --config.augmentation.cutout.enabled --config.augmentation.cutout.size=33": "at most 32 pixels",
     f"{QUICK} --config.batch_size=100": "a multiple of 8, e.g. --config.batch_size=96",
     f"{QUICK} --config.precision=float64": "set JAX_ENABLE_X64=1",
-    f"{QUICK} --config.data.name=no_such --config.data.data_dir=/proc/none": "no_such",
+    f"{QUICK} --config.data.name=cifar10 --config.data.data_dir=pyproject.toml": "pyproject.toml",
     # Flags that need or forbid others.
     "--mode=evaluate": "--mode=evaluate needs --workdir",
     "--mode=report": "--mode=report needs --workdir",
@@ -155,7 +155,7 @@ TOGETHER = {
     f"{QUICK} --distributed --num_processes=2": "--coordinator_address and --process_id must be given too",
     f"{QUICK} --distributed --coordinator_address=a --num_processes=2 --process_id=0": "--coordinator_address=a: it must be a host and a port",
     f"{QUICK} --distributed --coordinator_address=a:1 --num_processes=2 --process_id=2": "--process_id=2: it must be below --num_processes=2",
-    f"{QUICK} --distributed --coordinator_address=a:1 --num_processes=0 --process_id=0": "num_processes",
+    f"{QUICK} --distributed --coordinator_address=a:1 --num_processes=0 --process_id=0": "flag --num_processes=0: ",
 }
 """What is wrong only beside something else, likewise."""
 
