@@ -43,7 +43,7 @@ def test_every_augmentation_is_tested():
     assert ALL.keys() == augment.AUGMENTATIONS.keys()
 
 
-@pytest.mark.parametrize("name", ALL.keys() - {"alternating_flip"})
+@pytest.mark.parametrize("name", sorted(ALL.keys() - {"alternating_flip"}))
 def test_same_keys_same_images_and_other_keys_others(name, examples):
     once, again, other = (ALL[name](keys(seed), examples).images for seed in (0, 0, 1))
     np.testing.assert_array_equal(once, again)
