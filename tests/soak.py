@@ -1,4 +1,4 @@
-"""Trains many short epochs, evaluated and saved each, and compares the process early and late.
+"""Trains the default network for many short epochs, evaluated and saved each, and looks at the process.
 
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m tests.soak [--epochs=200]
 
@@ -53,7 +53,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         workdir, temporary = Path(folder) / "run", Path(folder) / "temporary"
         temporary.mkdir()
-        changes = TINY | {"num_epochs": epochs}
+        short = {"data.shapes.train_examples": 128, "batch_size": 16, "num_epochs": epochs}
+        changes = TINY | short | {"model.cnn.widths": (64, 128, 256)}
         process = subprocess.Popen(
             [sys.executable, "-m", "jaxcifar.main", "--config=configs/default.py"]
             + [f"--config.{path}={value}" for path, value in changes.items()]

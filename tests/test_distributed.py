@@ -11,7 +11,7 @@ import pytest
 
 from jaxcifar.paths import read_records
 from tests.conftest import ROOT, wait_for
-from tests.test_faults import LONGER, assert_same_end
+from tests.test_faults import assert_same_end
 
 
 def free_port():
@@ -79,7 +79,7 @@ def test_two_and_four_processes_equal_one_with_as_many_devices(steps_of):
 def test_two_processes_stopped_or_killed_and_started_again_end_as_if_nothing_had_happened(
     start_all, run_program, tiny_flags, tmp_path
 ):
-    flags = [*tiny_flags, *LONGER, "--config.num_epochs=2"]
+    flags = [*tiny_flags, "--config.data.shapes.train_examples=2048", "--config.num_epochs=2"]
     whole = start_all(*flags, f"--workdir={tmp_path / 'whole'}")
     (out, _), (other_out, _) = finish(whole)
     assert [process.returncode for process in whole] == [0, 0]
@@ -101,7 +101,7 @@ def test_two_processes_stopped_or_killed_and_started_again_end_as_if_nothing_had
         codes, errors = cut_off(stopped, signal.SIGTERM, epoch)
         assert codes == [143, 143], errors
         for err in errors:
-            assert re.search(r"stopped by SIGTERM: step \d+ of 128 is saved in", err)
+            assert re.search(r"stopped by SIGTERM: step \d+ of 64 is saved in", err)
     codes, errors = cut_off(killed, signal.SIGKILL, 1.1)
     assert codes[0] != 0
     assert re.search("another (task died|process of this run has ended)", errors[0])

@@ -98,7 +98,7 @@ def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(
 ):
     slow = ["--config.evaluation.batch_size=10"]
     workdir = tmp_path / "run"
-    flags = [*tiny_flags, "--config.num_epochs=2", "--config.data.shapes.test_examples=20000"]
+    flags = [*tiny_flags, "--config.num_epochs=2", "--config.data.shapes.test_examples=8000"]
     process = start_program(*flags, *slow, f"--workdir={workdir}")
     wait_for(lambda: Checkpoints(workdir / "checkpoints").steps() == [8], process)
     assert read_records(workdir / "metrics.jsonl")[-1]["step"] == 6
