@@ -3,6 +3,8 @@
 import ctypes
 import hashlib
 import os
+import socket
+import time
 from typing import Any
 
 import jax
@@ -11,6 +13,9 @@ from jax.experimental import multihost_utils
 
 from jaxcifar.errors import UserError
 from jaxcifar.paths import user_cache
+
+CONNECT_SECONDS = 60
+"""How long the processes of a run wait for each other in the beginning."""
 
 
 def start() -> tuple[jax.Device, ...]:
@@ -55,13 +60,15 @@ def connect(
     Raises:
       UserError: they cannot be found, or do not all come within a minute.
     """
+    if coordinator_address and process_id:
+        _await_answer(coordinator_address)
     jax.config.update("jax_enable_preemption_service", training)
     try:
         jax.distributed.initialize(
             coordinator_address,
             num_processes,
             process_id,
-            initialization_timeout=60,
+            initialization_timeout=CONNECT_SECONDS,
             heartbeat_timeout_seconds=30,
             shutdown_timeout_seconds=60,
         )
@@ -71,6 +78,23 @@ def connect(
             "each with --distributed --coordinator_address=HOST:PORT --num_processes=N "
             "--process_id=0 to N-1, all within a minute"
         ) from error
+
+
+def _await_answer(address: str) -> None:
+    """Wait for process 0 to listen: JAX itself would end this process with a stack trace."""
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"--coordinator_address={address} does not answer ({error.strerror or error}): "
+                    "start process 0 there, within a minute of the others"
+                ) from error
+        time.sleep(0.2)
 
 
 def all_agree(value: str) -> bool:

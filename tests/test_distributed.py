@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from jaxcifar import runtime
+from jaxcifar.errors import UserError
 from jaxcifar.paths import read_records
 from tests.conftest import ROOT, wait_for
 from tests.test_faults import assert_same_end
@@ -138,3 +140,10 @@ def test_processes_that_are_started_with_different_configs_are_refused(
         assert process.returncode == 2
         assert "error: the processes of this run differ in config" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_coordinator_that_does_not_answer_is_an_error(monkeypatch):
+    monkeypatch.setattr(runtime, "CONNECT_SECONDS", 0.5)
+    port = free_port()
+    with pytest.raises(UserError, match=f"--coordinator_address=localhost:{port} does not answer"):
+        runtime.connect(f"localhost:{port}", 2, 1, training=True)
