@@ -1,7 +1,6 @@
 """The recipe: build, restore, loop, evaluate, save."""
 
 import contextlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxcifar import config_checks, overview, restore, runtime
+from jaxcifar import config_checks, overview, restore
 from jaxcifar import experiment as experiments
 from jaxcifar.augment import Examples
 from jaxcifar.checkpoint import Checkpoints
@@ -18,22 +17,14 @@ from jaxcifar.datasets import Dataset
 from jaxcifar.evaluate import Evaluator, write_evaluation
 from jaxcifar.experiment import DataFacts, Experiment
 from jaxcifar.laps import Laps
-from jaxcifar.loop import (
-    Interval,
-    diverged,
-    epoch_order,
-    is_due,
-    is_finite,
-    one_behind,
-    prefixed,
-)
-from jaxcifar.metrics import Counts
+from jaxcifar.loop import Interval, epoch_order
 from jaxcifar.parallel import Layout, OverRows
 from jaxcifar.paths import read_records, sole_writer, write_arrays, write_json
 from jaxcifar.progress import MetricsLog, Progress, Silent
 from jaxcifar.state import TrainState
 from jaxcifar.steps import Answers, on_rows
-from jaxcifar.stopping import Stopped, Stopping
+from jaxcifar.stopping import Stopping
+from jaxcifar.trainer import Trainer
 
 
 def train(
@@ -79,55 +70,43 @@ def _train(
     stopping: Stopping,
 ) -> dict | None:
     step, damaged = restore.newest_whole(checkpoints, workdir)
-    if step:
-        description = checkpoints.description(step)
-        restore.check_same_run(config, description["config"], workdir, extend=extend)
+    saved = checkpoints.description(step) if step else None
+    if saved:
+        restore.check_same_run(config, saved["config"], workdir, extend=extend)
     laps.end("devices")
 
     dataset = experiments.load_split(config, "train_split")
     facts = experiments.facts_of(config, dataset)
-    if step:
-        restore.check_same_data(facts, description["facts"], workdir)
+    if saved:
+        restore.check_same_data(facts, saved["facts"], workdir)
     laps.end("data")
 
     experiment = experiments.build(config, facts, layout)
     init_key, train_key = jax.random.split(jax.random.key(config.seed))
-    run = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
+    program = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
     background = ThreadPoolExecutor(1)
     compilation = background.submit(
-        run.compile,
+        program.compile,
         jax.eval_shape(experiment.init_state, init_key, dataset.images[:1]),
         (dataset.images, dataset.labels),
         epoch_order(config.seed, 0, len(dataset), config.batch_size),
         train_key,
     )
     background.shutdown(wait=False)
-    held_out = {
-        name: experiments.load_split(config, f"{name}_split")
-        for name in ("validation", "test")
-        if config.data[f"{name}_split"]
-    }
-    parts = {f"{name}_split": split.parts for name, split in held_out.items()}
-    config_checks.check_disjoint(config, {"train_split": dataset.parts} | parts)
+    held_out = load_held_out(config, dataset)
     laps.end("held-out data")
+
     recorded = any(record["step"] == step for record in read_records(workdir / "metrics.jsonl"))
     restore.check_processes_agree(config, facts, step, recorded)
     if damaged:
         checkpoints.set_aside(damaged)
-    if step:
+    if saved:
         state = restore.restore_state(checkpoints, step, experiment, layout)
     else:
         state = layout.run_once(experiment.init_state, init_key, dataset.images[:1000])
     train_key, data = layout.place((train_key, (dataset.images, dataset.labels)))
-    evaluators = {
-        name: Evaluator(experiment.evaluation_step, split, layout, config.evaluation.batch_size)
-        for name, split in held_out.items()
-    }
     all_steps = np.arange(experiment.total_steps)
-    learning_rates = np.asarray(layout.run_once(jax.vmap(experiment.schedule), all_steps))
-
     summary = overview.summarise(experiment, state, layout)
-    rows = experiment.steps_per_epoch
     log, progress = Silent(), Silent()
     if layout.leads:
         write_json(workdir / "config.json", restore.as_json(config))
@@ -135,9 +114,31 @@ def _train(
         log = MetricsLog(workdir, last_step=step)
         progress = Progress(
             epochs=config.num_epochs,
-            images_per_epoch=rows * config.batch_size,
+            images_per_epoch=experiment.steps_per_epoch * config.batch_size,
             images_done=step * config.batch_size,
         )
+    trainer = Trainer(
+        config=config,
+        workdir=workdir,
+        experiment=experiment,
+        layout=layout,
+        program=program,
+        data=data,
+        key=train_key,
+        learning_rates=np.asarray(layout.run_once(jax.vmap(experiment.schedule), all_steps)),
+        evaluators={
+            name: Evaluator(experiment.evaluation_step, split, layout, config.evaluation.batch_size)
+            for name, split in held_out.items()
+        },
+        state=state,
+        step=step,
+        interval=Interval(**saved["interval"]) if saved and not recorded else Interval(),
+        checkpoints=checkpoints,
+        log=log,
+        progress=progress,
+        laps=laps,
+        stopping=stopping,
+    )
     progress.say(overview.describe(summary, state))
     if step == experiment.total_steps:
         progress.say(f"{workdir} is finished: all {step} steps are done")
@@ -146,94 +147,40 @@ def _train(
     laps.end("set-up")
     compilation.result()
 
-    saved = step
-    interval, first_epoch = Interval(), step // rows
-    if step and not recorded and description["interval"]["seen"]:  # cut off between two records
-        interval = Interval(**description["interval"])
-        first_epoch = (step - 1) // rows
+    evaluated = trainer.run()
 
-    def dispatched(order: jax.Array, first_row: int) -> Iterator[tuple[int, Counts]]:
-        nonlocal state
-        for start, stop in layout.dispatches(first_row, rows, config.logging.every_steps):
-            if stopping.asked():
-                return
-            state, counts = run(state, data, order, start, stop, train_key)
-            yield stop, counts
-
-    def values_so_far() -> dict[str, float]:
-        learning_rate = float(learning_rates[step - 1])
-        return {"epoch": step / rows, "learning_rate": learning_rate} | interval.metrics()
-
-    def record(values: dict[str, float]) -> None:
-        nonlocal interval
-        log.write(step, values)
-        progress.log(values)
-        interval = Interval()
-
-    def save() -> None:
-        nonlocal saved
-        if step == saved:
-            return
-        if not is_finite(jax.device_get(state)):
-            raise diverged("a parameter", step, learning_rates[step - 1], saved)
-        checkpoints.save(step, state, restore.describe(config, facts, interval))
-        runtime.give_back_freed_memory()
-        saved = step
-
-    evaluated = {}
-    try:
-        with stopping.deferred():
-            for epoch in range(first_epoch, config.num_epochs):
-                order = epoch_order(config.seed, epoch, len(dataset), config.batch_size)
-                order = layout.place(order)
-                for row, counts in one_behind(dispatched(order, step - epoch * rows)):
-                    counts = jax.device_get(counts)
-                    step = epoch * rows + row
-                    if not is_finite(counts):
-                        raise diverged("the loss", step, learning_rates[step - 1], saved)
-                    laps.report_first_step(progress.say)
-                    progress.advance(int(counts.seen), **counts.compute())
-                    interval.add(counts)
-                    if row % config.logging.every_steps == 0 and row < rows:
-                        record(values_so_far())
-                if step < (epoch + 1) * rows:
-                    raise Stopped(stopping.number)
-                if is_due(epoch + 1, config.checkpoint.every_epochs, config.num_epochs):
-                    save()
-                values = values_so_far()
-                if is_due(epoch + 1, config.evaluation.every_epochs, config.num_epochs):
-                    with stopping.deferred(False):
-                        evaluated = {name: answer(state) for name, answer in evaluators.items()}
-                    counts = {name: answers.counts for name, answers in evaluated.items()}
-                    values |= prefixed(counts)
-                record(values)
-    except Stopped as stopped:
-        if not step:
-            raise
-        save()
-        checkpoints.wait()
-        standing = f"step {step} of {experiment.total_steps} is saved in {workdir}"
-        raise Stopped(stopped.number, f"{standing}; the same command goes on from it") from None
-    finally:
-        progress.close()
-        log.close()
-    checkpoints.wait()
-
+    state, test = trainer.state, held_out["test"]
     augmentation = draw_augmented(config, experiment, dataset, layout)
-    answers = evaluated["test"] if evaluated else evaluators["test"](state)
-    augmented = evaluate_augmented(config, experiment, state, held_out["test"], layout)
+    answers = evaluated["test"] if evaluated else trainer.evaluators["test"](state)
+    augmented = evaluate_augmented(config, experiment, state, test, layout)
     if not layout.leads:
         return None
     write_arrays(workdir / "augmentation.npz", **augmentation)
     return write_evaluation(
         workdir,
         answers,
-        dataset=held_out["test"],
+        dataset=test,
         augmented=augmented,
         name=config.data.name,
         split=config.data.test_split,
-        step=step,
+        step=trainer.step,
     )
+
+
+def load_held_out(config: ConfigDict, train: Dataset) -> dict[str, Dataset]:
+    """Load `test`, and `validation` if the config has one.
+
+    Raises:
+      UserError: a split cannot be loaded, or overlaps another.
+    """
+    held_out = {
+        name: experiments.load_split(config, f"{name}_split")
+        for name in ("validation", "test")
+        if config.data[f"{name}_split"]
+    }
+    parts = {f"{name}_split": split.parts for name, split in held_out.items()}
+    config_checks.check_disjoint(config, {"train_split": train.parts} | parts)
+    return held_out
 
 
 def evaluate(config: ConfigDict, workdir: Path, step: int | None) -> dict | None:
