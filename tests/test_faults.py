@@ -318,17 +318,21 @@ def test_a_disk_that_is_full_is_a_line_and_leaves_the_earlier_checkpoints(
     assert_same_end(workdir, uninterrupted)
 
 
+def exploding(epoch, factor):
+    """Return the flags for a learning rate that is multiplied by `factor` after `epoch`."""
+    return [
+        "--config.schedule.name=step",
+        "--config.schedule.warmup_epochs=0",
+        f"--config.schedule.step.boundaries={epoch},",
+        f"--config.schedule.step.factor={factor}",
+    ]
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpoint(
     run_program, tiny_flags, tmp_path
 ):
     workdir = tmp_path / "run"
-    explodes = [
-        "--config.schedule.name=step",
-        "--config.schedule.warmup_epochs=0",
-        "--config.schedule.step.boundaries=0.5,",
-        "--config.schedule.step.factor=1e35",
-    ]
-    result = run_program(*tiny_flags, *explodes, f"--workdir={workdir}")
+    result = run_program(*tiny_flags, *exploding(0.5, 1e35), f"--workdir={workdir}")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     found = re.match(
@@ -344,15 +348,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpo
 
 def test_a_step_that_breaks_the_parameters_is_not_saved(run_program, tiny_flags, tmp_path):
     """The last step of an epoch: its loss is of the parameters before it."""
-    explodes = [
-        "--config.schedule.name=step",
-        "--config.schedule.warmup_epochs=0",
-        "--config.schedule.step.boundaries=0.95,",
-        "--config.schedule.step.factor=1e38",
-        "--config.optimizer.learning_rate=10",
-        "--config.num_epochs=1",
-        "--config.optimizer.name=sgd",
-    ]
+    plain = ["--config.optimizer.name=sgd", "--config.optimizer.learning_rate=10"]
+    explodes = [*exploding(0.95, 1e38), *plain, "--config.num_epochs=1"]
     result = run_program(*tiny_flags, *explodes, f"--workdir={tmp_path / 'run'}")
     assert result.returncode == 2
     assert "there is no checkpoint yet" in result.stderr
