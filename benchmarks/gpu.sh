@@ -9,5 +9,5 @@ for config in fast default; do
 done
 python -m benchmarks.throughput --config=configs/default.py --config.model.name=resnet --out="$out/throughput-resnet.json"
 python -m benchmarks.startup --config=configs/fast.py --out="$out/startup.json"
-python -m benchmarks.time_to_accuracy --config=configs/fast.py --peer=torch --seeds=3 --out="$out/time-to-accuracy.json"
+python -m benchmarks.time_to_accuracy --config=configs/fast.py --peer=torch --out="$out/time-to-accuracy.json"
 python -m benchmarks.device_use --config=configs/fast.py --out="$out/device-use.json"

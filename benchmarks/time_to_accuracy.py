@@ -1,6 +1,6 @@
 """Trains to the end for several seeds and prints accuracy and time; `--peer=torch` needs `bench`.
 
-python -m benchmarks.time_to_accuracy --config=configs/fast.py --seeds=3 [--peer=torch] [--out=FILE]
+python -m benchmarks.time_to_accuracy --config=configs/fast.py [--seeds=0,1,2] [--peer=torch] [--out=FILE]
     [--peer_config=benchmarks/airbench94.py]
 
 Every run of jaxcifar is a process of its own, the program as a user starts it, the first with an empty
@@ -26,7 +26,7 @@ from benchmarks import machine
 from benchmarks.prepare import config_arguments
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/fast.py", lock_config=True)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "how many runs, with the seeds 0, 1, ...", lower_bound=1)
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "of the runs")
 _PEER = flags.DEFINE_enum("peer", None, ["torch"], "what to run in turn with jaxcifar")
 _PEER_CONFIG = config_flags.DEFINE_config_file(
     "peer_config", "benchmarks/airbench94.py", "the recipe of the peer", lock_config=True
@@ -164,7 +164,7 @@ def main(argv):
     ]
     runs = {"jaxcifar": []} | ({"torch": []} if _PEER.value else {})
     with tempfile.TemporaryDirectory() as cache:
-        for seed in range(_SEEDS.value):
+        for seed in map(int, _SEEDS.value):
             runs["jaxcifar"].append(run_jaxcifar(arguments + at_the_end, seed, cache))
             print(f"jaxcifar, seed {seed}: {runs['jaxcifar'][-1]}", flush=True)
             if _PEER.value:

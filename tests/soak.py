@@ -1,4 +1,4 @@
-"""Trains the default network for many short epochs, evaluated and saved each, and looks at the process.
+"""Trains by the default config for many epochs of two steps, evaluated and saved each, and looks on.
 
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m tests.soak [--epochs=200]
 
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from jaxcifar.paths import read_records
-from tests.conftest import ROOT, TINY
+from tests.conftest import ROOT
 
 EARLY = 20
 
@@ -53,8 +53,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         workdir, temporary = Path(folder) / "run", Path(folder) / "temporary"
         temporary.mkdir()
-        short = {"data.shapes.train_examples": 128, "batch_size": 16, "num_epochs": epochs}
-        changes = TINY | short | {"model.cnn.widths": (64, 128, 256)}
+        changes = {
+            "data.name": "shapes",
+            "data.shapes.train_examples": 512,
+            "data.shapes.test_examples": 512,
+            "num_epochs": epochs,
+        }
         process = subprocess.Popen(
             [sys.executable, "-m", "jaxcifar.main", "--config=configs/default.py"]
             + [f"--config.{path}={value}" for path, value in changes.items()]
