@@ -73,7 +73,8 @@ class Checkpoints:
             return f"{name}: {error.strerror or error}"
         except ValueError:
             return f"{_SUMS} is not what was written"
-        return None
+        saved = self.description(step).get("step")
+        return None if saved == step else f"it is a copy of checkpoint {saved}"
 
     def set_aside(self, steps: list[int]) -> None:
         """Move checkpoints out of the way, to `damaged` beside the directory, before any save."""
@@ -99,7 +100,9 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
-                    description=ocp.args.JsonSave(description | {"arrays": _shapes(state)}),
+                    description=ocp.args.JsonSave(
+                        description | {"step": step, "arrays": _shapes(state)}
+                    ),
                 ),
             )
         except Exception as error:
@@ -107,7 +110,7 @@ class Checkpoints:
         assert begun, f"Orbax holds that checkpoint {step} is not due"
 
     def description(self, step: int) -> dict:
-        """Return what was saved beside the state, and its `arrays`: shape and dtype by name."""
+        """Return what was saved beside the state, its `step`, and its `arrays`: shape and dtype by name."""
         args = ocp.args.Composite(description=ocp.args.JsonRestore())
         return self._manager.restore(step, args=args)["description"]
 

@@ -1,7 +1,7 @@
 """Evaluates a state on a whole split, and writes down what came of it."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from jaxcifar import analysis
 from jaxcifar.datasets import Dataset
 from jaxcifar.metrics import Counts
-from jaxcifar.parallel import Layout, OverRows
+from jaxcifar.parallel import Layout, OverRows, one_behind
 from jaxcifar.paths import write_arrays, write_json
 from jaxcifar.state import TrainState
 from jaxcifar.steps import Answers, Step, on_rows
@@ -36,14 +36,18 @@ class Evaluator:
         self._data, self._order = layout.place(((dataset.images, dataset.labels), order))
         self._run = OverRows(on_rows(evaluation_step), layout, updates_state=False)
 
-    def __call__(self, state: TrainState) -> Answers:
+    def __call__(self, state: TrainState, between: Callable[[], None] = lambda: None) -> Answers:
         """Return the answers on every example, none left out or counted twice, as NumPy arrays.
 
-        `probabilities` is [n, class] float.
+        `probabilities` is [n, class] float. `between` is called after every batch, and may raise.
         """
         rows = range(len(self._order))
-        parts = [self._run(state, self._data, self._order, row, row + 1) for row in rows]
-        parts = jax.device_get(parts)
+        parts = []
+        for part in one_behind(
+            self._run(state, self._data, self._order, row, row + 1) for row in rows
+        ):
+            parts.append(jax.device_get(part))
+            between()
         counts = functools.reduce(Counts.merge, (part.counts for part in parts))
         assert counts.seen == self._examples, (counts.seen, self._examples)
         probabilities = np.concatenate([part.probabilities for part in parts])

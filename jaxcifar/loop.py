@@ -1,16 +1,13 @@
 """The pieces that the training loop is made of: order, pace, and sums between two records."""
 
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxcifar.errors import UserError
 from jaxcifar.metrics import Counts
-
-T = TypeVar("T")
 
 
 def epoch_order(seed: int, epoch: int, examples: int, batch_size: int) -> np.ndarray:
@@ -22,15 +19,6 @@ def epoch_order(seed: int, epoch: int, examples: int, batch_size: int) -> np.nda
     steps = examples // batch_size
     order = np.random.default_rng((seed, epoch)).permutation(examples)
     return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
-
-
-def one_behind(items: Iterable[T]) -> Iterator[T]:
-    """Yield each item when the next has been made: a dispatch is fetched with another under way."""
-    waiting = []
-    for item in items:
-        yield from waiting
-        waiting = [item]
-    yield from waiting
 
 
 def is_due(epochs_done: int, every: int, num_epochs: int) -> bool:

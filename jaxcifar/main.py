@@ -7,14 +7,11 @@ python -m jaxcifar.main --workdir=DIR --mode=report
 
 import errno
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
-from absl import flags, logging
-
-from jaxcifar.command_line import define_flags, parse
 from jaxcifar.errors import UserError
 from jaxcifar.laps import Laps
 from jaxcifar.stopping import Stopped, Stopping
@@ -23,6 +20,9 @@ from jaxcifar.stopping import Stopped, Stopping
 def main(argv: list[str]) -> int:
     """Run the program and return its exit code."""
     laps = Laps()
+    stopping = Stopping()
+    from jaxcifar.command_line import define_flags, parse  # takes a while
+
     try:
         values = parse(argv)
         if values.help:
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         if values.mode == "report":
             _report(workdir)
             return 0
-        evaluation = _run(values, workdir, laps)
+        evaluation = _run(values, workdir, laps, stopping)
         if evaluation is not None:
             _print(evaluation)
             _report(workdir)
@@ -46,8 +46,6 @@ def main(argv: list[str]) -> int:
         return _end(f"error: a file of the run cannot be written or read ({error}): {again}", 2)
     except Stopped as stopped:
         return _end(str(stopped), stopped.exit_code)
-    except KeyboardInterrupt:
-        return _end(str(Stopped(signal.SIGINT)), 130)
     return 0
 
 
@@ -59,18 +57,22 @@ _NO_FAULT_OF_THE_PROGRAM = (
 """A disk that is full, not to be written to, or gone."""
 
 
-def _run(values: flags.FlagValues, workdir: Path, laps: Laps) -> dict | None:
-    training = values.mode == "train"
-    stopping = Stopping(several=values.distributed and training)
+def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | None:
     import jax
+    from absl import logging
 
     from jaxcifar import runtime, train
 
-    # Orbax logs every exception before it raises it.
+    # Orbax logs every exception before it raises it, and TensorStore prints one for each array that
+    # was still being written.
     logging.set_verbosity(logging.FATAL)
+    sys.excepthook = _print_unless_after_a_failed_save
+    training = values.mode == "train"
     if values.distributed:
         where = (values.coordinator_address, values.num_processes, values.process_id)
         runtime.connect(*where, training=training)
+        if training:
+            stopping.leave_to_jax()
     try:
         if training:
             return train.train(
@@ -93,6 +95,11 @@ def _run(values: flags.FlagValues, workdir: Path, laps: Laps) -> dict | None:
             f"another process of this run has ended or cannot be reached ({str(error).splitlines()[0]}): "
             "start all of them again with the same commands, and they go on from the newest checkpoint"
         ) from error
+
+
+def _print_unless_after_a_failed_save(kind, error, trace) -> None:
+    if str(error) != "Event loop is closed":
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end(line: str, exit_code: int) -> int:

@@ -1,8 +1,8 @@
 """The one place that maps a step over the devices, and over the rows of an epoch's order."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxcifar import runtime
+
+T = TypeVar("T")
 
 AXIS = "devices"
 """The name of the mapped axis, for modules that synchronise in their forward pass (BatchNorm)."""
@@ -92,6 +94,15 @@ class Layout:
             end = min(stop, start - start % every + every, start + self.rows_per_dispatch)
             yield start, end
             start = end
+
+
+def one_behind(items: Iterable[T]) -> Iterator[T]:
+    """Yield each item when the next has been made: a dispatch is fetched with another under way."""
+    waiting = []
+    for item in items:
+        yield from waiting
+        waiting = [item]
+    yield from waiting
 
 
 class OverRows:

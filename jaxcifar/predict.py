@@ -12,6 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxcifar.stopping import Stopping
+
+if __name__ == "__main__":
+    Stopping()  # before the imports that take a while
+
 import jax
 import numpy as np
 from absl import flags

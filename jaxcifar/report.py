@@ -13,6 +13,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from jaxcifar.stopping import Stopping
+
+if __name__ == "__main__":
+    Stopping()  # before the imports that take a while
+
 import numpy as np
 from matplotlib.figure import Figure
 

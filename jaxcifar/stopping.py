@@ -3,16 +3,19 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 
 class Stopped(BaseException):
     """The program was asked to stop; says by which signal, and how things stand.
 
-    No `Exception`, for it may be raised anywhere, and is no failure of what it interrupts.
+    No `Exception`, for it is no failure of what it interrupts.
     """
 
-    def __init__(self, number: int, standing: str = "nothing was under way that could be lost"):
+    def __init__(
+        self, number: int, standing: str = "nothing is lost; start the same command again"
+    ):
         """Take the signal's number, and what to tell of the state of things."""
         super().__init__(f"stopped by {signal.Signals(number).name}: {standing}")
         self.number = number
@@ -24,22 +27,27 @@ class Stopped(BaseException):
 
 
 class Stopping:
-    """Take SIGTERM and Ctrl-C: raise `Stopped` at once, or while `deferred` remember them.
+    """Take SIGTERM and Ctrl-C: end the process at once, or while `deferred` remember them.
 
-    A second signal ends the process, whatever it does. Of several processes one may get the signal;
-    JAX tells it to the others, and all are stopped where all ask; there only a second Ctrl-C does more.
+    A signal finds the process anywhere, in a library's callback too, where an exception would be lost
+    or worse; so none is raised but where `check` is called. A second signal ends the process, whatever
+    it does. Of several processes one may get the signal; JAX tells it to the others, and all are stopped
+    where all ask; there only a second Ctrl-C does more.
     """
 
-    def __init__(self, *, several: bool):
-        """Take the signals from now on; `several` says whether this process is one of several."""
+    def __init__(self):
+        """Take the signals from now on."""
         self.number: int | None = None
         """Of the signal that came, if one did."""
-        self._deferred = several
-        self._several = several
+        self._deferred = False
+        self._several = False
         self._dispatches = 0
         signal.signal(signal.SIGINT, self._take)
-        if not several:  # else JAX takes it
-            signal.signal(signal.SIGTERM, self._take)
+        signal.signal(signal.SIGTERM, self._take)
+
+    def leave_to_jax(self) -> None:
+        """Have JAX take SIGTERM, as it does once this process has joined several that train."""
+        self._several = True
 
     def _take(self, number, frame):
         self.number = number
@@ -49,25 +57,33 @@ class Stopping:
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if not self._deferred:
-            raise Stopped(number)
+            stopped = Stopped(number)
+            with contextlib.suppress(RuntimeError):  # it was flushing when the signal came
+                sys.stdout.flush()
+            os.write(sys.stderr.fileno(), f"{stopped}\n".encode())
+            os._exit(stopped.exit_code)
 
     @contextlib.contextmanager
-    def deferred(self, deferred: bool = True) -> Iterator[None]:
-        """Only remember a signal for the time being, or within that, `deferred(False)`, do not.
+    def deferred(self) -> Iterator[None]:
+        """Only remember a signal for the time being.
 
         Raises:
-          Stopped: where it is no longer deferred, and a signal came before.
+          Stopped: at the end, if one came.
         """
-        before, self._deferred = self._deferred, deferred or self._several
+        self._deferred = True
         try:
-            self._raise_if_due()
             yield
         finally:
-            self._deferred = before
-        self._raise_if_due()
+            self._deferred = False
+        self.check()
 
-    def _raise_if_due(self) -> None:
-        if self.number is not None and not self._deferred:
+    def check(self) -> None:
+        """Stop here if a signal came; of several processes none does so alone, see `asked`.
+
+        Raises:
+          Stopped: it came.
+        """
+        if self.number is not None and not self._several:
             raise Stopped(self.number)
 
     def asked(self) -> bool:

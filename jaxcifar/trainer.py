@@ -19,11 +19,10 @@ from jaxcifar.loop import (
     epoch_order,
     is_due,
     is_finite,
-    one_behind,
     prefixed,
 )
 from jaxcifar.metrics import Counts
-from jaxcifar.parallel import Layout, OverRows
+from jaxcifar.parallel import Layout, OverRows, one_behind
 from jaxcifar.progress import MetricsLog, Progress, Silent
 from jaxcifar.state import TrainState
 from jaxcifar.steps import Answers
@@ -79,6 +78,7 @@ class Trainer:
                 for epoch in range(first_epoch, self.config.num_epochs):
                     self._train_epoch(epoch)
                     evaluated = self._end_epoch(epoch + 1)
+                self.checkpoints.wait()
         except Stopped as stopped:
             if not self.step:
                 raise
@@ -89,7 +89,6 @@ class Trainer:
         finally:
             self.progress.close()
             self.log.close()
-        self.checkpoints.wait()
         return evaluated
 
     def _train_epoch(self, epoch: int) -> None:
@@ -127,8 +126,10 @@ class Trainer:
             self._save()
         values, evaluated = self._values(), {}
         if is_due(epochs_done, config.evaluation.every_epochs, config.num_epochs):
-            with self.stopping.deferred(False):
-                evaluated = {name: answer(self.state) for name, answer in self.evaluators.items()}
+            evaluated = {
+                name: answer(self.state, self.stopping.check)
+                for name, answer in self.evaluators.items()
+            }
             values |= prefixed({name: answers.counts for name, answers in evaluated.items()})
         self._record(values)
         return evaluated
