@@ -66,7 +66,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
     # Orbax logs every exception before it raises it, and TensorStore prints one for each array that
     # was still being written.
     logging.set_verbosity(logging.FATAL)
-    sys.excepthook = _print_unless_after_a_failed_save
+    sys.unraisablehook = _print_unless_after_a_failed_save
     training = values.mode == "train"
     if values.distributed:
         where = (values.coordinator_address, values.num_processes, values.process_id)
@@ -97,9 +97,9 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
         ) from error
 
 
-def _print_unless_after_a_failed_save(kind, error, trace) -> None:
-    if str(error) != "Event loop is closed":
-        sys.__excepthook__(kind, error, trace)
+def _print_unless_after_a_failed_save(unraisable) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _end(line: str, exit_code: int) -> int:

@@ -96,7 +96,8 @@ def _train(
     held_out = load_held_out(config, dataset)
     laps.end("held-out data")
 
-    recorded = any(record["step"] == step for record in read_records(workdir / "metrics.jsonl"))
+    records = read_records(workdir / "metrics.jsonl")
+    recorded = any(record["step"] == step for record in records)
     restore.check_processes_agree(config, facts, step, recorded)
     if damaged:
         checkpoints.set_aside(damaged)
@@ -144,6 +145,8 @@ def _train(
         progress.say(f"{workdir} is finished: all {step} steps are done")
     elif step:
         progress.say(f"going on from step {step} of {experiment.total_steps} in {workdir}")
+    elif records:
+        progress.say(f"{workdir} holds no checkpoint: its run begins anew")
     laps.end("set-up")
     compilation.result()
 

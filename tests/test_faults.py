@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -119,8 +120,23 @@ def test_a_signal_before_the_first_step_says_that_nothing_is_lost(
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=15)
     assert process.returncode == 143
-    assert err == "stopped by SIGTERM: nothing was under way that could be lost\n"
+    assert err == "stopped by SIGTERM: nothing is lost; start the same command again\n"
     assert Checkpoints(tmp_path / "run/checkpoints").steps() == []
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.4, 2.2])
+def test_a_signal_outside_of_training_ends_the_program_wherever_it_is(
+    start_program, trained_run, tmp_path, seconds
+):
+    """Where an exception raised by its handler would be swallowed, or end in an abort."""
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    process = start_program("--mode=evaluate", f"--workdir={workdir}")
+    time.sleep(seconds)
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=15)
+        assert process.returncode == 130
+        assert err == "stopped by SIGINT: nothing is lost; start the same command again\n"
 
 
 def test_a_second_run_in_a_workdir_is_refused_until_the_first_is_gone(
@@ -155,7 +171,7 @@ def test_a_directory_to_which_nothing_was_added_is_left_as_it_was(tmp_path):
     assert (tmp_path / "lock").exists()
 
 
-# The ten ways in which the newest checkpoint is damaged. Each takes its directory.
+# The ways in which the newest checkpoint is damaged. Each takes its directory.
 
 
 def largest(folder):
@@ -208,6 +224,14 @@ def take_another_file(folder):
     shutil.copy(manifests[0], manifests[1])
 
 
+def take_another_checkpoint(folder):
+    others = [
+        other for other in folder.parent.iterdir() if other.name.isdigit() and other != folder
+    ]
+    shutil.rmtree(folder)
+    shutil.copytree(others[0], folder)
+
+
 DAMAGES = [
     truncate,
     empty_a_file,
@@ -219,6 +243,7 @@ DAMAGES = [
     remove_the_sums,
     garble_the_sums,
     take_another_file,
+    take_another_checkpoint,
 ]
 
 
