@@ -3,18 +3,46 @@
 import hashlib
 import os
 import shutil
+import types
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 from jax.experimental import multihost_utils
+from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from jaxcifar.errors import UserError
 
 _SUMS = "SHA256SUMS"
 """In every checkpoint: a line for each other file of it, as `sha256sum --check` reads them."""
 _WRITTEN_AFTER_THE_SUMS = ("_CHECKPOINT_METADATA", "commit_success.txt")
+
+
+class _Spec:
+    """Stand for `tensorstore.KvStore.Spec` where all that is wanted of it is the JSON it was made of."""
+
+    def __init__(self, json: Any):
+        self._json = json
+
+    def to_json(self) -> Any:
+        return self._json
+
+
+def _keep_tensorstore_from_leaking() -> None:
+    """Have Orbax do without two functions of TensorStore 0.1 that never free what they return.
+
+    It calls `KvStore.Spec.to_json` for every array that it saves, and asks for counts to log them; what is
+    lost is little, but holds on to the large pages that it lies in.
+    """
+    spared = types.SimpleNamespace(**vars(tensorstore))
+    spared.KvStore = types.SimpleNamespace(Spec=_Spec, open=tensorstore.KvStore.open)
+    spared.experimental_collect_matching_metrics = lambda prefix: []
+    tensorstore_utils.ts = spared
+
+
+_keep_tensorstore_from_leaking()
 
 
 class Checkpoints:

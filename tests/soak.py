@@ -1,4 +1,4 @@
-"""Trains by the default config for many epochs of two steps, evaluated and saved each, and looks on.
+"""Trains by the default config for many epochs of one step, evaluated and saved each, and looks on.
 
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m tests.soak [--epochs=200]
 
@@ -55,8 +55,8 @@ def main() -> int:
         temporary.mkdir()
         changes = {
             "data.name": "shapes",
-            "data.shapes.train_examples": 512,
-            "data.shapes.test_examples": 512,
+            "data.shapes.train_examples": 256,
+            "data.shapes.test_examples": 256,
             "num_epochs": epochs,
         }
         process = subprocess.Popen(
