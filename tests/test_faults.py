@@ -1,5 +1,6 @@
 """What happens to a run when the process, the disk or the network fails."""
 
+import gc
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import jax
 import numpy as np
@@ -272,6 +274,26 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_that_names_both(
     assert restore.chosen_step(checkpoints, tmp_path, None) == 1
     with pytest.raises(UserError, match="--step=2: that checkpoint .* is damaged"):
         restore.chosen_step(checkpoints, tmp_path, 2)
+
+
+def test_saves_leave_little_memory_behind_in_tensorstore(tmp_path):
+    """Less than 80 bytes for an array, where two of TensorStore's functions lose 400."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    state = {str(index): np.zeros(10) for index in range(50)}
+
+    def save(steps):
+        for step in steps:
+            checkpoints.save(step, state, {})
+        checkpoints.wait()
+        gc.collect()
+        found = tracemalloc.take_snapshot().statistics("filename")
+        return sum(s.size for s in found if "tensorstore_utils" in s.traceback[0].filename)
+
+    tracemalloc.start()
+    growth = -save(range(1, 6)) + save(range(6, 16))
+    tracemalloc.stop()
+    checkpoints.close()
+    assert growth < 10 * 50 * 80
 
 
 def test_the_sums_are_what_sha256sum_checks(two_checkpoints):
