@@ -2,12 +2,14 @@
 
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m tests.soak [--epochs=200]
 
-Prints resident memory (less that after the imports), threads and open files at epoch 20 and at the end,
-and exits with 1 if the memory differs by 5% or more, or if threads, files or processes are left behind.
+Prints resident memory (less that after the imports) in epoch 20 and in the last, its median and its least
+and most, which are between two steps and within one, and how many threads and files were open at least.
+Exits with 1 if the median differs by 5% or more, or if threads, files or processes are left behind.
 """
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from jaxcifar.paths import read_records
 from tests.conftest import ROOT
 
 EARLY = 20
+COUNTED = ("threads", "open files")
 
 
 def resident_megabytes(pid: int | str) -> float:
@@ -33,6 +36,17 @@ def seen(pid: int, imported: float) -> dict[str, float]:
         "threads": len(os.listdir(f"/proc/{pid}/task")),
         "open files": len(os.listdir(f"/proc/{pid}/fd")),
     }
+
+
+def spread(samples: list[dict[str, float]]) -> tuple[float, float, float]:
+    """Return the least, the median and the greatest memory."""
+    megabytes = sorted(sample["megabytes"] for sample in samples)
+    return megabytes[0], statistics.median(megabytes), megabytes[-1]
+
+
+def fewest(samples: list[dict[str, float]], name: str) -> float:
+    """Return the least count: others come and go with a save."""
+    return min(sample[name] for sample in samples)
 
 
 def main() -> int:
@@ -68,7 +82,6 @@ def main() -> int:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        # Between saves, the least of an epoch.
         early, late = [], []
         while process.poll() is None:
             records = read_records(workdir / "metrics.jsonl")
@@ -87,16 +100,16 @@ def main() -> int:
             left.append("a process")
         except ProcessLookupError:
             pass
-    early, late = (
-        {name: min(sample[name] for sample in samples) for name in samples[0]}
-        for samples in (early, late)
-    )
-    growth = late["megabytes"] / early["megabytes"] - 1
     print(f"{imported:.0f} MB after the imports; above that:")
-    for when, what in ((f"epoch {EARLY}", early), (f"epoch {epochs}", late)):
-        print(f"{when}: " + ", ".join(f"{value:.0f} {name}" for name, value in what.items()))
-    print(f"memory grew by {growth:.1%}; left behind: {', '.join(left) or 'nothing'}")
-    same = all(early[name] == late[name] for name in ("threads", "open files"))
+    for when, samples in ((f"epoch {EARLY}", early), (f"epoch {epochs}", late)):
+        least, median, most = spread(samples)
+        print(
+            f"{when}: {median:.0f} megabytes ({least:.0f} to {most:.0f}), "
+            + ", ".join(f"{fewest(samples, name)} {name}" for name in COUNTED)
+        )
+    growth = spread(late)[1] / spread(early)[1] - 1
+    print(f"the median grew by {growth:.1%}; left behind: {', '.join(left) or 'nothing'}")
+    same = all(fewest(early, name) == fewest(late, name) for name in COUNTED)
     return 0 if abs(growth) < 0.05 and not left and same else 1
 
 
