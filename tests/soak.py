@@ -2,8 +2,9 @@
 
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m tests.soak [--epochs=200]
 
-Prints resident memory (less that after the imports) in epoch 20 and in the last, its median and its least
-and most, which are between two steps and within one, and how many threads and files were open at least.
+Prints resident memory (less that after the imports) in ten epochs from the 20th and in the last ten: its
+median, its least and its most, which are between two steps and within one. How many threads and files
+were open at least.
 Exits with 1 if the median differs by 5% or more, or if threads, files or processes are left behind.
 """
 
@@ -20,6 +21,7 @@ from jaxcifar.paths import read_records
 from tests.conftest import ROOT
 
 EARLY = 20
+WINDOW = 10
 COUNTED = ("threads", "open files")
 
 
@@ -86,9 +88,9 @@ def main() -> int:
         while process.poll() is None:
             records = read_records(workdir / "metrics.jsonl")
             epoch = records[-1]["epoch"] if records else 0.0
-            if EARLY <= epoch < EARLY + 1:
+            if EARLY <= epoch < EARLY + WINDOW:
                 early.append(seen(process.pid, imported))
-            if epochs - 1 <= epoch < epochs:
+            if epochs - WINDOW <= epoch < epochs:
                 late.append(seen(process.pid, imported))
             time.sleep(0.01)
         assert process.returncode == 0
@@ -101,7 +103,7 @@ def main() -> int:
         except ProcessLookupError:
             pass
     print(f"{imported:.0f} MB after the imports; above that:")
-    for when, samples in ((f"epoch {EARLY}", early), (f"epoch {epochs}", late)):
+    for when, samples in ((f"from epoch {EARLY}", early), (f"to epoch {epochs}", late)):
         least, median, most = spread(samples)
         print(
             f"{when}: {median:.0f} megabytes ({least:.0f} to {most:.0f}), "
