@@ -78,8 +78,9 @@ if ! cmp -s "$lock" "$mark" || ! [ -x "$venv/bin/python" ]; then
 fi
 
 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-# Large pages for large arrays: on a CPU, XLA asks the system for those of a step anew each time.
-GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
+# Large pages for large arrays, which on a CPU XLA asks for anew at each step; few arenas, so that what
+# threads leave in them does not hold on to those pages.
+GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2}
 export PYTHONPATH GLIBC_TUNABLES
 if [ "${1:-}" = test ]; then
     shift
