@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-import tensorstore
 from jax.experimental import multihost_utils
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
@@ -36,8 +35,8 @@ def _keep_tensorstore_from_leaking() -> None:
     It calls `KvStore.Spec.to_json` for every array that it saves, and asks for counts to log them; what is
     lost is little, but holds on to the large pages that it lies in.
     """
-    spared = types.SimpleNamespace(**vars(tensorstore))
-    spared.KvStore = types.SimpleNamespace(Spec=_Spec, open=tensorstore.KvStore.open)
+    spared = types.SimpleNamespace(**vars(tensorstore_utils.ts))
+    spared.KvStore = types.SimpleNamespace(Spec=_Spec, open=spared.KvStore.open)
     spared.experimental_collect_matching_metrics = lambda prefix: []
     tensorstore_utils.ts = spared
 
