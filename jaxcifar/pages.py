@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
+
+from jaxcifar import plots
 
 _LARGEST_IMAGE = 96
 """Pixels; larger ones are scaled down."""
@@ -26,6 +29,20 @@ def image(pixels: np.ndarray, text: str) -> str:
     scaled.save(file, format="png")
     data = base64.b64encode(file.getvalue()).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{escape(text)}" title="{escape(text)}">'
+
+
+def plot(figure: Figure, title: str) -> str:
+    """Return a plot with its title beneath."""
+    # What is larger than a phone is scrolled, for its letters would become too small to read.
+    kind = ' class="large"' if max(figure.get_size_inches()) > 6 else ""
+    return f"<figure{kind}>{plots.svg(figure, title)}<figcaption>{title}</figcaption></figure>"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person says it, to the second, or to the minute from an hour on."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
 def table(rows: Iterable[tuple[str, Sequence[str]]], head: Sequence[str] = ()) -> str:

@@ -5,13 +5,10 @@ python -m jaxcifar.report DIR DIR ...      writes comparison.html, or what --out
 """
 
 import argparse
-import dataclasses
-import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from jaxcifar.stopping import Stopping
 
@@ -22,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxcifar import analysis, pages, plots, run_files
+from jaxcifar.comparison import write_comparison
 from jaxcifar.errors import UserError
 from jaxcifar.run_files import Run
 
@@ -53,27 +51,6 @@ def write_report(workdir: Path) -> Path:
     return page
 
 
-def write_comparison(workdirs: Sequence[Path], page: Path) -> Path:
-    """Write a page that puts runs side by side, and return it.
-
-    Raises:
-      UserError: as `run_files.load`, or the page cannot be written.
-    """
-    runs = [run_files.load(workdir) for workdir in workdirs]
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        runs = [
-            dataclasses.replace(run, name=str(path))
-            for run, path in zip(runs, workdirs, strict=True)
-        ]
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(pages.page("Comparison", _comparison_body(runs)), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--out={page} cannot be written ({error}): name another file") from error
-    return page
-
-
 def _figures(run: Run) -> dict[str, Figure]:
     """Return the plots that the run has something for, by name."""
     figures = {}
@@ -82,7 +59,7 @@ def _figures(run: Run) -> dict[str, Figure]:
         figures["loss"] = plots.curves(loss, name="loss, nats")
         figures["accuracy"] = plots.curves(accuracy, name="accuracy", percent=True)
         figures["learning_rate"] = plots.curves(
-            [_series(run, "learning_rate", "")], name="learning rate"
+            [("", *run.series("learning_rate"))], name="learning rate"
         )
     if run.evaluation:
         names = run.evaluation["class_names"]
@@ -94,14 +71,9 @@ def _figures(run: Run) -> dict[str, Figure]:
     return figures
 
 
-def _series(run: Run, key: str, label: str) -> plots.Series:
-    known = [record for record in run.records if key in record]
-    return label, [record["epoch"] for record in known], [record[key] for record in known]
-
-
 def _splits(run: Run, metric: str) -> list[plots.Series]:
     names = ("train", "validation", "test")
-    found = [_series(run, f"{split}/{metric}", split) for split in names]
+    found = [(split, *run.series(f"{split}/{metric}")) for split in names]
     return [series for series in found if series[1]]
 
 
@@ -114,7 +86,7 @@ def _report_body(run: Run, figures: Mapping[str, Figure]) -> str:
             parts.append(f"<section><h2>{title}</h2>{note}{''.join(content)}</section>")
 
     def plot(name: str, title: str) -> str:
-        return _plot(figures[name], title) if name in figures else ""
+        return pages.plot(figures[name], title) if name in figures else ""
 
     curves = {
         "accuracy": "Accuracy by epoch",
@@ -197,12 +169,6 @@ def _headline(run: Run) -> str:
     )
 
 
-def _plot(figure: Figure, title: str) -> str:
-    # What is larger than a phone is scrolled, for its letters would become too small to read.
-    kind = ' class="large"' if max(figure.get_size_inches()) > 6 else ""
-    return f"<figure{kind}>{plots.svg(figure, title)}<figcaption>{title}</figcaption></figure>"
-
-
 def _worth_seeing(run: Run):
     return analysis.worth_seeing(run.predictions["probabilities"], run.predictions["labels"])
 
@@ -281,106 +247,15 @@ def _facts(run: Run) -> str:
             "versions": ", ".join(f"{k} {v}" for k, v in summary["versions"].items()),
         }
     if run.records:
-        facts["time in training steps"] = _duration(run.training_seconds)
+        facts["time in training steps"] = pages.duration(run.training_seconds)
         rate = run.step * run.settings["batch_size"] / run.training_seconds
         facts["training rate"] = f"{rate:,.0f} images a second"
     return pages.table((name, [value]) for name, value in facts.items())
 
 
 def _config_table(run: Run) -> str:
-    fields = ((name, [_shown(value)]) for name, value in _flattened(run.settings).items())
+    fields = ((name, [value]) for name, value in run.fields.items())
     return f"<details><summary>The whole config</summary>{pages.table(fields)}</details>"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-
-
-def _flattened(fields: Mapping, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            flat |= _flattened(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _comparison_body(runs: Sequence[Run]) -> str:
-    head = [run.name for run in runs]
-    known = [
-        (name, [fact(run) for run in runs])
-        for name, fact in _COMPARED.items()
-        if any(fact(run) for run in runs)
-    ]
-    parts = ["<header><h1>Comparison</h1></header>"]
-    parts.append(f"<section><h2>Results</h2>{pages.table(known, head)}</section>")
-    curves = {
-        "test/accuracy": ("accuracy on the test split", True),
-        "test/loss": ("loss on the test split, nats", False),
-        "train/loss": ("training loss, nats", False),
-        "learning_rate": ("learning rate", False),
-    }
-    figures = []
-    for key, (name, percent) in curves.items():
-        series = [found for run in runs if (found := _series(run, key, run.name))[1]]
-        if series:
-            title = f"{name[0].upper()}{name[1:]}"
-            figures.append(_plot(plots.curves(series, name=name, percent=percent), title))
-    if figures:
-        parts.append(f"<section><h2>Curves</h2>{pages.grid(figures)}</section>")
-    configs = [_flattened(run.settings) for run in runs]
-    differing = []
-    for name in dict.fromkeys(name for fields in configs for name in fields):
-        values = [_shown(fields[name]) if name in fields else "–" for fields in configs]
-        if len(set(values)) > 1:
-            differing.append((name, values))
-    table = pages.table(differing, head) or '<p class="note">The configs are the same.</p>'
-    parts.append(f"<section><h2>What their configs differ in</h2>{table}</section>")
-    return "".join(parts)
-
-
-def _accuracy(run: Run) -> str:
-    if not run.evaluation:
-        return ""
-    low, high = run.evaluation["accuracy_interval"]
-    return f"{run.evaluation['accuracy']:.2%} ({low:.2%} to {high:.2%})"
-
-
-def _evaluated(key: str, form: str):
-    return lambda run: form.format(run.evaluation[key]) if run.evaluation else ""
-
-
-def _summary(key: str, form: str, scale: float = 1):
-    return lambda run: form.format(run.summary[key] * scale) if run.summary else ""
-
-
-_COMPARED = {
-    "accuracy (95% interval)": _accuracy,
-    "under test-time augmentation": lambda run: ", ".join(
-        f"{found['accuracy']:.2%} ({name})"
-        for name, found in run.evaluation.get("test_time_augmentation", {}).items()
-    ),
-    "top 5": _evaluated("top_5_accuracy", "{:.2%}"),
-    "loss": _evaluated("loss", "{:.4f}"),
-    "calibration error": _evaluated("calibration_error", "{:.2%}"),
-    "dataset": _evaluated("dataset", "{}"),
-    "split": _evaluated("split", "{}"),
-    "examples": _evaluated("examples", "{:,}"),
-    "epochs done": lambda run: f"{run.records[-1]['epoch']:.4g}" if run.records else "",
-    "parameters": _summary("parameters", "{:,}"),
-    "MFLOP an image": _summary("forward_flops", "{:,.1f}", 1e-6),
-    "time in training steps": lambda run: _duration(run.training_seconds) if run.records else "",
-    "devices": lambda run: run.summary.get("devices", ""),
-    "processor": lambda run: run.summary.get("processor", ""),
-}
-"""What the table of a comparison holds: functions of a run, which give "" where nothing is known."""
 
 
 def main(argv: list[str]) -> int:

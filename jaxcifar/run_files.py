@@ -40,6 +40,24 @@ class Run:
             before = record["step"]
         return seconds
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """The settings by their names on the command line, as JSON."""
+        return dict(_flattened(self.settings))
+
+    def series(self, key: str) -> tuple[list[float], list[float]]:
+        """Return the epochs at which a metric is known, and its values there."""
+        known = [record for record in self.records if key in record]
+        return [record["epoch"] for record in known], [record[key] for record in known]
+
+
+def _flattened(fields, prefix=""):
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, json.dumps(value, ensure_ascii=False)
+
 
 def load(workdir: Path) -> Run:
     """Read what a run has left so far.

@@ -14,6 +14,7 @@ LAYERS = [
     "train",
     "trainer",
     "report",
+    "comparison",
     "run_files",
     "pages",
     "plots",

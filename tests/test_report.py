@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcifar import report
+from jaxcifar import comparison, report
 from jaxcifar.errors import UserError
 
 
@@ -141,7 +141,7 @@ def test_what_was_cut_off_between_two_files_is_left_out(make_run):
 
 def test_runs_side_by_side_show_results_and_only_what_differs(make_run, tmp_path):
     runs = [make_run("one", seed=1), make_run("two", seed=2), make_run("three", evaluated=False)]
-    page = report.write_comparison(runs, tmp_path / "out/compared.html")
+    page = comparison.write_comparison(runs, tmp_path / "out/compared.html")
     words = text_of(page)
     assert all(run.name in words for run in runs) and "Accuracy on the test split" in words
     differing = words[words.index("What their configs differ in") :]
@@ -185,7 +185,7 @@ def test_chromium_finds_no_error_in_the_page_and_no_request_that_leaves_it(
     # The page's own policy makes an error of every request.
     page = report.write_report(make_run())
     assert problems(page) == []
-    page = report.write_comparison([page.parent.parent] * 2, tmp_path / "compared.html")
+    page = comparison.write_comparison([page.parent.parent] * 2, tmp_path / "compared.html")
     assert problems(page) == []
     broken = tmp_path / "broken.html"
     outside = '<img src="https://example.org/a.png"><script>alert(1)</script></body>'
