@@ -72,7 +72,9 @@ def main() -> None:
         rows = {
             "XLA, default options": xla(size, inward, outward, {}),
             "XLA, jaxcifar's options": xla(size, inward, outward, ours),
-            "jaxcifar": xla(size, inward, outward, ours, lambda *x: layers.convolve(*x, 1, "SAME")),
+            "jaxcifar": xla(
+                size, inward, outward, ours, lambda *x: layers.convolve(*x, 1, ((1, 1), (1, 1)))
+            ),
             "PyTorch": pytorch(size, inward, outward),
         }
         for name, times in rows.items():

@@ -59,7 +59,7 @@ PAIRS = {
     "gelu": (layers.gelu, lambda x: nn.gelu(x, approximate=False)),
     "2×2 max pooling": (layers.max_pool_2x2, lambda x: nn.max_pool(x, (2, 2), (2, 2))),
     "3×3 convolution": (
-        convolution(lambda *x: layers.convolve(*x, 1, "SAME")),
+        convolution(lambda *x: layers.convolve(*x, 1, ((1, 1), (1, 1)))),
         convolution(plain_convolve),
     ),
 }

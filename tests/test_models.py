@@ -11,7 +11,15 @@ import pytest
 
 from jaxcifar import runtime
 from jaxcifar.models import MODELS
-from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, channel_sum, convolve, gelu, max_pool_2x2
+from jaxcifar.models.layers import (
+    ACTIVATIONS,
+    BatchNorm,
+    Conv,
+    channel_sum,
+    convolve,
+    gelu,
+    max_pool_2x2,
+)
 
 CNN = {
     "widths": (4, 6),
@@ -55,11 +63,10 @@ def relative(ours, theirs):
     return float(jnp.linalg.norm(ours - theirs) / jnp.linalg.norm(theirs))
 
 
-@pytest.mark.parametrize(
-    "strides, padding, kernel_size", [(1, "SAME", 3), (2, "SAME", 3), (1, "VALID", 2)]
-)
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("kernel_size, pads", [(3, (1, 1)), (3, (1, 0)), (2, (0, 0))])
 @pytest.mark.parametrize("batch, size", [(33, 10), (4, 10), (4, 5)])
-def test_the_gradients_of_a_convolution_equal_lax_s(batch, size, strides, padding, kernel_size):
+def test_the_gradients_of_a_convolution_equal_lax_s(batch, size, pads, kernel_size, strides):
     keys = jax.random.split(jax.random.key(0))
     images = jax.random.normal(keys[0], (batch, size, size, 3))
     kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 3, 4))
@@ -68,13 +75,30 @@ def test_the_gradients_of_a_convolution_equal_lax_s(batch, size, strides, paddin
         layout = ("NHWC", "HWIO", "NHWC")
         window = (strides, strides)
         return jax.lax.conv_general_dilated(
-            images, kernel, window, padding, dimension_numbers=layout
+            images, kernel, window, (pads, pads), dimension_numbers=layout
         )
 
     loss = lambda convolve: lambda *x: (convolve(*x) ** 2).sum()
-    ours = jax.grad(loss(lambda *x: convolve(*x, strides, padding)), (0, 1))(images, kernel)
+    ours = jax.grad(loss(lambda *x: convolve(*x, strides, (pads, pads))), (0, 1))(images, kernel)
     for our, their in zip(ours, jax.grad(loss(theirs), (0, 1))(images, kernel), strict=True):
         assert relative(our, their) < 1e-5
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("kernel_size", [(3, 3), (1, 2)])
+@pytest.mark.parametrize("shape", [(2, 9, 10, 3), (2, 10, 13, 3)])
+def test_a_convolution_before_pooling_leaves_out_what_pooling_does(shape, kernel_size, strides):
+    images = jax.random.normal(jax.random.key(0), shape)
+    whole, pooled = (
+        Conv(4, kernel_size, jnp.float32, strides, pooled=pooled) for pooled in (False, True)
+    )
+    theirs = nn.Conv(4, kernel_size, strides, use_bias=False)
+    variables = theirs.init(jax.random.key(1), images)
+    result = whole.apply(variables, images)
+    assert relative(result, theirs.apply(variables, images)) < 1e-6
+    height, width = (size // 2 * 2 for size in result.shape[1:3])
+    assert pooled.apply(variables, images).shape == (2, height, width, 4)
+    assert relative(pooled.apply(variables, images), result[:, :height, :width]) < 1e-6
 
 
 @pytest.mark.parametrize("shape", [(9, 4, 6, 5), (16, 5)])
@@ -136,7 +160,7 @@ def test_a_sum_over_channels_is_exact_and_quicker_than_xla_s_on_a_cpu():
 
 def test_our_options_keep_convolutions_from_the_library_that_is_slow_at_their_gradients():
     images, kernel = jnp.zeros((128, 32, 32, 32)), jnp.zeros((3, 3, 32, 32))
-    grad = jax.grad(lambda *x: (convolve(*x, 1, "SAME") ** 2).sum(), (0, 1))
+    grad = jax.grad(lambda *x: (convolve(*x, 1, ((1, 1), (1, 1))) ** 2).sum(), (0, 1))
 
     def in_the_library(program):
         calls = [line for line in program.as_text().splitlines() if "__ynn_fusion" in line]
@@ -211,7 +235,7 @@ def test_whitened_patches_have_no_correlation_and_unit_variance():
         jax.random.normal(jax.random.key(2), (256, 6, 6, 3)), (256, 16, 16, 3), "linear"
     )
     kernel = model.initialise_from(variables, smooth)["batch_stats"]["whitening"]
-    whitened = convolve(smooth, kernel, 1, "VALID").reshape(-1, 24)
+    whitened = convolve(smooth, kernel, 1, ((0, 0), (0, 0))).reshape(-1, 24)
     np.testing.assert_array_equal(whitened[:, 12:], -whitened[:, :12])
     covariance = np.asarray(whitened[:, :12].T @ whitened[:, :12] / len(whitened))
     assert np.abs(covariance - np.diag(covariance.diagonal())).max() < 1e-2
@@ -222,7 +246,7 @@ def test_speednet_s_convolutions_begin_as_the_identity_on_their_first_channels()
     _, variables, _ = build("speednet")
     kernel = variables["params"]["Conv_1"]["kernel"]
     images = jax.random.normal(jax.random.key(0), (2, 5, 5, 6))
-    np.testing.assert_allclose(convolve(images, kernel, 1, "SAME"), images, atol=1e-6)
+    np.testing.assert_allclose(convolve(images, kernel, 1, ((1, 1), (1, 1))), images, atol=1e-6)
 
 
 def test_a_resnet_has_the_size_of_pytorch_cifar_s_resnet_18():

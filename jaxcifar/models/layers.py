@@ -54,6 +54,9 @@ class Conv(nn.Module):
     strides: int = 1
     """Pixels between two windows."""
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    pooled: bool = False
+    """Whether 2×2 pooling follows at once; the odd last row and column that it leaves out are then not
+    computed."""
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -61,24 +64,41 @@ class Conv(nn.Module):
         shape = (*self.kernel_size, images.shape[-1], self.features)
         wide = jnp.promote_types(self.dtype, jnp.float32)
         kernel = self.param("kernel", self.kernel_init, shape, wide)
-        return convolve(images.astype(self.dtype), kernel.astype(self.dtype), self.strides, "SAME")
+        strides = (self.strides, self.strides)
+        pads = lax.padtype_to_pads(images.shape[1:3], self.kernel_size, strides, "SAME")
+        if self.pooled:
+            odd = (-(-size // self.strides) % 2 for size in images.shape[1:3])
+            pads = [
+                (low, high - self.strides * rest)
+                for (low, high), rest in zip(pads, odd, strict=True)
+            ]
+        return convolve(
+            images.astype(self.dtype), kernel.astype(self.dtype), self.strides, tuple(pads)
+        )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolve(images: jax.Array, kernel: jax.Array, strides: int, padding: str) -> jax.Array:
-    """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`."""
+def convolve(
+    images: jax.Array, kernel: jax.Array, strides: int, pads: tuple[tuple[int, int], ...]
+) -> jax.Array:
+    """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`.
+
+    Args:
+      strides: pixels between two windows.
+      pads: rows of zeros above and below, columns left and right of the images.
+    """
     layout = ("NHWC", "HWIO", "NHWC")
     window = (strides, strides)
-    return lax.conv_general_dilated(images, kernel, window, padding, dimension_numbers=layout)
+    return lax.conv_general_dilated(images, kernel, window, pads, dimension_numbers=layout)
 
 
-def _convolve_forward(images, kernel, strides, padding):
-    return convolve(images, kernel, strides, padding), (images, kernel)
+def _convolve_forward(images, kernel, strides, pads):
+    return convolve(images, kernel, strides, pads), (images, kernel)
 
 
-def _convolve_backward(strides, padding, saved, grad):
+def _convolve_backward(strides, pads, saved, grad):
     images, kernel = saved
-    plain = functools.partial(convolve.fun, strides=strides, padding=padding)
+    plain = functools.partial(convolve.fun, strides=strides, pads=pads)
     (images_grad,) = jax.vjp(lambda images: plain(images, kernel), images)[1](grad)
 
     def whole(images, grad):
@@ -88,7 +108,6 @@ def _convolve_backward(strides, padding, saved, grad):
 
     def part(images, grad):
         layout = ("NHWC", "HWIO", "NHWC")
-        pads = lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], (1, 1), padding)
         images, grad = images.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3)
         sums = lax.conv_general_dilated(
             images, grad, (1, 1), pads, dimension_numbers=layout, preferred_element_type=wide

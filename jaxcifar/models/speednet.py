@@ -49,14 +49,16 @@ class SpeedNet(nn.Module):
                 activation=gelu,
             )(x)
 
-        def conv(width, x):
-            return Conv(width, (3, 3), self.dtype, kernel_init=_partial_identity)(x)
+        def conv(width, x, *, pooled):
+            kernel_init = _partial_identity
+            return Conv(width, (3, 3), self.dtype, kernel_init=kernel_init, pooled=pooled)(x)
 
-        x = convolve(images.astype(self.dtype), whitening.value.astype(self.dtype), 1, "VALID")
+        images, whitening = images.astype(self.dtype), whitening.value.astype(self.dtype)
+        x = convolve(images, whitening, 1, ((0, 0), (0, 0)))
         x = gelu(x + bias.astype(self.dtype))
         for width in self.widths:
-            x = normalise_and_activate(max_pool_2x2(conv(width, x)))
-            x = normalise_and_activate(conv(width, x))
+            x = normalise_and_activate(max_pool_2x2(conv(width, x, pooled=True)))
+            x = normalise_and_activate(conv(width, x, pooled=False))
         x = x.max((1, 2))
         head = nn.Dense(
             self.classes,
