@@ -103,9 +103,13 @@ def use_flax_layers():
 
     from jaxcifar.models import cnn, resnet, speednet
 
-    def conv(features, size, dtype, strides=1, *, pooled=False, **options):
+    default_init = nn.initializers.lecun_normal()
+
+    def conv(features, size, dtype, strides=1, kernel_init=default_init, *, pooled=False):
         del pooled
-        return nn.Conv(features, size, strides, use_bias=False, dtype=dtype, **options)
+        return nn.Conv(
+            features, size, strides, use_bias=False, dtype=dtype, kernel_init=kernel_init
+        )
 
     def batch_norm(*, activation=lambda x: x, **options):
         norm = nn.BatchNorm(param_dtype=jnp.float32, **options)
