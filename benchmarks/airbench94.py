@@ -12,8 +12,8 @@ from configs import fast
 def get_config() -> ConfigDict:
     """Return the configuration."""
     config = fast.get_config()
-    config.num_epochs = 8
     config.batch_size = 2000
+    config.augmentation.color_jitter.enabled = False
     config.optimizer.learning_rate = 0.24
     config.optimizer.muon.bias_multiplier = 0.053 * 2000 / 0.24
     config.optimizer.muon.head_multiplier = 0.67 * 2000 / 0.24
