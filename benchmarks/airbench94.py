@@ -12,6 +12,7 @@ from configs import fast
 def get_config() -> ConfigDict:
     """Return the configuration."""
     config = fast.get_config()
+    config.num_epochs = 8
     config.batch_size = 2000
     config.augmentation.color_jitter.enabled = False
     config.optimizer.learning_rate = 0.24
