@@ -21,7 +21,7 @@ def processor() -> str:
 def versions(*more: str) -> dict[str, str]:
     """Return the versions of Python, of the packages that compute, and of `more`, by name."""
     found = {"python": platform.python_version()}
-    for name in ("jax", "jaxlib", "flax", "optax", *more):
+    for name in ("jax", "jaxlib", "flax", "optax", "onednn-cpu-gomp", *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

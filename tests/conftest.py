@@ -19,6 +19,7 @@ def pytest_configure(config):
     if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has what was set before it was started
         os.environ["XDG_CACHE_HOME"] = _CACHE.name
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    os.environ["OMP_NUM_THREADS"] = "1"  # there are as many workers as cores, often
     os.environ.pop("TFDS_DATA_DIR", None)
     if config.option.markexpr != "gpu":
         os.environ["JAX_PLATFORMS"] = "cpu"

@@ -41,6 +41,8 @@ LAYERS = [
     "models.resnet",
     "models.speednet",
     "models.layers",
+    "onednn",
+    "foreign",
     "runtime",
     "checkpoint",
     "progress",

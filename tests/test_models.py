@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcifar import runtime
+from jaxcifar import onednn, runtime
 from jaxcifar.models import MODELS
 from jaxcifar.models.layers import (
     ACTIVATIONS,
@@ -59,14 +59,29 @@ def test_max_pool_and_its_gradient_equal_flax_s(shape):
     np.testing.assert_array_equal(ours, expected)
 
 
+def test_a_tie_goes_to_the_first_pixel_of_the_window():
+    slopes = jax.grad(lambda x: max_pool_2x2(x).sum())(jnp.ones((1, 4, 5, 1)))[0, :, :, 0]
+    np.testing.assert_array_equal(slopes, np.outer([1, 0, 1, 0], [1, 0, 1, 0, 0]))
+
+
 def relative(ours, theirs):
     return float(jnp.linalg.norm(ours - theirs) / jnp.linalg.norm(theirs))
 
 
+@pytest.fixture(params=["oneDNN", "XLA"])
+def by_each_library(request, monkeypatch):
+    if request.param == "XLA":
+        monkeypatch.setattr(onednn, "available", lambda: False)
+        jax.clear_caches()
+    elif not onednn.available():
+        pytest.skip("needs oneDNN")
+
+
+@pytest.mark.usefixtures("by_each_library")
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("kernel_size, pads", [(3, (1, 1)), (3, (1, 0)), (2, (0, 0))])
 @pytest.mark.parametrize("batch, size", [(33, 10), (4, 10), (4, 5)])
-def test_the_gradients_of_a_convolution_equal_lax_s(batch, size, pads, kernel_size, strides):
+def test_a_convolution_and_its_gradients_equal_lax_s(batch, size, pads, kernel_size, strides):
     keys = jax.random.split(jax.random.key(0))
     images = jax.random.normal(keys[0], (batch, size, size, 3))
     kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 3, 4))
@@ -78,8 +93,10 @@ def test_the_gradients_of_a_convolution_equal_lax_s(batch, size, pads, kernel_si
             images, kernel, window, (pads, pads), dimension_numbers=layout
         )
 
+    own = lambda *x: convolve(*x, strides, (pads, pads))
+    assert relative(own(images, kernel), theirs(images, kernel)) < 1e-6
     loss = lambda convolve: lambda *x: (convolve(*x) ** 2).sum()
-    ours = jax.grad(loss(lambda *x: convolve(*x, strides, (pads, pads))), (0, 1))(images, kernel)
+    ours = jax.grad(loss(own), (0, 1))(images, kernel)
     for our, their in zip(ours, jax.grad(loss(theirs), (0, 1))(images, kernel), strict=True):
         assert relative(our, their) < 1e-5
 
@@ -158,7 +175,11 @@ def test_a_sum_over_channels_is_exact_and_quicker_than_xla_s_on_a_cpu():
     assert seconds(ours, x) < seconds(plain, x) / 2
 
 
-def test_our_options_keep_convolutions_from_the_library_that_is_slow_at_their_gradients():
+def test_our_options_keep_xla_s_convolutions_from_the_library_that_is_slow_at_their_gradients(
+    monkeypatch,
+):
+    monkeypatch.setattr(onednn, "available", lambda: False)
+    jax.clear_caches()
     images, kernel = jnp.zeros((128, 32, 32, 32)), jnp.zeros((3, 3, 32, 32))
     grad = jax.grad(lambda *x: (convolve(*x, 1, ((1, 1), (1, 1))) ** 2).sum(), (0, 1))
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxcifar import augment
+from jaxcifar import augment, onednn
 from jaxcifar import experiment as experiments
 from jaxcifar.analysis import confusion_matrix
 from jaxcifar.datasets import Dataset
@@ -84,14 +84,17 @@ def test_another_seed_gives_another_state(tiny_config):
 
 
 def test_eight_devices_equal_one_after_one_step_in_float32(tiny_config):
-    """Gradients too (SGD's trace): Adam's first step is their sign. GELU, for rounding can flip a ReLU."""
-    smooth = {"model.cnn.dropout_rate": 0.0, "model.cnn.activation": "gelu"}
+    """Gradients too (SGD's trace): Adam's first step is their sign. GELU, for rounding can flip a ReLU.
+
+    Few examples, for the gradient of the first kernel is a sum over all pixels that nearly cancels.
+    """
+    smooth = {"model.cnn.dropout_rate": 0.0, "model.cnn.activation": "gelu", "batch_size": 16}
     config = tiny_config(smooth | {"optimizer.name": "sgd"})
     one, eight = (run_steps(config, layout(devices), [(0, 1)]) for devices in (1, 8))
     for part in ("params", "batch_stats", "opt_state"):
         assert relative(getattr(eight[0], part), getattr(one[0], part)) < 1e-5
-    np.testing.assert_array_equal(eight[1].confusion.sum(), 64)
-    assert eight[1].seen == one[1].seen == 64
+    np.testing.assert_array_equal(eight[1].confusion.sum(), 16)
+    assert eight[1].seen == one[1].seen == 16
 
 
 def test_eight_devices_equal_one_after_twenty_steps_in_float64():
@@ -188,16 +191,15 @@ def computations_in_loops(text):
 
 
 @pytest.mark.parametrize("kind, inside", [(Layout, False), (Looped, True)])
-def test_a_cpu_computes_no_convolution_in_a_loop_but_in_its_own_layout(tiny_config, kind, inside):
+def test_a_cpu_computes_no_convolution_of_xla_s_in_a_loop(tiny_config, monkeypatch, kind, inside):
+    monkeypatch.setattr(onednn, "available", lambda: False)
     config, one = tiny_config(), layout(kind=kind)
     dataset, experiment, state = setup(config, one)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     run = OverRows(on_rows(experiment.train_step), one, updates_state=True)
     program = run.compile(state, (dataset.images, dataset.labels), order, jax.random.key(1))
-    lines = "\n".join(computations_in_loops(program.as_text())).splitlines()
-    labels = [line for line in lines if " convolution(" in line]
-    found = any("dim_labels=b01f_01io->b01f" not in line for line in labels)
-    assert found == inside
+    bodies = "\n".join(computations_in_loops(program.as_text()))
+    assert (" convolution(" in bodies) == inside
 
 
 def test_a_batch_that_does_not_fit_one_dispatch_is_refused(tiny_config):

@@ -1,0 +1,130 @@
+"""Python functions that XLA's programs call on a CPU, on XLA's own memory, without a copy.
+
+XLA calls a C function with a frame of pointers (its foreign function interface, `xla/ffi/api/c_api.h`,
+which `jaxlib` brings along); ctypes makes a Python function such a C function. Unlike
+`jax.pure_callback` nothing is copied, and programs can be kept in the compilation cache.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+
+
+class Array(NamedTuple):
+    """Say where an argument or a result of a call lies: row-major, without gaps."""
+
+    address: int
+    shape: tuple[int, ...]
+
+
+Function = Callable[[Sequence[Array], Sequence[Array], Sequence[int]], None]
+"""`(arguments, results, numbers) -> None`, which fills the results."""
+
+
+def register(name: str, function: Function) -> None:
+    """Let `jax.ffi.ffi_call(name, …)` call `function` on CPUs.
+
+    Its single attribute is an array of int64, which `function` gets as `numbers`. XLA calls from
+    threads of its own, several at a time, with the GIL held. An exception becomes an error of the
+    program that called.
+    """
+
+    def handler(frame_pointer):
+        frame = frame_pointer.contents
+        api = frame.api.contents
+        if frame.extension:  # when registered: XLA asks for the version that this is written for
+            version = frame.extension.contents.metadata.contents.version
+            version.major, version.minor = api.version.major, api.version.minor
+            return None
+        try:
+            numbers = ctypes.cast(frame.attributes.values[0], ctypes.POINTER(_Numbers)).contents
+            function(_arrays(frame.arguments), _arrays(frame.results), numbers.data[: numbers.size])
+        except Exception as error:  # it cannot pass through XLA
+            message = f"{name}: {type(error).__name__}: {error}".encode()
+            return api.create_error(_Error(ctypes.sizeof(_Error), None, message, _INTERNAL))
+        return None
+
+    pointer = _HANDLER(handler)
+    _handlers.append(pointer)
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(pointer), platform="cpu")
+
+
+_handlers = []  # XLA has their addresses for as long as the process lives
+
+
+def _arrays(arguments):
+    return [
+        Array(buffer.contents.data, tuple(buffer.contents.shape[: buffer.contents.rank]))
+        for buffer in arguments.values[: arguments.size]
+    ]
+
+
+def _struct(name, *fields):
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+_POINTER = ctypes.c_void_p
+_SIZED = ("size_of_struct", ctypes.c_size_t)
+_EXTENDED = (_SIZED, ("extension", _POINTER))
+_INTERNAL = 13  # an error that is a mistake of the program's own
+
+_Buffer = _struct(
+    "_Buffer",
+    *_EXTENDED,
+    ("dtype", ctypes.c_int),
+    ("data", _POINTER),
+    ("rank", ctypes.c_int64),
+    ("shape", ctypes.POINTER(ctypes.c_int64)),
+)
+_Buffers = _struct(
+    "_Buffers",
+    *_EXTENDED,
+    ("size", ctypes.c_int64),
+    ("kinds", _POINTER),
+    ("values", ctypes.POINTER(ctypes.POINTER(_Buffer))),
+)
+_Numbers = _struct(
+    "_Numbers",
+    ("dtype", ctypes.c_int),
+    ("size", ctypes.c_size_t),
+    ("data", ctypes.POINTER(ctypes.c_int64)),
+)
+_Attributes = _struct(
+    "_Attributes",
+    *_EXTENDED,
+    ("size", ctypes.c_int64),
+    ("kinds", _POINTER),
+    ("names", _POINTER),
+    ("values", ctypes.POINTER(_POINTER)),
+)
+_Version = _struct("_Version", *_EXTENDED, ("major", ctypes.c_int), ("minor", ctypes.c_int))
+_Metadata = _struct("_Metadata", _SIZED, ("version", _Version))
+_MetadataExtension = _struct(
+    "_MetadataExtension",
+    _SIZED,
+    ("kind", ctypes.c_int),
+    ("next", _POINTER),
+    ("metadata", ctypes.POINTER(_Metadata)),
+)
+_Error = _struct("_Error", *_EXTENDED, ("message", ctypes.c_char_p), ("code", ctypes.c_int))
+_Api = _struct(
+    "_Api",
+    *_EXTENDED,
+    ("version", _Version),
+    ("internal", _POINTER),
+    ("create_error", ctypes.CFUNCTYPE(_POINTER, ctypes.POINTER(_Error))),
+)
+_Frame = _struct(
+    "_Frame",
+    _SIZED,
+    ("extension", ctypes.POINTER(_MetadataExtension)),
+    ("api", ctypes.POINTER(_Api)),
+    ("context", _POINTER),
+    ("stage", ctypes.c_int),
+    ("arguments", _Buffers),
+    ("results", _Buffers),
+    ("attributes", _Attributes),
+)
+_HANDLER = ctypes.CFUNCTYPE(_POINTER, ctypes.POINTER(_Frame))

@@ -1,0 +1,139 @@
+"""Convolutions in oneDNN, and the way there from XLA's programs."""
+
+import os
+import platform
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcifar import foreign, onednn
+from jaxcifar.models.layers import convolve
+from tests.test_models import compiled, relative, seconds
+
+ONE = ((1, 1), (1, 1))
+
+
+def gradients(images, kernel):
+    return jax.grad(lambda *x: (convolve(*x, 1, ONE) ** 2).sum(), (0, 1))(images, kernel)
+
+
+def test_the_default_install_has_it_on_linux_on_x86():
+    assert onednn.available() == (sys.platform == "linux" and platform.machine() == "x86_64")
+
+
+@pytest.fixture
+def arrays():
+    if not onednn.available():
+        pytest.skip("needs oneDNN")
+    keys = jax.random.split(jax.random.key(0))
+    return jax.random.normal(keys[0], (64, 32, 32, 32)), jax.random.normal(keys[1], (3, 3, 32, 32))
+
+
+def test_no_convolution_is_left_to_xla(arrays):
+    text = compiled(gradients, *arrays).as_text()
+    assert " convolution(" not in text
+    assert all(f'"jaxcifar_onednn_{kind}"' in text for kind in ("forward", "images", "kernel"))
+
+
+def test_the_kernel_s_gradient_is_quicker_than_xla_s_default_and_as_quick_in_a_loop(
+    arrays, monkeypatch
+):
+    images, kernel = arrays
+
+    def gradient(kernel, images):
+        return jax.vjp(lambda kernel: convolve(images, kernel, 1, ONE), kernel)[1](images)[0]
+
+    def twice_in_a_loop(kernel, images):
+        return jax.lax.fori_loop(0, 2, lambda _, kernel: kernel + gradient(kernel, images), kernel)
+
+    alone, looped = (compiled(function, kernel, images) for function in (gradient, twice_in_a_loop))
+    monkeypatch.setattr(onednn, "available", lambda: False)
+    jax.clear_caches()
+    plain = jax.jit(gradient).lower(kernel, images).compile()
+    assert seconds(alone, kernel, images) < seconds(plain, kernel, images)
+    assert seconds(looped, kernel, images) < 2 * 2 * seconds(alone, kernel, images)
+
+
+def test_bfloat16_is_left_to_xla(arrays):
+    images, kernel = (x.astype(jnp.bfloat16) for x in arrays)
+    assert "jaxcifar_onednn" not in compiled(gradients, images, kernel).as_text()
+
+
+def python(script, **environment):
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    environment = os.environ | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_many_callers_share_one_team_of_threads(arrays):
+    script = """
+        import os, threading, jax, jax.numpy as jnp
+        from jaxcifar.models.layers import convolve
+        images, kernel = jnp.ones((8, 8, 8, 16)), jnp.ones((3, 3, 16, 16))
+        program = jax.jit(lambda *arrays: convolve(*arrays, 1, ((1, 1), (1, 1))).sum())
+        threads = lambda: len(os.listdir("/proc/self/task"))
+        def from_threads(count):
+            callers = [threading.Thread(target=lambda: program(images, kernel).block_until_ready())
+                       for _ in range(count)]
+            for caller in callers: caller.start()
+            for caller in callers: caller.join()
+        from_threads(1)
+        before = threads()
+        from_threads(20)
+        print(threads() - before)
+    """
+    result = python(script, OMP_NUM_THREADS="5", XLA_FLAGS="")
+    assert int(result.stdout) < 4, result.stderr
+
+
+@pytest.mark.parametrize("broken", ["not installed", "another C library"])
+def test_without_the_library_convolutions_are_xla_s(monkeypatch, tmp_path, broken):
+    if broken == "not installed":
+        monkeypatch.setattr(onednn, "PACKAGE", "no-such-package")
+    else:
+        (tmp_path / "libdnnl.so.3").write_text("not a library")
+        found = [
+            type("File", (), {"name": "libdnnl.so.3", "locate": lambda: tmp_path / "libdnnl.so.3"})
+        ]
+        monkeypatch.setattr(onednn.importlib.metadata, "files", lambda package: found)
+    assert onednn._start.__wrapped__() is False
+
+
+def test_a_program_that_ends_while_it_convolves_ends_in_peace(arrays):
+    """The dispatch is under way when the interpreter begins to take itself apart."""
+    script = """
+        import jax, jax.numpy as jnp
+        from jaxcifar.models.layers import convolve
+        images, kernel = jnp.ones((256, 32, 32, 32)), jnp.ones((3, 3, 32, 32))
+        @jax.jit
+        def many(images, kernel):
+            for _ in range(10):
+                images = convolve(images, kernel, 1, ((1, 1), (1, 1)))
+            return images
+        many(images, kernel).block_until_ready()
+        many(images, kernel)
+    """
+    result = python(script)
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
+
+
+def test_an_exception_in_a_call_is_an_error_of_the_program():
+    def wrong(arguments, results, numbers):
+        raise ValueError(f"{arguments[0].shape} and {list(numbers)}")
+
+    foreign.register("test_wrong", wrong)
+    call = jax.ffi.ffi_call("test_wrong", jax.ShapeDtypeStruct((2,), jnp.float32))
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"ValueError: \(2, 3\) and \[7, 8\]"):
+        call(jnp.ones((2, 3)), numbers=np.array([7, 8], np.int64)).block_until_ready()
+
+
+def test_an_impossible_convolution_is_an_error_of_the_program(arrays):
+    images, kernel = arrays
+    with pytest.raises(jax.errors.JaxRuntimeError, match="dnnl_convolution_forward"):
+        onednn.convolve(images, kernel[:, :, :5], 1, ONE).block_until_ready()
+    assert relative(*(onednn.convolve(*arrays, 1, ONE) for _ in range(2))) == 0
