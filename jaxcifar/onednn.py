@@ -122,7 +122,7 @@ def _in_one_thread() -> Callable:
     return queue_up
 
 
-# Numbers of oneDNN's `dnnl_types.h`.
+# Numbers of oneDNN's `dnnl_types.h`, version 3 (`libdnnl.so.3`).
 _CPU, _FLOAT32, _ANY_LAYOUT, _IN_ORDER, _USER_SCRATCHPAD = 1, 3, 1, 1, 1
 _FORWARD_TRAINING, _DIRECT = 64, 1
 _KERNEL_LAYOUT, _KERNEL_GRAD_LAYOUT, _SCRATCHPAD_LAYOUT = 131, 132, 136
