@@ -70,9 +70,9 @@ def relative(ours, theirs):
 
 @pytest.fixture(params=["oneDNN", "XLA"])
 def by_each_library(request, monkeypatch):
+    jax.clear_caches()  # of what was traced with the other
     if request.param == "XLA":
         monkeypatch.setattr(onednn, "available", lambda: False)
-        jax.clear_caches()
     elif not onednn.available():
         pytest.skip("needs oneDNN")
 

@@ -53,13 +53,13 @@ def _max_pool_forward(images):
 
 
 def _max_pool_backward(saved, grad):
-    place, none = saved
+    place, empty = saved
     batch, rows, columns, channels = grad.shape
     corners = jnp.arange(4, dtype=jnp.uint8).reshape(2, 1, 2, 1)
     at_corner = place[:, :, None, :, None] == corners
     spread = jnp.where(at_corner, grad[:, :, None, :, None], 0)
     spread = spread.reshape(batch, 2 * rows, 2 * columns, channels)
-    odd = [(0, size - even) for size, even in zip(none.shape[1:3], spread.shape[1:3], strict=True)]
+    odd = [(0, size - even) for size, even in zip(empty.shape[1:3], spread.shape[1:3], strict=True)]
     return (jnp.pad(spread, ((0, 0), *odd, (0, 0))),)
 
 
