@@ -4,7 +4,7 @@ python -m benchmarks.throughput --config=configs/default.py [--pairs=7] [--out=F
 
 Every side is a process of its own, which waits while another works. All train (forward, backward,
 optimiser), infer, and prepare input (gather and augment) with the same network on the same kind of
-images, batch by batch, in the same precision (bfloat16 on a GPU), on all cores. The sides are:
+images, batch by batch, in the same precision, on all cores. The sides are:
 `jaxcifar`, its own step without augmentation; `jaxcifar+input`, the same with the config's
 augmentation; `flax`, the same as the first with Flax's own convolution, BatchNorm and pooling under
 XLA's default options; `torch eager` and `torch compiled`, in channels-last, of which the faster counts.
@@ -104,7 +104,7 @@ def use_flax_layers():
     from jaxcifar import onednn
     from jaxcifar.models import cnn, resnet, speednet
 
-    onednn.available = lambda: False
+    onednn.available = lambda dtype: False
     default_init = nn.initializers.lecun_normal()
 
     def conv(features, size, dtype, strides=1, kernel_init=default_init, *, pooled=False):
@@ -145,7 +145,7 @@ def torch_side(config, side, work):
     if side == "torch compiled":
         mode = "max-autotune" if device == "cuda" else None
         prepare, forward = torch.compile(prepare, mode=mode), torch.compile(model, mode=mode)
-    half = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+    precision = torch_peer.in_the_precision_of(config, device)
 
     def wait():
         if device == "cuda":
@@ -154,7 +154,7 @@ def torch_side(config, side, work):
     def train(steps):
         model.train()
         for _ in range(steps):
-            with half:
+            with precision:
                 logits = forward(images)
             functional.cross_entropy(logits.float(), labels).backward()
             for optimizer in optimizers:
@@ -166,7 +166,7 @@ def torch_side(config, side, work):
     def infer(steps):
         model.eval()
         for _ in range(steps):
-            with half:
+            with precision:
                 forward(images).argmax(1)
         wait()
 

@@ -105,7 +105,7 @@ def run_torch(config, seed: int) -> dict:
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]
     forward = torch.compile(model, mode="max-autotune") if device == "cuda" else model
-    half = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+    precision = torch_peer.in_the_precision_of(config, device)
     rows = len(pixels) // config.batch_size
     total = rows * config.num_epochs
     flips = torch.rand(len(pixels), device=device) < 0.5
@@ -118,7 +118,7 @@ def run_torch(config, seed: int) -> dict:
         mirrored = flips[indices] ^ bool(epoch % 2)
         images = torch_peer.augmented(pixels[indices] / 255, config.augmentation, mirrored)
         images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-        with half:
+        with precision:
             logits = forward(images)
         smoothing = config.label_smoothing
         loss = functional.cross_entropy(logits.float(), labels[indices], label_smoothing=smoothing)
@@ -133,7 +133,7 @@ def run_torch(config, seed: int) -> dict:
             print("first step", flush=True)
     model.eval()
     correct = augmented_correct = 0
-    with torch.inference_mode(), half:
+    with torch.inference_mode(), precision:
         for images, answers in zip(test_pixels.split(1000), test_labels.split(1000), strict=True):
             images = (images / 255 - mean) / std
             correct += (model(images).argmax(1) == answers).sum().item()

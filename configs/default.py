@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 256  # examples a step, over all devices; a multiple of their number
     config.label_smoothing = 0.1  # share of each target spread over all classes, [0, 1)
     config.precision = "auto"  # of the computation: float32, bfloat16, float64 (with
-    # JAX_ENABLE_X64=1), or auto: float32 on a CPU, bfloat16 on GPU and TPU
+    # JAX_ENABLE_X64=1), or auto: bfloat16 on GPU, TPU and CPUs with AVX512-BF16, float32 on others
     config.deterministic = False  # on a GPU: slower kernels that always round the same way
 
     config.data = ConfigDict()

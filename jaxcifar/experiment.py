@@ -12,7 +12,16 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from jaxcifar import augment, config_checks, datasets, optim, parallel, runtime, steps
+from jaxcifar import (
+    augment,
+    config_checks,
+    datasets,
+    onednn,
+    optim,
+    parallel,
+    runtime,
+    steps,
+)
 from jaxcifar.errors import UserError
 from jaxcifar.models import MODELS
 from jaxcifar.models.layers import ACTIVATIONS
@@ -211,7 +220,8 @@ def _options(section: ConfigDict) -> dict[str, Any]:
 
 def _dtype(precision: str, layout: Layout):
     if precision == "auto":
-        return jnp.float32 if layout.devices[0].platform == "cpu" else jnp.bfloat16
+        quick = layout.devices[0].platform != "cpu" or onednn.available(jnp.bfloat16)
+        return jnp.bfloat16 if quick else jnp.float32
     return jnp.dtype(precision)
 
 

@@ -18,6 +18,12 @@ def processor() -> str:
     return f"{name}{vectors}, {count} cores"
 
 
+def multiplies_bfloat16() -> bool:
+    """Return whether the processor multiplies bfloat16 itself (AVX512-BF16)."""
+    info = Path("/proc/cpuinfo")
+    return info.exists() and "avx512_bf16" in info.read_text().split()
+
+
 def versions(*more: str) -> dict[str, str]:
     """Return the versions of Python, of the packages that compute, and of `more`, by name."""
     found = {"python": platform.python_version()}

@@ -117,6 +117,7 @@ TINY = {
     "data.shapes.test_examples": 100,
     "num_epochs": 3,
     "batch_size": 64,
+    "precision": "float32",  # whatever the processor
     "model.cnn.widths": (4, 6, 8),
     "evaluation.batch_size": 64,
     "logging.every_steps": 3,

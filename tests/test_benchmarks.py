@@ -29,7 +29,12 @@ def test_every_benchmark_says_how_it_is_run():
 
 
 def test_a_point_of_growth_is_measured():
-    config = {"model.cnn.widths": "4,6,8", "batch_size": 32, "data.shapes.train_examples": 64}
+    config = {
+        "precision": "float32",
+        "model.cnn.widths": "4,6,8",
+        "batch_size": 32,
+        "data.shapes.train_examples": 64,
+    }
     flags = [f"--config.{name}={value}" for name, value in config.items()]
     command = [sys.executable, "-m", "benchmarks.growth", "--point", "--seconds=0.1", *flags]
     measured = json.loads(subprocess.check_output(command, cwd=ROOT, text=True))

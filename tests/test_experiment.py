@@ -4,11 +4,12 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxcifar import experiment as experiments
-from jaxcifar import overview, restore
+from jaxcifar import onednn, overview, restore
 from jaxcifar.errors import UserError
 from jaxcifar.experiment import DataFacts
 from jaxcifar.parallel import Layout
@@ -58,6 +59,13 @@ def test_every_optimizer_goes_with_every_schedule(tiny_config, name, schedule):
 def test_float64_without_64_bit_mode_is_an_error(tiny_config):
     with pytest.raises(UserError, match="JAX_ENABLE_X64=1"):
         experiments.start_layout(tiny_config({"precision": "float64"}))
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_auto_is_bfloat16_on_a_cpu_that_convolves_it_quickly(tiny_config, monkeypatch, quick):
+    monkeypatch.setattr(onednn, "available", lambda dtype: quick)
+    _, experiment, _, _ = build(tiny_config({"precision": "auto"}))
+    assert experiment.model.dtype == (jnp.bfloat16 if quick else jnp.float32)
 
 
 def test_flops_are_those_of_the_convolutions_and_little_more(tiny_config):

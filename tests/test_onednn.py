@@ -13,6 +13,7 @@ import pytest
 
 from jaxcifar import foreign, onednn
 from jaxcifar.models.layers import convolve
+from jaxcifar.machine import multiplies_bfloat16
 from tests.test_models import compiled, relative, seconds
 
 ONE = ((1, 1), (1, 1))
@@ -23,12 +24,15 @@ def gradients(images, kernel):
 
 
 def test_the_default_install_has_it_on_linux_on_x86():
-    assert onednn.available() == (sys.platform == "linux" and platform.machine() == "x86_64")
+    linux_on_x86 = sys.platform == "linux" and platform.machine() == "x86_64"
+    assert onednn.available(jnp.float32) == linux_on_x86
+    assert onednn.available(jnp.bfloat16) == (linux_on_x86 and multiplies_bfloat16())
+    assert not onednn.available(jnp.float64)
 
 
 @pytest.fixture
 def arrays():
-    if not onednn.available():
+    if not onednn.available(jnp.float32):
         pytest.skip("needs oneDNN")
     jax.clear_caches()  # of what was traced without it
     keys = jax.random.split(jax.random.key(0))
@@ -53,16 +57,33 @@ def test_the_kernel_s_gradient_is_quicker_than_xla_s_default_and_as_quick_in_a_l
         return jax.lax.fori_loop(0, 2, lambda _, kernel: kernel + gradient(kernel, images), kernel)
 
     alone, looped = (compiled(function, kernel, images) for function in (gradient, twice_in_a_loop))
-    monkeypatch.setattr(onednn, "available", lambda: False)
+    monkeypatch.setattr(onednn, "available", lambda dtype: False)
     jax.clear_caches()
     plain = jax.jit(gradient).lower(kernel, images).compile()
     assert seconds(alone, kernel, images) < seconds(plain, kernel, images)
     assert seconds(looped, kernel, images) < 2 * 2 * seconds(alone, kernel, images)
 
 
-def test_bfloat16_is_left_to_xla(arrays):
+def test_bfloat16_is_left_to_xla_where_the_processor_does_not_multiply_it(arrays, monkeypatch):
+    monkeypatch.setattr(onednn, "multiplies_bfloat16", lambda: False)
     images, kernel = (x.astype(jnp.bfloat16) for x in arrays)
     assert "jaxcifar_onednn" not in compiled(gradients, images, kernel).as_text()
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="needs AVX512-BF16")
+def test_bfloat16_is_as_near_to_float32_as_its_last_digit_and_quicker(arrays):
+    narrow = tuple(x.astype(jnp.bfloat16) for x in arrays)
+    wide = tuple(x.astype(jnp.float32) for x in narrow)  # the same numbers
+    results = [
+        (convolve(*pair, 1, ONE), *jax.vjp(lambda *x: convolve(*x, 1, ONE), *pair)[1](pair[0]))
+        for pair in (narrow, wide)
+    ]
+    for rounded, exact in zip(*results, strict=True):
+        assert rounded.dtype == jnp.bfloat16
+        assert relative(rounded.astype(jnp.float32), exact) < 2**-8
+    programs = [compiled(gradients, *pair) for pair in (narrow, wide)]
+    took_narrow, took_wide = (seconds(p, *x) for p, x in zip(programs, (narrow, wide), strict=True))
+    assert took_narrow < took_wide
 
 
 def python(script, **environment):

@@ -192,7 +192,7 @@ def computations_in_loops(text):
 
 @pytest.mark.parametrize("kind, inside", [(Layout, False), (Looped, True)])
 def test_a_cpu_computes_no_convolution_of_xla_s_in_a_loop(tiny_config, monkeypatch, kind, inside):
-    monkeypatch.setattr(onednn, "available", lambda: False)
+    monkeypatch.setattr(onednn, "available", lambda dtype: False)
     config, one = tiny_config(), layout(kind=kind)
     dataset, experiment, state = setup(config, one)
     order = epoch_order(0, 0, len(dataset), config.batch_size)

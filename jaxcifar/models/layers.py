@@ -43,13 +43,15 @@ def max_pool_2x2(images: jax.Array) -> jax.Array:
 
 def _max_pool_forward(images):
     height, width = (size // 2 * 2 for size in images.shape[1:3])
-    largest = images[:, :height:2, :width:2]
+    # A CPU compares no others; in between, the compiler would round to the narrower type again.
+    wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    largest = wide[:, :height:2, :width:2]
     place = jnp.zeros(largest.shape, jnp.uint8)
     for number, (row, column) in enumerate(((0, 1), (1, 0), (1, 1)), start=1):
-        corner = images[:, row:height:2, column:width:2]
+        corner = wide[:, row:height:2, column:width:2]
         place = jnp.where(corner > largest, jnp.uint8(number), place)
         largest = jnp.maximum(corner, largest)
-    return largest, (place, images[:0])
+    return largest.astype(images.dtype), (place, images[:0])
 
 
 def _max_pool_backward(saved, grad):
@@ -110,7 +112,7 @@ def convolve(
 ) -> jax.Array:
     """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`.
 
-    In float32 on a CPU by oneDNN, where that is available.
+    On a CPU by oneDNN, where that is available.
 
     Args:
       strides: pixels between two windows.
@@ -152,7 +154,7 @@ def _xla_convolve(images, kernel, *, strides, pads):
 def _by_platform(in_onednn, in_xla, left, right, strides, pads, *shape):
     on_cpu = in_xla
     crops = any(pad < 0 for side in pads for pad in side)
-    if left.dtype == jnp.float32 and not crops and onednn.available():
+    if not crops and onednn.available(left.dtype):
         on_cpu = lambda left, right: in_onednn(left, right, *shape, strides, pads)
     return lax.platform_dependent(left, right, cpu=on_cpu, default=in_xla)
 
@@ -246,13 +248,30 @@ def _channel_means(arrays, axis_name):
 def channel_sum(x: jax.Array) -> jax.Array:
     """Return the sum over all axes but the last: [channel].
 
-    On a CPU one axis at a time, rows of an image first, which XLA's CPU compiler turns into sums of
-    long vectors; all at once it adds up a few channels at a time, seven to twenty times slower.
+    On a CPU one axis at a time, and no more than 16 rows of an image at first: XLA's CPU compiler turns
+    that into sums of long vectors. All at once it adds up a few channels at a time, seven to twenty
+    times slower.
     """
 
     def by_axis(x):
-        for axis in (1, 0, 0)[-(x.ndim - 1) :]:
-            x = lax.optimization_barrier(x.sum(axis))
+        if x.ndim == 4:
+            rows = max(part for part in range(1, 17) if x.shape[1] % part == 0)
+            x = lax.optimization_barrier(x.reshape(-1, rows, *x.shape[2:]).sum(1))
+        for _ in x.shape[:-1]:
+            x = lax.optimization_barrier(x.sum(0))
         return x
 
     return lax.platform_dependent(x, cpu=by_axis, default=lambda x: x.sum(tuple(range(x.ndim - 1))))
+
+
+@jax.custom_vjp
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """Add `bias: [channel]` to `x: [..., channel]`, with a gradient that sums as `channel_sum` does."""
+    return x + bias.astype(x.dtype)
+
+
+def _add_bias_backward(bias, grad):
+    return grad, channel_sum(grad.astype(bias.dtype))
+
+
+add_bias.defvjp(lambda x, bias: (add_bias(x, bias), bias), _add_bias_backward)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxcifar.models.layers import BatchNorm, Conv, convolve, gelu, max_pool_2x2
+from jaxcifar.models.layers import BatchNorm, Conv, add_bias, convolve, gelu, max_pool_2x2
 
 
 class SpeedNet(nn.Module):
@@ -55,7 +55,7 @@ class SpeedNet(nn.Module):
 
         images, whitening = images.astype(self.dtype), whitening.value.astype(self.dtype)
         x = convolve(images, whitening, 1, ((0, 0), (0, 0)))
-        x = gelu(x + bias.astype(self.dtype))
+        x = gelu(add_bias(x, bias))
         for width in self.widths:
             x = normalise_and_activate(max_pool_2x2(conv(width, x, pooled=True)))
             x = normalise_and_activate(conv(width, x, pooled=False))
