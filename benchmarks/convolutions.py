@@ -2,10 +2,11 @@
 
 python -m benchmarks.convolutions
 
-Prints GFLOP/s, medians of seven, batch 256, float32, all cores: with XLA's default options, with those
-that jaxcifar sets on a CPU, with those and jaxcifar's own gradient, and in PyTorch in channels-last.
+Prints GFLOP/s, medians of seven, batch 256, all cores, in float32 and in bfloat16: with XLA's default
+options, with those that jaxcifar sets on a CPU, in jaxcifar, and in PyTorch in channels-last.
 """
 
+import itertools
 import os
 import statistics
 import time
@@ -18,7 +19,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 from benchmarks import machine
 from benchmarks.layers import plain_convolve
 from jaxcifar import runtime
-from jaxcifar.models import layers
+from jaxcifar.models.convolution import convolve
 
 BATCH = 256
 SHAPES = ((32, 32, 32), (16, 64, 64), (8, 128, 128))
@@ -36,11 +37,11 @@ def seconds(run) -> float:
     return statistics.median(times)
 
 
-def xla(size, inward, outward, options, convolve=plain_convolve):
+def xla(size, inward, outward, dtype, options, convolve=plain_convolve):
     """Return the seconds of the convolution, the input's gradient and the kernel's gradient."""
     keys = jax.random.split(jax.random.key(0), 3)
     shapes = (BATCH, size, size, inward), (3, 3, inward, outward), (BATCH, size, size, outward)
-    arrays = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+    arrays = [jax.random.normal(*pair, dtype) for pair in zip(keys, shapes, strict=True)]
     functions = (
         lambda images, kernel, _: convolve(images, kernel),
         lambda images, kernel, grad: jax.vjp(lambda x: convolve(x, kernel), images)[1](grad),
@@ -50,9 +51,9 @@ def xla(size, inward, outward, options, convolve=plain_convolve):
     return [seconds(lambda run=run: jax.block_until_ready(run(*arrays))) for run in compiled]
 
 
-def pytorch(size, inward, outward):
+def pytorch(size, inward, outward, dtype):
     """Return the same in PyTorch."""
-    last = {"memory_format": torch.channels_last}
+    last = {"dtype": getattr(torch, dtype), "memory_format": torch.channels_last}
     images = torch.randn(BATCH, inward, size, size).to(**last)
     kernel = torch.randn(outward, inward, 3, 3).to(**last)
     grad = torch.randn(BATCH, outward, size, size).to(**last)
@@ -66,20 +67,20 @@ def pytorch(size, inward, outward):
 def main() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     ours = runtime.compiler_options("cpu", deterministic=False)
-    print(f"{'GFLOP/s':24} {'size':>12} {'forward':>8} {'input':>8} {'kernel':>8}")
-    for size, inward, outward in SHAPES:
+    print(f"{'GFLOP/s':33} {'size':>12} {'forward':>8} {'input':>8} {'kernel':>8}")
+    own = lambda *x: convolve(*x, 1, ((1, 1), (1, 1)))
+    for dtype, shape in itertools.product(("float32", "bfloat16"), SHAPES):
+        size, inward, outward = shape
         work = 2 * BATCH * size * size * 9 * inward * outward / 1e9
         rows = {
-            "XLA, default options": xla(size, inward, outward, {}),
-            "XLA, jaxcifar's options": xla(size, inward, outward, ours),
-            "jaxcifar": xla(
-                size, inward, outward, ours, lambda *x: layers.convolve(*x, 1, ((1, 1), (1, 1)))
-            ),
-            "PyTorch": pytorch(size, inward, outward),
+            "XLA, default options": xla(*shape, dtype, {}),
+            "XLA, jaxcifar's options": xla(*shape, dtype, ours),
+            "jaxcifar": xla(*shape, dtype, ours, own),
+            "PyTorch": pytorch(*shape, dtype),
         }
         for name, times in rows.items():
             rates = " ".join(f"{work / spent:8.0f}" for spent in times)
-            print(f"{name:24} {size:2}²×{inward:3}→{outward:3} {rates}")
+            print(f"{name:24} {dtype:8} {size:2}²×{inward:3}→{outward:3} {rates}", flush=True)
     described = machine.describe()
     print(f"{described['machine']}; {described['versions']}")
 

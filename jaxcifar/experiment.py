@@ -159,6 +159,14 @@ def facts_of(config: ConfigDict, train: datasets.Dataset) -> DataFacts:
     return DataFacts(train.images.shape[1:], train.class_names, tuple(mean), tuple(std), len(train))
 
 
+def computation_dtype(precision: str, layout: Layout) -> np.dtype:
+    """Return the type in which models compute under `config.precision` on these devices."""
+    if precision == "auto":
+        quick = layout.devices[0].platform != "cpu" or onednn.available(jnp.bfloat16)
+        precision = "bfloat16" if quick else "float32"
+    return jnp.dtype(precision)
+
+
 def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
     """Build the experiment that `config` describes, for data with these facts.
 
@@ -168,7 +176,7 @@ def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
     config_checks.check_data(
         config, image_shape=facts.image_shape, train_examples=facts.train_examples
     )
-    dtype = _dtype(config.precision, layout)
+    dtype = computation_dtype(config.precision, layout)
     wide = jnp.promote_types(dtype, jnp.float32)
     classes = len(facts.class_names)
     model = MODELS[config.model.name](
@@ -216,13 +224,6 @@ def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
 def _options(section: ConfigDict) -> dict[str, Any]:
     """Return the options of the thing that the section names, under its name; it may have none."""
     return dict(section[section.name]) if section.name in section else {}
-
-
-def _dtype(precision: str, layout: Layout):
-    if precision == "auto":
-        quick = layout.devices[0].platform != "cpu" or onednn.available(jnp.bfloat16)
-        return jnp.bfloat16 if quick else jnp.float32
-    return jnp.dtype(precision)
 
 
 def _schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:

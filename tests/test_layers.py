@@ -39,6 +39,7 @@ LAYERS = [
     "models.cnn",
     "models.resnet",
     "models.speednet",
+    "models.convolution",
     "models.layers",
     "onednn",
     "onednn_library",

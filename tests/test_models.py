@@ -11,12 +11,12 @@ import pytest
 
 from jaxcifar import onednn, runtime
 from jaxcifar.models import MODELS
+from jaxcifar.models.convolution import Conv, convolve
 from jaxcifar.models.layers import (
     ACTIVATIONS,
     BatchNorm,
-    Conv,
+    add_bias,
     channel_sum,
-    convolve,
     gelu,
     max_pool_2x2,
 )
@@ -45,12 +45,11 @@ def build(name="cnn", **changes):
     return model, model.init(jax.random.key(0), images, train=False), images
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 9, 2), (3, 2, 2, 1)])
-def test_max_pool_and_its_gradient_equal_flax_s(shape):
-    images = jax.random.permutation(
-        jax.random.key(0), jnp.arange(np.prod(shape), dtype=jnp.float32)
-    )
-    images = images.reshape(shape)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("shape", [(1, 8, 8, 3), (1, 7, 9, 2), (3, 2, 2, 1)])
+def test_max_pool_and_its_gradient_equal_flax_s(shape, dtype):
+    different = jnp.arange(np.prod(shape), dtype=dtype)  # up to 256 in bfloat16 too
+    images = jax.random.permutation(jax.random.key(0), different).reshape(shape)
     theirs = lambda x: nn.max_pool(x, (2, 2), (2, 2))
     np.testing.assert_array_equal(max_pool_2x2(images), theirs(images))
     ours, expected = (
@@ -173,6 +172,22 @@ def test_a_sum_over_channels_is_exact_and_quicker_than_xla_s_on_a_cpu():
     ours, plain = compiled(channel_sum, x), compiled(lambda x: x.sum((0, 1, 2)), x)
     np.testing.assert_allclose(ours(x), np.asarray(x, np.float64).sum((0, 1, 2)), atol=1e-2)
     assert seconds(ours, x) < seconds(plain, x) / 2
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (3, 1, 2, 5), (3, 7, 2, 5), (2, 32, 3, 5)])
+def test_a_sum_over_channels_adds_up_every_place(shape):
+    x = jnp.arange(np.prod(shape)).reshape(shape)
+    np.testing.assert_array_equal(channel_sum(x), np.asarray(x).reshape(-1, 5).sum(0))
+
+
+def test_a_bias_and_its_gradient_are_those_of_a_plain_sum():
+    x, bias = jax.random.normal(jax.random.key(0), (2, 3, 4, 5)), jnp.arange(5.0)
+    np.testing.assert_array_equal(add_bias(x, bias), x + bias)
+    ours, plain = (
+        jax.grad(lambda *x: (add(*x) ** 2).sum(), (0, 1))(x, bias) for add in (add_bias, jnp.add)
+    )
+    for our, expected in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(our, expected, rtol=1e-6)
 
 
 def test_our_options_keep_xla_s_convolutions_from_the_library_that_is_slow_at_their_gradients(

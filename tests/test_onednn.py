@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from jaxcifar import foreign, onednn
-from jaxcifar.models.layers import convolve
 from jaxcifar.machine import multiplies_bfloat16
+from jaxcifar.models.convolution import convolve
 from tests.test_models import compiled, relative, seconds
 
 ONE = ((1, 1), (1, 1))
@@ -95,7 +95,7 @@ def python(script, **environment):
 def test_many_callers_share_one_team_of_threads(arrays):
     script = """
         import os, threading, jax, jax.numpy as jnp
-        from jaxcifar.models.layers import convolve
+        from jaxcifar.models.convolution import convolve
         images, kernel = jnp.ones((8, 8, 8, 16)), jnp.ones((3, 3, 16, 16))
         program = jax.jit(lambda *arrays: convolve(*arrays, 1, ((1, 1), (1, 1))).sum())
         threads = lambda: len(os.listdir("/proc/self/task"))
@@ -130,7 +130,7 @@ def test_a_program_that_ends_while_it_convolves_ends_in_peace(arrays):
     """The dispatch is under way when the interpreter begins to take itself apart."""
     script = """
         import jax, jax.numpy as jnp
-        from jaxcifar.models.layers import convolve
+        from jaxcifar.models.convolution import convolve
         images, kernel = jnp.ones((256, 32, 32, 32)), jnp.ones((3, 3, 32, 32))
         @jax.jit
         def many(images, kernel):

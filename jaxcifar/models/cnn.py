@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, Conv, max_pool_2x2
+from jaxcifar.models.convolution import Conv
+from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, max_pool_2x2
 
 
 class CNN(nn.Module):

@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxcifar.models.layers import BatchNorm, Conv
+from jaxcifar.models.convolution import Conv
+from jaxcifar.models.layers import BatchNorm
 
 
 class ResNet(nn.Module):

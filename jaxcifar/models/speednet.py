@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxcifar.models.layers import BatchNorm, Conv, add_bias, convolve, gelu, max_pool_2x2
+from jaxcifar.models.convolution import Conv, convolve
+from jaxcifar.models.layers import BatchNorm, add_bias, gelu, max_pool_2x2
 
 
 class SpeedNet(nn.Module):

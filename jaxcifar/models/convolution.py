@@ -1,0 +1,103 @@
+"""Convolutions, by oneDNN where that is quicker, else by XLA."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcifar import onednn
+
+
+class Conv(nn.Module):
+    """Convolve with a kernel that is learnt, without a bias.
+
+    As `flax.linen.Conv`, and quicker on a CPU.
+    """
+
+    features: int
+    """Channels of the result."""
+    kernel_size: Sequence[int]
+    """Height and width, in pixels."""
+    dtype: Any
+    """Of the computation; the kernel is at least float32."""
+    strides: int = 1
+    """Pixels between two windows."""
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    pooled: bool = False
+    """Whether 2×2 pooling follows at once; the odd last row and column that it leaves out are then not
+    computed."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Return [batch, height, width, features] of `images: [batch, height, width, channel]`."""
+        shape = (*self.kernel_size, images.shape[-1], self.features)
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, shape, wide)
+        strides = (self.strides, self.strides)
+        pads = lax.padtype_to_pads(images.shape[1:3], self.kernel_size, strides, "SAME")
+        if self.pooled:
+            odd = (-(-size // self.strides) % 2 for size in images.shape[1:3])
+            pads = [
+                (low, high - self.strides * rest)
+                for (low, high), rest in zip(pads, odd, strict=True)
+            ]
+        return convolve(
+            images.astype(self.dtype), kernel.astype(self.dtype), self.strides, tuple(pads)
+        )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve(
+    images: jax.Array, kernel: jax.Array, strides: int, pads: tuple[tuple[int, int], ...]
+) -> jax.Array:
+    """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`.
+
+    On a CPU by oneDNN, where that is available.
+
+    Args:
+      strides: pixels between two windows.
+      pads: rows of zeros above and below, columns left and right of the images.
+    """
+    plain = functools.partial(_xla_convolve, strides=strides, pads=pads)
+    return _by_platform(onednn.convolve, plain, images, kernel, strides, pads)
+
+
+def _convolve_forward(images, kernel, strides, pads):
+    return convolve(images, kernel, strides, pads), (images, kernel)
+
+
+def _convolve_backward(strides, pads, saved, grad):
+    images, kernel = saved
+    plain = functools.partial(_xla_convolve, strides=strides, pads=pads)
+
+    def images_grad(kernel, grad):
+        return jax.vjp(lambda images: plain(images, kernel), images)[1](grad)[0]
+
+    def kernel_grad(images, grad):
+        return jax.vjp(lambda kernel: plain(images, kernel), kernel)[1](grad)[0]
+
+    return (
+        _by_platform(onednn.images_grad, images_grad, kernel, grad, strides, pads, images.shape),
+        _by_platform(onednn.kernel_grad, kernel_grad, images, grad, strides, pads, kernel.shape),
+    )
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _xla_convolve(images, kernel, *, strides, pads):
+    layout = ("NHWC", "HWIO", "NHWC")
+    window = (strides, strides)
+    return lax.conv_general_dilated(images, kernel, window, pads, dimension_numbers=layout)
+
+
+def _by_platform(in_onednn, in_xla, left, right, strides, pads, *shape):
+    on_cpu = in_xla
+    crops = any(pad < 0 for side in pads for pad in side)
+    if not crops and onednn.available(left.dtype):
+        on_cpu = lambda left, right: in_onednn(left, right, *shape, strides, pads)
+    return lax.platform_dependent(left, right, cpu=on_cpu, default=in_xla)
