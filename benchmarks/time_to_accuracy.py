@@ -105,7 +105,7 @@ def run_torch(config, seed: int) -> dict:
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]
     forward = torch.compile(model, mode="max-autotune") if device == "cuda" else model
-    precision = torch_peer.in_the_precision_of(config, device)
+    precision = torch_peer.in_the_precision_of(_CONFIG.value, device)
     rows = len(pixels) // config.batch_size
     total = rows * config.num_epochs
     flips = torch.rand(len(pixels), device=device) < 0.5
