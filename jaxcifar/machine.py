@@ -1,5 +1,6 @@
 """What a program runs on: the processor, and the versions of what computes."""
 
+import functools
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +19,7 @@ def processor() -> str:
     return f"{name}{vectors}, {count} cores"
 
 
+@functools.cache  # asked for each convolution; the file is long where there are many cores
 def multiplies_bfloat16() -> bool:
     """Return whether the processor multiplies bfloat16 itself (AVX512-BF16)."""
     info = Path("/proc/cpuinfo")

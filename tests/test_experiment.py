@@ -62,10 +62,11 @@ def test_float64_without_64_bit_mode_is_an_error(tiny_config):
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_auto_is_bfloat16_on_a_cpu_that_convolves_it_quickly(tiny_config, monkeypatch, quick):
-    monkeypatch.setattr(onednn, "available", lambda dtype: quick)
-    _, experiment, _, _ = build(tiny_config({"precision": "auto"}))
-    assert experiment.model.dtype == (jnp.bfloat16 if quick else jnp.float32)
+def test_auto_is_bfloat16_on_a_cpu_that_convolves_it_quickly(monkeypatch, quick):
+    monkeypatch.setattr(onednn, "available", lambda dtype: quick and dtype == jnp.bfloat16)
+    layout = Layout(tuple(jax.devices()[:1]), {})
+    dtypes = [experiments.computation_dtype(name, layout) for name in ("auto", "float32")]
+    assert dtypes == [jnp.bfloat16 if quick else jnp.float32, jnp.float32]
 
 
 def test_flops_are_those_of_the_convolutions_and_little_more(tiny_config):

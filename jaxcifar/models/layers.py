@@ -41,7 +41,7 @@ def max_pool_2x2(images: jax.Array) -> jax.Array:
 
 def _max_pool_forward(images):
     height, width = (size // 2 * 2 for size in images.shape[1:3])
-    # A CPU compares no others; in between, the compiler would round to the narrower type again.
+    # XLA's CPU compiler compares float32; left in bfloat16 it would round between any two operations.
     wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     largest = wide[:, :height:2, :width:2]
     place = jnp.zeros(largest.shape, jnp.uint8)
