@@ -1,16 +1,15 @@
-"""The command line: its flags, and what can be wrong with them and with the config they name."""
+"""The command line: its flags, the config they name, and what can be wrong with either."""
 
 import difflib
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxcifar import saved_config
+from jaxcifar.config_fields import check_overrides, explain_value
 from jaxcifar.errors import UserError
 
 _MODES = ["train", "evaluate", "report"]
@@ -118,13 +117,13 @@ def parse(argv: list[str]) -> flags.FlagValues:
                 "or --config=configs/quick.py to try things out without a dataset"
             )
         config = _load_config(file, config_name)
-        _check_overrides(argv, config, config_name)
+        check_overrides(argv, config, config_name)
         values = define_flags()
         # config_flags looks for --config.key=value in sys.argv, whatever it is given to parse.
         sys.argv = argv
         stray = values(argv)[1:]
     except flags.IllegalFlagValueError as error:
-        raise _explain_value(str(error), config) from error
+        raise explain_value(str(error), config) from error
     except flags.Error as error:
         raise UserError(f"{str(error).splitlines()[0]} (--help lists the flags)") from error
     if stray:
@@ -211,49 +210,3 @@ def _load_config(file: str, name: str) -> ConfigDict:
     if not isinstance(values.config, ConfigDict):
         raise UserError(f"{name}: get_config() returns no ConfigDict; it ends in `return config`")
     return values.config
-
-
-def _check_overrides(argv: list[str], config: ConfigDict, name: str) -> None:
-    """Check that every `--config.key` on the command line is a field."""
-    known = dict(fields(config))
-    for argument in argv[1:]:
-        flag = argument.lstrip("-").split("=")[0]
-        flag = flag.removeprefix("no") if flag.startswith("noconfig.") else flag
-        path = flag.removeprefix("config.")
-        if flag.startswith("config.") and path not in known:
-            near = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
-            hint = f"did you mean --config.{near[0]}? " if near else ""
-            raise UserError(
-                f"--{flag}: {name} has no such field; {hint}the schema is configs/default.py"
-            )
-
-
-_KINDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    tuple: "values separated by commas",
-}
-
-
-def _explain_value(text: str, config: ConfigDict) -> UserError:
-    """Return the error for a value of the wrong type, of which absl says `text`."""
-    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
-    value = dict(fields(config)).get(found[1]) if found else None
-    if value is None:
-        return UserError(text.splitlines()[0])
-    flag = f"--config.{found[1]}"
-    if isinstance(value, ConfigDict):
-        return UserError(
-            f"{flag}={found[2]}: it is a group of fields: set one of them, as {flag}.{next(iter(value))}"
-        )
-    return UserError(f"{flag}={found[2]}: it must be {_KINDS[type(value)]}, as {value} is")
-
-
-def fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every field and group of fields, with its dotted path."""
-    for name, value in config.items():
-        yield prefix + name, value
-        if isinstance(value, ConfigDict):
-            yield from fields(value, f"{prefix}{name}.")

@@ -61,7 +61,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
     import jax
     from absl import logging
 
-    from jaxcifar import runtime, train
+    from jaxcifar import evaluate_run, runtime, train
 
     # Orbax logs every exception before it raises it, and TensorStore prints one for each array that
     # was still being written.
@@ -78,7 +78,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
             return train.train(
                 values.config, workdir, extend=values.extend, laps=laps, stopping=stopping
             )
-        return train.evaluate(values.config, workdir, values.step)
+        return evaluate_run.evaluate(values.config, workdir, values.step)
     except Stopped:
         if values.distributed and training:
             jax.distributed.shutdown()  # all stop; the first to end would be missed by the others

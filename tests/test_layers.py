@@ -9,10 +9,12 @@ PACKAGE = Path(__file__).parent.parent / "jaxcifar"
 LAYERS = [
     "main",
     "command_line",
+    "config_fields",
     "predict",
     "saved_config",
     "train",
     "trainer",
+    "evaluate_run",
     "report",
     "comparison",
     "run_files",
@@ -118,11 +120,13 @@ def test_configs_are_read_in_few_places():
     }
     assert readers <= {
         "command_line",
+        "config_fields",
         "main",
         "predict",
         "saved_config",
         "train",
         "trainer",
+        "evaluate_run",
         "restore",
         "experiment",
         "config_checks",

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxcifar import command_line
+from jaxcifar import command_line, config_fields
 from jaxcifar import main as program
 
 QUICK = "--config=configs/quick.py"
@@ -103,10 +103,10 @@ def test_every_config_is_whole_and_right():
     from configs import default
     from jaxcifar import config_checks, experiment
 
-    schema = set(dict(command_line.fields(default.get_config())))
+    schema = set(dict(config_fields.fields(default.get_config())))
     for path in Path("configs").glob("*.py"):
         values = command_line.parse(["main", f"--config={path}"])
-        assert set(dict(command_line.fields(values.config))) >= schema
+        assert set(dict(config_fields.fields(values.config))) >= schema
         experiment.check(values.config)
     assert set(config_checks._RULES) <= schema
 

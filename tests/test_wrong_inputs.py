@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs import default
-from jaxcifar import command_line
+from jaxcifar import command_line, config_fields
 from jaxcifar import experiment as experiments
 from jaxcifar.errors import UserError
 from jaxcifar.loop import epoch_order
@@ -174,7 +174,7 @@ def test_every_field_and_every_flag_is_wrong_at_least_once():
     wrong = set(re.findall(r"--(?:no)?([\w.]+)", " ".join(ALONE | TOGETHER)))
     fields = {
         f"config.{name}"
-        for name, value in command_line.fields(default.get_config())
+        for name, value in config_fields.fields(default.get_config())
         if not hasattr(value, "items")
     }
     flags = set(command_line.define_flags()) - {"config", "help", "h"}
@@ -185,7 +185,7 @@ def test_every_field_and_every_flag_is_wrong_at_least_once():
 
 FIELDS = {
     name: value
-    for name, value in command_line.fields(default.get_config())
+    for name, value in config_fields.fields(default.get_config())
     if not hasattr(value, "items") and name not in ("data.name", "data.data_dir")
 }
 NAMES = [
