@@ -66,7 +66,8 @@ def _start() -> bool:
 def convolve(images: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> jax.Array:
     """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`.
 
-    Like its gradients below for programs on a CPU, in types for which oneDNN is `available`.
+    Like its gradients below for programs on a CPU, if oneDNN is `available` for the type of the images,
+    in which it multiplies. The kernel may be in either type.
 
     Args:
       strides: pixels between two windows.
@@ -76,27 +77,31 @@ def convolve(images: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> 
         (size + low + high - reach) // strides + 1
         for size, reach, (low, high) in zip(images.shape[1:3], kernel.shape[:2], pads, strict=True)
     )
-    shape = (len(images), height, width, kernel.shape[-1])
-    return _call("forward", images, kernel, shape, strides, pads)
+    result = jax.ShapeDtypeStruct((len(images), height, width, kernel.shape[-1]), images.dtype)
+    return _call("forward", images, kernel, result, strides, pads)
 
 
 def images_grad(
-    kernel: jax.Array, grad: jax.Array, shape: Sequence[int], strides: int, pads: Pads
+    kernel: jax.Array, grad: jax.Array, like: jax.ShapeDtypeStruct, strides: int, pads: Pads
 ) -> jax.Array:
-    """Return the gradient of the images, which are of this shape; `grad` is that of the result."""
-    return _call("images", kernel, grad, shape, strides, pads)
+    """Return the gradient of images of the shape and type of `like`; `grad` is the result's."""
+    return _call("images", kernel, grad, like, strides, pads)
 
 
 def kernel_grad(
-    images: jax.Array, grad: jax.Array, shape: Sequence[int], strides: int, pads: Pads
+    images: jax.Array, grad: jax.Array, like: jax.ShapeDtypeStruct, strides: int, pads: Pads
 ) -> jax.Array:
-    """Return the gradient of the kernel, which is of this shape; `grad` is that of the result."""
-    return _call("kernel", images, grad, shape, strides, pads)
+    """Return the gradient of a kernel of the shape and type of `like`; `grad` is the result's.
+
+    It is summed in float32, and rounded only if the kernel is in bfloat16.
+    """
+    return _call("kernel", images, grad, like, strides, pads)
 
 
-def _call(kind, left, right, shape, strides, pads):
-    numbers = np.array([DTYPES[left.dtype.name], strides, *pads[0], *pads[1]], np.int64)
-    result = jax.ShapeDtypeStruct(shape, left.dtype)
+def _call(kind, left, right, result, strides, pads):
+    arrays = dict(zip(KINDS[kind], (left, right, result), strict=True))
+    dtypes = (DTYPES[arrays[name].dtype.name] for name in ("images", "kernel"))
+    numbers = np.array([*dtypes, strides, *pads[0], *pads[1]], np.int64)
     return jax.ffi.ffi_call(_target(kind), result)(left, right, numbers=numbers)
 
 

@@ -55,14 +55,16 @@ class Convolutions:
             self._made[call] = self._make(kind, shapes, *numbers)
         self._made[call]({name: array.address for name, array in arrays.items()})
 
-    def _make(self, kind, shapes, dtype, stride, *pads):
+    def _make(self, kind, shapes, dtype, kernel_dtype, stride, *pads):
         # oneDNN numbers axes as PyTorch does; how far apart neighbours lie says what the layout is.
         images, output = (
             self._layout(dtype, shapes[name], (0, 3, 1, 2)) for name in ("images", "output")
         )
-        kernel, any_kernel = (
-            self._layout(dtype, shapes["kernel"], (3, 2, 0, 1), given=given)
-            for given in (True, False)
+        axes = (3, 2, 0, 1)
+        kernel = self._layout(kernel_dtype, shapes["kernel"], axes)
+        any_kernel, any_sum = (
+            self._layout(number, shapes["kernel"], axes, given=False)
+            for number in (dtype, DTYPES["float32"])
         )
         window = [_numbers(x) for x in ((stride, stride), (0, 0), pads[::2], pads[1::2])]
         arrays = (images, any_kernel, None, output, *window)
@@ -74,6 +76,8 @@ class Convolutions:
             name = {"images": "data", "kernel": "weights"}[kind]
             if kind == "images":
                 arrays = (images, any_kernel, output, *window)  # which has no bias
+            else:
+                arrays = (images, any_sum, None, output, *window)
             description = self._new(
                 f"convolution_backward_{name}_primitive_desc_create",
                 *(self._engine, _DIRECT, *arrays, description, self._attributes),

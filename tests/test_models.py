@@ -1,5 +1,6 @@
 """Models and their layers."""
 
+import functools
 import re
 import time
 
@@ -19,6 +20,7 @@ from jaxcifar.models.layers import (
     channel_sum,
     gelu,
     max_pool_2x2,
+    relu,
 )
 
 CNN = {
@@ -118,7 +120,7 @@ def test_a_convolution_before_pooling_leaves_out_what_pooling_does(shape, kernel
 
 
 @pytest.mark.parametrize("shape", [(9, 4, 6, 5), (16, 5)])
-@pytest.mark.parametrize("use_scale, activation", [(True, nn.relu), (False, gelu)])
+@pytest.mark.parametrize("use_scale, activation", [(True, relu), (False, gelu)])
 def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale, activation):
     shared = {"use_running_average": False, "momentum": 0.8, "dtype": jnp.float32}
     shared |= {"axis_name": None, "use_scale": use_scale}
@@ -145,11 +147,13 @@ def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale, 
         np.testing.assert_allclose(our, their, rtol=2e-4, atol=2e-5)
 
 
-def test_gelu_and_its_gradient_equal_flax_s():
-    x = jnp.linspace(-8, 8, 1001)
-    theirs = lambda x: nn.gelu(x, approximate=False)
-    np.testing.assert_allclose(gelu(x), theirs(x), atol=2e-6)
-    slopes = [jax.vmap(jax.grad(function))(x) for function in (gelu, theirs)]
+@pytest.mark.parametrize(
+    "ours, theirs", [(gelu, functools.partial(nn.gelu, approximate=False)), (relu, nn.relu)]
+)
+def test_an_activation_and_its_gradient_equal_flax_s(ours, theirs):
+    x = jnp.linspace(-8, 8, 1001)  # with 0 in its midst
+    np.testing.assert_allclose(ours(x), theirs(x), atol=2e-6)
+    slopes = [jax.vmap(jax.grad(function))(x) for function in (ours, theirs)]
     np.testing.assert_allclose(*slopes, atol=2e-6)
 
 

@@ -81,6 +81,8 @@ def test_bfloat16_is_as_near_to_float32_as_its_last_digit_and_quicker(arrays):
     for rounded, exact in zip(*results, strict=True):
         assert rounded.dtype == jnp.bfloat16
         assert relative(rounded.astype(jnp.float32), exact) < 2**-8
+    mixed = jax.vjp(lambda kernel: convolve(narrow[0], kernel, 1, ONE), wide[1])[1](narrow[0])[0]
+    assert relative(mixed, results[1][2]) < 1e-5  # a kernel in float32 has its gradient unrounded
     programs = [compiled(gradients, *pair) for pair in (narrow, wide)]
     took_narrow, took_wide = (seconds(p, *x) for p, x in zip(programs, (narrow, wide), strict=True))
     assert took_narrow < took_wide

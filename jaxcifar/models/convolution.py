@@ -45,9 +45,7 @@ class Conv(nn.Module):
                 (low, high - self.strides * rest)
                 for (low, high), rest in zip(pads, odd, strict=True)
             ]
-        return convolve(
-            images.astype(self.dtype), kernel.astype(self.dtype), self.strides, tuple(pads)
-        )
+        return convolve(images.astype(self.dtype), kernel, self.strides, tuple(pads))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -59,11 +57,13 @@ def convolve(
     On a CPU by oneDNN, where that is available.
 
     Args:
+      images: in the type of the computation and of the result.
+      kernel: in this type or float32, as will be its gradient.
       strides: pixels between two windows.
       pads: rows of zeros above and below, columns left and right of the images.
     """
     plain = functools.partial(_xla_convolve, strides=strides, pads=pads)
-    return _by_platform(onednn.convolve, plain, images, kernel, strides, pads)
+    return _by_platform(onednn.convolve, plain, images.dtype, strides, pads, images, kernel)
 
 
 def _convolve_forward(images, kernel, strides, pads):
@@ -80,9 +80,15 @@ def _convolve_backward(strides, pads, saved, grad):
     def kernel_grad(images, grad):
         return jax.vjp(lambda kernel: plain(images, kernel), kernel)[1](grad)[0]
 
-    return (
-        _by_platform(onednn.images_grad, images_grad, kernel, grad, strides, pads, images.shape),
-        _by_platform(onednn.kernel_grad, kernel_grad, images, grad, strides, pads, kernel.shape),
+    return tuple(
+        _by_platform(
+            functools.partial(in_onednn, like=jax.ShapeDtypeStruct(like.shape, like.dtype)),
+            *(in_xla, grad.dtype, strides, pads, other, grad),
+        )
+        for in_onednn, in_xla, like, other in (
+            (onednn.images_grad, images_grad, images, kernel),
+            (onednn.kernel_grad, kernel_grad, kernel, images),
+        )
     )
 
 
@@ -92,12 +98,13 @@ convolve.defvjp(_convolve_forward, _convolve_backward)
 def _xla_convolve(images, kernel, *, strides, pads):
     layout = ("NHWC", "HWIO", "NHWC")
     window = (strides, strides)
+    kernel = kernel.astype(images.dtype)
     return lax.conv_general_dilated(images, kernel, window, pads, dimension_numbers=layout)
 
 
-def _by_platform(in_onednn, in_xla, left, right, strides, pads, *shape):
+def _by_platform(in_onednn, in_xla, dtype, strides, pads, *arrays):
     on_cpu = in_xla
     crops = any(pad < 0 for side in pads for pad in side)
-    if not crops and onednn.available(left.dtype):
-        on_cpu = lambda left, right: in_onednn(left, right, *shape, strides, pads)
-    return lax.platform_dependent(left, right, cpu=on_cpu, default=in_xla)
+    if not crops and onednn.available(dtype):
+        on_cpu = functools.partial(in_onednn, strides=strides, pads=pads)
+    return lax.platform_dependent(*arrays, cpu=on_cpu, default=in_xla)

@@ -18,11 +18,24 @@ def gelu(x: jax.Array) -> jax.Array:
     return x * (0.5 + 0.5 * lax.erf(x * 0.5**0.5))
 
 
+@jax.custom_vjp
+def relu(x: jax.Array) -> jax.Array:
+    """Return x where that is positive, else 0.
+
+    As `flax.linen.relu`, which keeps its argument for the gradient; this keeps its result, which what
+    follows keeps anyway.
+    """
+    return jnp.maximum(x, 0)
+
+
+relu.defvjp(lambda x: (relu(x), relu(x)), lambda result, grad: (jnp.where(result > 0, grad, 0),))
+
+
 ACTIVATIONS = {
     "elu": nn.elu,
     "gelu": gelu,
     "leaky_relu": nn.leaky_relu,
-    "relu": nn.relu,
+    "relu": relu,
     "silu": nn.silu,
     "tanh": nn.tanh,
 }

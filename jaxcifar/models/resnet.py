@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcifar.models.convolution import Conv
-from jaxcifar.models.layers import BatchNorm
+from jaxcifar.models.layers import BatchNorm, relu
 
 
 class ResNet(nn.Module):
@@ -45,16 +45,16 @@ class ResNet(nn.Module):
                 **activation,
             )(x)
 
-        x = conv(images, self.widths[0], 3, activation=nn.relu)
+        x = conv(images, self.widths[0], 3, activation=relu)
         for stage, (width, blocks) in enumerate(
             zip(self.widths, self.blocks_per_stage, strict=True)
         ):
             for block in range(blocks):
                 strides = 2 if stage > 0 and block == 0 else 1
-                change = conv(x, width, 3, strides, activation=nn.relu)
+                change = conv(x, width, 3, strides, activation=relu)
                 change = conv(change, width, 3)
                 if strides > 1 or x.shape[-1] != width:
                     x = conv(x, width, 1, strides)
-                x = nn.relu(x + change)
+                x = relu(x + change)
         x = x.mean((1, 2))
         return nn.Dense(self.classes, dtype=self.dtype, param_dtype=wide)(x).astype(wide)
