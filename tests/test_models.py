@@ -65,6 +65,18 @@ def test_a_tie_goes_to_the_first_pixel_of_the_window():
     np.testing.assert_array_equal(slopes, np.outer([1, 0, 1, 0], [1, 0, 1, 0, 0]))
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_max_pooling_keeps_places_for_its_gradient_and_not_the_images(dtype):
+    """What a step has in memory between the two passes is seen where sorting parts them."""
+
+    def step(images):
+        pooled, vjp = jax.vjp(max_pool_2x2, images + 1)
+        return vjp(jnp.sort(pooled))[0]
+
+    text = compiled(step, jnp.zeros((16, 8, 8, 32), dtype)).as_text()
+    assert re.search(r"= u8\[16,4,4,32\]\S* fusion\(", text)
+
+
 def relative(ours, theirs):
     return float(jnp.linalg.norm(ours - theirs) / jnp.linalg.norm(theirs))
 
@@ -184,14 +196,16 @@ def test_a_sum_over_channels_adds_up_every_place(shape):
     np.testing.assert_array_equal(channel_sum(x), np.asarray(x).reshape(-1, 5).sum(0))
 
 
-def test_a_bias_and_its_gradient_are_those_of_a_plain_sum():
+def test_a_bias_with_its_activation_and_their_gradients_are_those_of_a_plain_sum():
     x, bias = jax.random.normal(jax.random.key(0), (2, 3, 4, 5)), jnp.arange(5.0)
-    np.testing.assert_array_equal(add_bias(x, bias), x + bias)
+    functions = (lambda *pair: add_bias(*pair, gelu), lambda x, bias: gelu(x + bias))
+    np.testing.assert_allclose(*(function(x, bias) for function in functions), rtol=1e-6)
     ours, plain = (
-        jax.grad(lambda *x: (add(*x) ** 2).sum(), (0, 1))(x, bias) for add in (add_bias, jnp.add)
+        jax.grad(lambda *pair: (function(*pair) ** 2).sum(), (0, 1))(x, bias)
+        for function in functions
     )
     for our, expected in zip(ours, plain, strict=True):
-        np.testing.assert_allclose(our, expected, rtol=1e-6)
+        np.testing.assert_allclose(our, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_our_options_keep_xla_s_convolutions_from_the_library_that_is_slow_at_their_gradients(

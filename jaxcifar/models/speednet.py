@@ -56,7 +56,7 @@ class SpeedNet(nn.Module):
 
         images, whitening = images.astype(self.dtype), whitening.value.astype(self.dtype)
         x = convolve(images, whitening, 1, ((0, 0), (0, 0)))
-        x = gelu(add_bias(x, bias))
+        x = add_bias(x, bias, gelu)
         for width in self.widths:
             x = normalise_and_activate(max_pool_2x2(conv(width, x, pooled=True)))
             x = normalise_and_activate(conv(width, x, pooled=False))
