@@ -169,6 +169,13 @@ def test_an_activation_and_its_gradient_equal_flax_s(ours, theirs):
     np.testing.assert_allclose(*slopes, atol=2e-6)
 
 
+def test_relu_keeps_its_result_for_the_gradient():
+    x = jnp.array([-1.0, 2.0])
+    result, vjp = jax.vjp(relu, x)
+    (kept,) = jax.tree.leaves(vjp)
+    np.testing.assert_array_equal(kept, result)
+
+
 def seconds(function, *arguments):
     times = []
     for _ in range(5):

@@ -80,15 +80,13 @@ def _convolve_backward(strides, pads, saved, grad):
     def kernel_grad(images, grad):
         return jax.vjp(lambda kernel: plain(images, kernel), kernel)[1](grad)[0]
 
-    return tuple(
-        _by_platform(
-            functools.partial(in_onednn, like=jax.ShapeDtypeStruct(like.shape, like.dtype)),
-            *(in_xla, grad.dtype, strides, pads, other, grad),
-        )
-        for in_onednn, in_xla, like, other in (
-            (onednn.images_grad, images_grad, images, kernel),
-            (onednn.kernel_grad, kernel_grad, kernel, images),
-        )
+    like_images, like_kernel = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in saved)
+    images_in_onednn = functools.partial(onednn.images_grad, like=like_images)
+    kernel_in_onednn = functools.partial(onednn.kernel_grad, like=like_kernel)
+    options = (grad.dtype, strides, pads)
+    return (
+        _by_platform(images_in_onednn, images_grad, *options, kernel, grad),
+        _by_platform(kernel_in_onednn, kernel_grad, *options, images, grad),
     )
 
 
