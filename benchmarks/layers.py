@@ -26,7 +26,9 @@ def batch_norm(module, **options):
     """Return a function of `x` that normalises it, in training."""
 
     def apply(x):
-        norm = module(use_running_average=False, momentum=0.9, dtype=x.dtype, **options)
+        norm = module(
+            x.shape[-1], use_running_average=False, momentum=0.9, dtype=x.dtype, **options
+        )
         statistics = {"mean": jnp.zeros(x.shape[-1]), "var": jnp.ones(x.shape[-1])}
         params = {"scale": jnp.ones(x.shape[-1]), "bias": jnp.zeros(x.shape[-1])}
         variables = {"params": params, "batch_stats": statistics}
@@ -55,7 +57,7 @@ PAIRS = {
     "sum over channels": (layers.channel_sum, lambda x: x.sum((0, 1, 2))),
     "batch norm": (
         batch_norm(layers.BatchNorm, axis_name=None),
-        batch_norm(nn.BatchNorm),
+        batch_norm(lambda channels, **options: nn.BatchNorm(**options)),
     ),
     "gelu": (layers.gelu, lambda x: nn.gelu(x, approximate=False)),
     "2×2 max pooling": (layers.max_pool_2x2, lambda x: nn.max_pool(x, (2, 2), (2, 2))),

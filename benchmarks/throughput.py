@@ -108,13 +108,15 @@ def use_flax_layers():
     onednn.available = lambda dtype: False
     default_init = nn.initializers.lecun_normal()
 
-    def conv(features, size, dtype, strides=1, kernel_init=default_init, *, pooled=False):
+    def conv(features, kernel_size, dtype, strides=1, kernel_init=default_init, *, pooled=False):
         del pooled
-        return nn.Conv(
-            features, size, strides, use_bias=False, dtype=dtype, kernel_init=kernel_init
+        convolve = nn.Conv(
+            features, kernel_size, strides, use_bias=False, dtype=dtype, kernel_init=kernel_init
         )
+        return lambda x, norm=lambda x: x: norm(convolve(x))
 
-    def batch_norm(*, activation=lambda x: x, **options):
+    def batch_norm(channels, *, activation=lambda x: x, **options):
+        del channels
         norm = nn.BatchNorm(param_dtype=jnp.float32, **options)
         return lambda x: activation(norm(x))
 

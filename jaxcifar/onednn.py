@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxcifar import foreign
 from jaxcifar.machine import multiplies_bfloat16
-from jaxcifar.onednn_library import DTYPES, KINDS, Convolutions
+from jaxcifar.onednn_library import ACTIVATIONS, DTYPES, KINDS, Convolutions
 
 PACKAGE = "onednn-cpu-gomp"
 
@@ -73,12 +73,27 @@ def convolve(images: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> 
       strides: pixels between two windows.
       pads: rows of zeros above and below, columns left and right of the images.
     """
-    height, width = (
-        (size + low + high - reach) // strides + 1
-        for size, reach, (low, high) in zip(images.shape[1:3], kernel.shape[:2], pads, strict=True)
-    )
-    result = jax.ShapeDtypeStruct((len(images), height, width, kernel.shape[-1]), images.dtype)
-    return _call("forward", images, kernel, result, strides, pads)
+    return _call("forward", images, kernel, _result(images, kernel, strides, pads), strides, pads)
+
+
+def convolve_and_finish(
+    images: jax.Array,
+    kernel: jax.Array,
+    factor: jax.Array,
+    offset: jax.Array,
+    activation: str,
+    strides: int,
+    pads: Pads,
+) -> jax.Array:
+    """Convolve, multiply by `factor: [out]`, add `offset: [out]`, and activate, in a single pass.
+
+    All after the convolution is done in float32, in which the factor and the offset are.
+
+    Args:
+      activation: one of `onednn_library.ACTIVATIONS`.
+    """
+    arrays = (images, kernel, factor, offset, _result(images, kernel, strides, pads))
+    return _call("finished", *arrays, strides, pads, activation=activation)
 
 
 def images_grad(
@@ -98,11 +113,21 @@ def kernel_grad(
     return _call("kernel", images, grad, like, strides, pads)
 
 
-def _call(kind, left, right, result, strides, pads):
-    arrays = dict(zip(KINDS[kind], (left, right, result), strict=True))
+def _result(images, kernel, strides, pads):
+    height, width = (
+        (size + low + high - reach) // strides + 1
+        for size, reach, (low, high) in zip(images.shape[1:3], kernel.shape[:2], pads, strict=True)
+    )
+    return jax.ShapeDtypeStruct((len(images), height, width, kernel.shape[-1]), images.dtype)
+
+
+def _call(kind, *arrays_and_window, activation="identity"):
+    *arguments, result, strides, pads = arrays_and_window
+    arrays = dict(zip(KINDS[kind], (*arguments, result), strict=True))
     dtypes = (DTYPES[arrays[name].dtype.name] for name in ("images", "kernel"))
-    numbers = np.array([*dtypes, strides, *pads[0], *pads[1]], np.int64)
-    return jax.ffi.ffi_call(_target(kind), result)(left, right, numbers=numbers)
+    numbers = (*dtypes, ACTIVATIONS[activation], strides, *pads[0], *pads[1])
+    call = jax.ffi.ffi_call(_target(kind), result)
+    return call(*arguments, numbers=np.array(numbers, np.int64))
 
 
 def _target(kind):

@@ -3,7 +3,7 @@
 import ctypes
 import math
 from collections.abc import Sequence
-from ctypes import byref, c_int, c_int64, c_size_t, c_void_p
+from ctypes import byref, c_float, c_int, c_int64, c_size_t, c_void_p
 
 import numpy as np
 
@@ -15,15 +15,24 @@ DTYPES = {"float32": 3, "bfloat16": 2}
 # Numbers of oneDNN's `dnnl_types.h`, version 3 (`libdnnl.so.3`).
 _CPU, _ANY_LAYOUT, _IN_ORDER, _USER_SCRATCHPAD = 1, 1, 1, 1
 _FORWARD_TRAINING, _DIRECT = 64, 1
+_ADD, _MULTIPLY = 0x1FFF0, 0x1FFF1
 _KERNEL_LAYOUT, _KERNEL_GRAD_LAYOUT, _SCRATCHPAD_LAYOUT = 131, 132, 136
 _PLACES = {"images": 1, "output": 17, "kernel": 33, "scratchpad": 80, "from": 1, "to": 17}
+_PLACES |= {
+    "factor": 32_770,
+    "offset": 65_538,
+}  # of what the first and second operation after it take
 _GRAD = 128  # the place of a gradient is so much higher
 KINDS = {
     "forward": ("images", "kernel", "output"),
+    "finished": ("images", "kernel", "factor", "offset", "output"),
     "images": ("kernel", "output", "images"),
     "kernel": ("images", "output", "kernel"),
 }
-"""What is computed: the two arguments of a call, and its result."""
+"""What is computed: the arguments of a call, and its result. `finished` is `forward` and, in float32, each
+channel times its factor, plus its offset, activated."""
+ACTIVATIONS = {"identity": 0, "relu": 0x20, "gelu": 0x31}
+"""oneDNN's number for each of the activations with which `finished` may end; 0 for none."""
 
 
 class _Argument(ctypes.Structure):
@@ -39,8 +48,7 @@ class Convolutions:
         library.dnnl_memory_desc_get_size.restype = c_size_t
         self._engine = self._new("engine_create", _CPU, c_size_t(0))
         self._stream = self._new("stream_create", self._engine, _IN_ORDER)
-        self._attributes = self._new("primitive_attr_create")
-        self._do("primitive_attr_set_scratchpad_mode", self._attributes, _USER_SCRATCHPAD)
+        self._attributes = self._new_attributes()
         self._made = {}
         self._workspace = np.empty(0, np.uint8)
 
@@ -55,7 +63,7 @@ class Convolutions:
             self._made[call] = self._make(kind, shapes, *numbers)
         self._made[call]({name: array.address for name, array in arrays.items()})
 
-    def _make(self, kind, shapes, dtype, kernel_dtype, stride, *pads):
+    def _make(self, kind, shapes, dtype, kernel_dtype, activation, stride, *pads):
         # oneDNN numbers axes as PyTorch does; how far apart neighbours lie says what the layout is.
         images, output = (
             self._layout(dtype, shapes[name], (0, 3, 1, 2)) for name in ("images", "output")
@@ -66,13 +74,19 @@ class Convolutions:
             self._layout(number, shapes["kernel"], axes, given=False)
             for number in (dtype, DTYPES["float32"])
         )
+        channels = self._layout(DTYPES["float32"], (1, 1, 1, shapes["output"][3]), (0, 3, 1, 2))
+        attributes = self._attributes
+        if kind == "finished":
+            attributes = self._new_attributes()
+            operations = self._finishing(channels, activation)
+            self._do("primitive_attr_set_post_ops", attributes, operations)
         window = [_numbers(x) for x in ((stride, stride), (0, 0), pads[::2], pads[1::2])]
         arrays = (images, any_kernel, None, output, *window)
         description = self._new(
             "convolution_forward_primitive_desc_create",
-            *(self._engine, _FORWARD_TRAINING, _DIRECT, *arrays, self._attributes),
+            *(self._engine, _FORWARD_TRAINING, _DIRECT, *arrays, attributes),
         )
-        if kind != "forward":
+        if kind in ("images", "kernel"):
             name = {"images": "data", "kernel": "weights"}[kind]
             if kind == "images":
                 arrays = (images, any_kernel, output, *window)  # which has no bias
@@ -95,7 +109,9 @@ class Convolutions:
             "output": output,
             "scratchpad": scratchpad,
         }
-        grads = () if kind == "forward" else (kind, "output")
+        if kind == "finished":
+            layouts |= {"factor": channels, "offset": channels}
+        grads = (kind, "output") if kind in ("images", "kernel") else ()
         convolve = self._program(description, layouts, grads)
         change = (own_kernel, kernel) if kind == "kernel" else (kernel, own_kernel)
         reorder = self._program(
@@ -121,6 +137,19 @@ class Convolutions:
                 convolve(inner)
 
         return run
+
+    def _new_attributes(self):
+        attributes = self._new("primitive_attr_create")
+        self._do("primitive_attr_set_scratchpad_mode", attributes, _USER_SCRATCHPAD)
+        return attributes
+
+    def _finishing(self, channels, activation):
+        operations = self._new("post_ops_create")
+        for operation in (_MULTIPLY, _ADD):
+            self._do("post_ops_append_binary", operations, operation, channels)
+        if activation:
+            self._do("post_ops_append_eltwise", operations, activation, c_float(0), c_float(0))
+        return operations
 
     def _program(self, description, layouts, grads=()):
         """Return `program(addresses)`, which runs a primitive on arrays of these layouts, by name."""

@@ -3,6 +3,7 @@
 import functools
 import re
 import time
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,6 +20,7 @@ from jaxcifar.models.layers import (
     add_bias,
     channel_sum,
     gelu,
+    identity,
     max_pool_2x2,
     relu,
 )
@@ -139,7 +141,7 @@ def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale, 
     keys = jax.random.split(jax.random.key(0), 3)
     x = 2 + 3 * jax.random.normal(keys[0], shape)
     weights = jax.random.normal(keys[1], shape)
-    variables = BatchNorm(**shared).init(keys[2], x)
+    variables = BatchNorm(5, **shared).init(keys[2], x)
     bias = jax.random.normal(keys[2], shape[-1:])
     variables["params"] |= {name: bias + i for i, name in enumerate(variables["params"])}
 
@@ -150,13 +152,45 @@ def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale, 
     ours, theirs = (
         jax.grad(lambda *x: loss(*sides, *x), (0, 1), has_aux=True)(variables["params"], x)
         for sides in (
-            (BatchNorm(**shared, activation=activation), lambda x: x),
+            (BatchNorm(5, **shared, activation=activation), lambda x: x),
             (nn.BatchNorm(**shared), activation),
         )
     )
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(our, their, rtol=2e-4, atol=2e-5)
+
+
+class Normalised(nn.Module):
+    """A convolution and what follows, normalised by running statistics, in jaxcifar or in Flax."""
+
+    activation: Any
+    own: bool
+
+    @nn.compact
+    def __call__(self, x):
+        if self.own:
+            conv = Conv(4, (3, 3), jnp.float32, name="conv")
+            options = {"dtype": jnp.float32, "axis_name": None, "activation": self.activation}
+            return conv(x, BatchNorm(4, True, 0.9, **options, name="norm"))
+        x = nn.Conv(4, (3, 3), use_bias=False, name="conv")(x)
+        return self.activation(nn.BatchNorm(True, name="norm")(x))
+
+
+@pytest.mark.usefixtures("by_each_library")
+@pytest.mark.parametrize("activation", [identity, relu, gelu, nn.silu])
+def test_a_convolution_with_batch_norm_equals_flax_s_in_evaluation(activation):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, 8, 8, 3))
+    ours, theirs = (Normalised(activation, own) for own in (True, False))
+    variables = theirs.init(keys[1], x)
+    draw = lambda leaf: 0.5 + jax.random.uniform(keys[2], leaf.shape)
+    variables = jax.tree.map(draw, variables)
+    assert relative(ours.apply(variables, x), theirs.apply(variables, x)) < 1e-6
+    loss = lambda model: lambda *x: (model.apply(*x) ** 2).sum()
+    slopes = [jax.grad(loss(model), (0, 1))(variables, x) for model in (ours, theirs)]
+    for our, their in zip(*map(jax.tree.leaves, slopes), strict=True):
+        assert relative(our, their) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import pytest
 
 from jaxcifar import foreign, onednn
 from jaxcifar.machine import multiplies_bfloat16
-from jaxcifar.models.convolution import convolve
+from jaxcifar.models.convolution import convolve, convolve_and_finish
+from jaxcifar.models.layers import gelu, identity, relu
 from tests.test_models import compiled, relative, seconds
 
 ONE = ((1, 1), (1, 1))
@@ -68,6 +69,22 @@ def test_bfloat16_is_left_to_xla_where_the_processor_does_not_multiply_it(arrays
     monkeypatch.setattr(onednn, "multiplies_bfloat16", lambda: False)
     images, kernel = (x.astype(jnp.bfloat16) for x in arrays)
     assert "jaxcifar_onednn" not in compiled(gradients, images, kernel).as_text()
+
+
+@pytest.mark.parametrize("activation", [identity, relu, gelu])
+def test_what_follows_a_convolution_is_done_in_the_same_pass(arrays, activation):
+    images, kernel = arrays
+    line = jax.random.normal(jax.random.key(2), (2, 32))
+    finish = lambda images: convolve_and_finish(images, kernel, *line, activation, 1, ONE)
+    text = compiled(finish, images).as_text()
+    assert '"jaxcifar_onednn_finished"' in text
+    assert "fusion" not in text and '"jaxcifar_onednn_forward"' not in text
+    exact = activation(convolve(images, kernel, 1, ONE) * line[0] + line[1])
+    assert relative(finish(images), exact) < 1e-6
+    if onednn.available(jnp.bfloat16):
+        rounded = finish(images.astype(jnp.bfloat16))
+        assert rounded.dtype == jnp.bfloat16
+        assert relative(rounded.astype(jnp.float32), exact) < 2**-7  # of images, kernel and result
 
 
 @pytest.mark.skipif(not multiplies_bfloat16(), reason="needs AVX512-BF16")

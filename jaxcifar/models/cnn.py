@@ -39,25 +39,25 @@ class CNN(nn.Module):
         """Return `logits: [batch, class]` of `images: [batch, height, width, channel]`."""
         wide = jnp.promote_types(self.dtype, jnp.float32)
 
-        def normalise_and_activate(x):
+        def norm(channels):
             return BatchNorm(
+                channels,
                 use_running_average=not train,
                 momentum=0.9,
                 dtype=self.dtype,
                 axis_name=self.axis_name,
                 activation=ACTIVATIONS[self.activation],
-            )(x)
+            )
 
         x = images.astype(self.dtype)
         for width, convs in zip(self.widths, self.convs_per_block, strict=True):
             for _ in range(convs):
-                x = Conv(width, (self.kernel_size, self.kernel_size), self.dtype)(x)
-                x = normalise_and_activate(x)
+                x = Conv(width, (self.kernel_size, self.kernel_size), self.dtype)(x, norm(width))
             x = max_pool_2x2(x)
         if self.dense_width:
             x = x.reshape(len(x), -1)
             x = nn.Dense(self.dense_width, use_bias=False, dtype=self.dtype, param_dtype=wide)(x)
-            x = normalise_and_activate(x)
+            x = norm(self.dense_width)(x)
         else:
             x = x.mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)

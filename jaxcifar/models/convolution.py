@@ -1,7 +1,7 @@
 """Convolutions, by oneDNN where that is quicker, else by XLA."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcifar import onednn
+from jaxcifar.models.layers import BatchNorm, gelu, identity, relu
 
 
 class Conv(nn.Module):
@@ -32,8 +33,11 @@ class Conv(nn.Module):
     computed."""
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Return [batch, height, width, features] of `images: [batch, height, width, channel]`."""
+    def __call__(self, images: jax.Array, norm: BatchNorm | None = None) -> jax.Array:
+        """Return [batch, height, width, features] of `images: [batch, height, width, channel]`.
+
+        With `norm`, normalised and activated by that.
+        """
         shape = (*self.kernel_size, images.shape[-1], self.features)
         wide = jnp.promote_types(self.dtype, jnp.float32)
         kernel = self.param("kernel", self.kernel_init, shape, wide)
@@ -45,7 +49,14 @@ class Conv(nn.Module):
                 (low, high - self.strides * rest)
                 for (low, high), rest in zip(pads, odd, strict=True)
             ]
-        return convolve(images.astype(self.dtype), kernel, self.strides, tuple(pads))
+        window = (self.strides, tuple(pads))
+        images = images.astype(self.dtype)
+        if norm is None:
+            return convolve(images, kernel, *window)
+        if norm.use_running_average:
+            line = norm.running_line()
+            return convolve_and_finish(images, kernel, *line, norm.activation, *window)
+        return norm(convolve(images, kernel, *window))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -91,6 +102,44 @@ def _convolve_backward(strides, pads, saved, grad):
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def convolve_and_finish(
+    images: jax.Array,
+    kernel: jax.Array,
+    factor: jax.Array,
+    offset: jax.Array,
+    activation: Callable[[jax.Array], jax.Array],
+    strides: int,
+    pads: tuple[tuple[int, int], ...],
+) -> jax.Array:
+    """Convolve as `convolve` does, multiply by `factor: [out]`, add `offset: [out]`, and activate.
+
+    By oneDNN, where that is available and knows the activation, in a single pass. `factor` and `offset`
+    are in float32 or wider.
+    """
+    plain = functools.partial(
+        _convolve_then_finish, activation=activation, strides=strides, pads=pads
+    )
+    arrays = (images, kernel, factor, offset)
+    if activation not in (identity, relu, gelu):
+        return plain(*arrays)
+    in_onednn = functools.partial(onednn.convolve_and_finish, activation=activation.__name__)
+    return _by_platform(in_onednn, plain, images.dtype, strides, pads, *arrays)
+
+
+def _convolve_then_finish(images, kernel, factor, offset, activation, strides, pads):
+    result = convolve(images, kernel, strides, pads)
+    return activation(result * factor + offset).astype(images.dtype)
+
+
+convolve_and_finish.defvjp(
+    lambda *arguments: jax.vjp(
+        lambda *arrays: _convolve_then_finish(*arrays, *arguments[4:]), *arguments[:4]
+    ),
+    lambda activation, strides, pads, vjp, grad: vjp(grad),
+)
 
 
 def _xla_convolve(images, kernel, *, strides, pads):

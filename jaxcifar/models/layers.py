@@ -18,6 +18,11 @@ def gelu(x: jax.Array) -> jax.Array:
     return x * (0.5 + 0.5 * lax.erf(x * 0.5**0.5))
 
 
+def identity(x: jax.Array) -> jax.Array:
+    """Return x."""
+    return x
+
+
 @jax.custom_vjp
 def relu(x: jax.Array) -> jax.Array:
     """Return x where that is positive, else 0.
@@ -89,6 +94,7 @@ class BatchNorm(nn.Module):
     argument alone for it, from which the activation's own is computed again.
     """
 
+    channels: int
     use_running_average: bool
     """Normalise by the running statistics, and leave them alone."""
     momentum: float
@@ -100,31 +106,37 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     """Added to the variance."""
     use_scale: bool = True
-    activation: Callable[[jax.Array], jax.Array] = lambda x: x
+    activation: Callable[[jax.Array], jax.Array] = identity
     """What follows, element by element."""
 
-    @nn.compact
+    def setup(self):
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        self.mean = self.variable("batch_stats", "mean", jnp.zeros, self.channels, wide)
+        self.var = self.variable("batch_stats", "var", jnp.ones, self.channels, wide)
+        self.bias = self.param("bias", nn.initializers.zeros, (self.channels,), wide)
+        self.scale = (
+            self.param("scale", nn.initializers.ones, (self.channels,), wide)
+            if self.use_scale
+            else jnp.ones(self.channels, wide)
+        )
+
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return `x: [..., channel]` normalised and activated, of the same shape."""
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-        channels = x.shape[-1]
-        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, wide)
-        variance = self.variable("batch_stats", "var", jnp.ones, channels, wide)
-        bias = self.param("bias", nn.initializers.zeros, (channels,), wide)
-        scale = jnp.ones(channels, wide)
-        if self.use_scale:
-            scale = self.param("scale", nn.initializers.ones, (channels,), wide)
         if self.use_running_average:
-            reciprocal_std = lax.rsqrt(variance.value + self.epsilon)
-            result = self.activation(_normalise(x, mean.value, reciprocal_std, scale, bias))
-        else:
-            result, moments = _normalise_batch(
-                x, scale, bias, self.epsilon, self.axis_name, self.activation
-            )
-            for statistic, moment in zip((mean, variance), moments, strict=True):
-                kept = self.momentum * statistic.value
-                statistic.value = kept + (1 - self.momentum) * lax.stop_gradient(moment)
+            factor, offset = self.running_line()
+            return self.activation(x * factor + offset).astype(self.dtype)
+        result, moments = _normalise_batch(
+            x, self.scale, self.bias, self.epsilon, self.axis_name, self.activation
+        )
+        for statistic, moment in zip((self.mean, self.var), moments, strict=True):
+            kept = self.momentum * statistic.value
+            statistic.value = kept + (1 - self.momentum) * lax.stop_gradient(moment)
         return result.astype(self.dtype)
+
+    def running_line(self) -> tuple[jax.Array, jax.Array]:
+        """Return the `factor, offset: [channel]` by which the running statistics normalise and shift."""
+        factor = lax.rsqrt(self.var.value + self.epsilon) * self.scale
+        return factor, self.bias - self.mean.value * factor
 
 
 def _normalise(x, mean, reciprocal_std, scale, bias):

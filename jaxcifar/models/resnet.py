@@ -36,14 +36,15 @@ class ResNet(nn.Module):
 
         def conv(x, width, size, strides=1, **activation):
             kernel_init = nn.initializers.he_normal()
-            x = Conv(width, (size, size), self.dtype, strides, kernel_init)(x)
-            return BatchNorm(
+            norm = BatchNorm(
+                width,
                 use_running_average=not train,
                 momentum=0.9,
                 dtype=self.dtype,
                 axis_name=self.axis_name,
                 **activation,
-            )(x)
+            )
+            return Conv(width, (size, size), self.dtype, strides, kernel_init)(x, norm)
 
         x = conv(images, self.widths[0], 3, activation=relu)
         for stage, (width, blocks) in enumerate(

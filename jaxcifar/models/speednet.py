@@ -1,5 +1,6 @@
 """The small network of the CIFAR-10 speedruns: most accuracy for a given time."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,8 +40,9 @@ class SpeedNet(nn.Module):
         )
         bias = self.param("whitening_bias", nn.initializers.zeros, (2 * patch,), wide)
 
-        def normalise_and_activate(x):
+        def norm(channels):
             return BatchNorm(
+                channels,
                 use_running_average=not train,
                 momentum=0.6,
                 dtype=self.dtype,
@@ -48,18 +50,17 @@ class SpeedNet(nn.Module):
                 epsilon=1e-12,
                 use_scale=False,
                 activation=gelu,
-            )(x)
+            )
 
-        def conv(width, x, *, pooled):
-            kernel_init = _partial_identity
-            return Conv(width, (3, 3), self.dtype, kernel_init=kernel_init, pooled=pooled)(x)
-
+        conv = functools.partial(
+            Conv, kernel_size=(3, 3), dtype=self.dtype, kernel_init=_partial_identity
+        )
         images, whitening = images.astype(self.dtype), whitening.value.astype(self.dtype)
         x = convolve(images, whitening, 1, ((0, 0), (0, 0)))
         x = add_bias(x, bias, gelu)
         for width in self.widths:
-            x = normalise_and_activate(max_pool_2x2(conv(width, x, pooled=True)))
-            x = normalise_and_activate(conv(width, x, pooled=False))
+            x = norm(width)(max_pool_2x2(conv(width, pooled=True)(x)))
+            x = conv(width)(x, norm(width))
         x = x.max((1, 2))
         head = nn.Dense(
             self.classes,
