@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
 
     config.seed = 0  # 0 to 2**32 - 1; of parameters, order, augmentation and dropout
     config.num_epochs = 20  # passes over the training split, 1 to 100,000
-    config.batch_size = 256  # examples a step, over all devices; a multiple of their number
+    config.batch_size = 128  # examples a step, over all devices; a multiple of their number
     config.label_smoothing = 0.1  # share of each target spread over all classes, [0, 1)
     config.precision = "auto"  # of the computation: float32, bfloat16, float64 (with
     # JAX_ENABLE_X64=1), or auto: bfloat16 on GPU, TPU and CPUs with AVX512-BF16, float32 on others
@@ -49,8 +49,8 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.name = "cnn"  # cnn, resnet, speednet
     config.model.cnn = ConfigDict()
-    config.model.cnn.widths = (64, 128, 256)  # channels of each block; each block halves the image
-    config.model.cnn.convs_per_block = (1, 2, 2)
+    config.model.cnn.widths = (64, 128, 256, 256)  # channels of each block, which halves the image
+    config.model.cnn.convs_per_block = (1, 2, 2, 2)
     config.model.cnn.kernel_size = 3  # pixels, odd
     config.model.cnn.activation = "relu"  # elu, gelu, leaky_relu, relu, silu, tanh
     config.model.cnn.dropout_rate = 0.2  # before the head, [0, 1)

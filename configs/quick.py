@@ -14,4 +14,5 @@ def get_config() -> ConfigDict:
     config.label_smoothing = 0.0
     config.augmentation.cutout.enabled = False
     config.model.cnn.widths = (16, 32, 64)
+    config.model.cnn.convs_per_block = (1, 2, 2)
     return config

@@ -119,6 +119,7 @@ TINY = {
     "batch_size": 64,
     "precision": "float32",  # whatever the processor
     "model.cnn.widths": (4, 6, 8),
+    "model.cnn.convs_per_block": (1, 2, 2),
     "evaluation.batch_size": 64,
     "logging.every_steps": 3,
 }

@@ -78,6 +78,7 @@ def main() -> int:
             "data.name": "shapes",
             "data.shapes.train_examples": 256,
             "data.shapes.test_examples": 256,
+            "batch_size": 256,
             "num_epochs": epochs,
         }
         process = subprocess.Popen(

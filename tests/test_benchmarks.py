@@ -32,6 +32,7 @@ def test_a_point_of_growth_is_measured():
     config = {
         "precision": "float32",
         "model.cnn.widths": "4,6,8",
+        "model.cnn.convs_per_block": "1,2,2",
         "batch_size": 32,
         "data.shapes.train_examples": 64,
     }
