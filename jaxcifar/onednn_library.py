@@ -18,10 +18,8 @@ _FORWARD_TRAINING, _DIRECT = 64, 1
 _ADD, _MULTIPLY = 0x1FFF0, 0x1FFF1
 _KERNEL_LAYOUT, _KERNEL_GRAD_LAYOUT, _SCRATCHPAD_LAYOUT = 131, 132, 136
 _PLACES = {"images": 1, "output": 17, "kernel": 33, "scratchpad": 80, "from": 1, "to": 17}
-_PLACES |= {
-    "factor": 32_770,
-    "offset": 65_538,
-}  # of what the first and second operation after it take
+# What the first and the second operation after a convolution take.
+_PLACES |= {"factor": 32_770, "offset": 65_538}
 _GRAD = 128  # the place of a gradient is so much higher
 KINDS = {
     "forward": ("images", "kernel", "output"),
