@@ -433,7 +433,8 @@ def test_a_dataset_that_disappears_after_the_start_is_not_missed(start_program, 
         "--config.data.name=tiny",
         f"--config.data.data_dir={tmp_path / 'data'}",
         "--config.batch_size=8",
-        "--config.model.cnn.widths=2,2,2,2",
+        "--config.model.cnn.widths=2,2,2",
+        "--config.model.cnn.convs_per_block=1,2,2",
         "--config.logging.every_steps=1",
     ]
     process = start_program(*flags, f"--workdir={tmp_path / 'run'}")
