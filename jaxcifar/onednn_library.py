@@ -72,12 +72,11 @@ class Convolutions:
             self._layout(number, shapes["kernel"], axes, given=False)
             for number in (dtype, DTYPES["float32"])
         )
-        channels = self._layout(DTYPES["float32"], (1, 1, 1, shapes["output"][3]), (0, 3, 1, 2))
-        attributes = self._attributes
+        attributes, after = self._attributes, {}
         if kind == "finished":
-            attributes = self._new_attributes()
-            operations = self._finishing(channels, activation)
-            self._do("primitive_attr_set_post_ops", attributes, operations)
+            channels = self._layout(DTYPES["float32"], (1, 1, 1, *shapes["factor"]), (0, 3, 1, 2))
+            attributes = self._finishing(channels, activation)
+            after = {"factor": channels, "offset": channels}
         window = [_numbers(x) for x in ((stride, stride), (0, 0), pads[::2], pads[1::2])]
         arrays = (images, any_kernel, None, output, *window)
         description = self._new(
@@ -106,9 +105,8 @@ class Convolutions:
             "kernel": own_kernel,
             "output": output,
             "scratchpad": scratchpad,
+            **after,
         }
-        if kind == "finished":
-            layouts |= {"factor": channels, "offset": channels}
         grads = (kind, "output") if kind in ("images", "kernel") else ()
         convolve = self._program(description, layouts, grads)
         change = (own_kernel, kernel) if kind == "kernel" else (kernel, own_kernel)
@@ -142,12 +140,15 @@ class Convolutions:
         return attributes
 
     def _finishing(self, channels, activation):
+        """Return the attributes of a convolution that ends as `finished` does."""
         operations = self._new("post_ops_create")
         for operation in (_MULTIPLY, _ADD):
             self._do("post_ops_append_binary", operations, operation, channels)
         if activation:
             self._do("post_ops_append_eltwise", operations, activation, c_float(0), c_float(0))
-        return operations
+        attributes = self._new_attributes()
+        self._do("primitive_attr_set_post_ops", attributes, operations)
+        return attributes
 
     def _program(self, description, layouts, grads=()):
         """Return `program(addresses)`, which runs a primitive on arrays of these layouts, by name."""

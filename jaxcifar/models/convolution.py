@@ -123,7 +123,7 @@ def convolve_and_finish(
         _convolve_then_finish, activation=activation, strides=strides, pads=pads
     )
     arrays = (images, kernel, factor, offset)
-    if activation not in (identity, relu, gelu):
+    if activation not in (identity, relu, gelu):  # by itself: Flax's GELU is another of that name
         return plain(*arrays)
     in_onednn = functools.partial(onednn.convolve_and_finish, activation=activation.__name__)
     return _by_platform(in_onednn, plain, images.dtype, strides, pads, *arrays)
