@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcifar import augment
+from jaxcifar import augment, runtime
 from jaxcifar.augment import Examples
 
 BATCH, SIZE = 64, 12
@@ -48,6 +48,14 @@ def test_same_keys_same_images_and_other_keys_others(name, examples):
     once, again, other = (ALL[name](keys(seed), examples).images for seed in (0, 0, 1))
     np.testing.assert_array_equal(once, again)
     assert np.abs(once - other).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_augmentation_compiled_as_a_run_compiles_it_gives_the_same_images(name, examples):
+    options = runtime.compiler_options("cpu", deterministic=False)
+    program = jax.jit(ALL[name]).lower(keys(), examples).compile(compiler_options=options)
+    after = [augmentation(keys(), examples).images for augmentation in (program, ALL[name])]
+    np.testing.assert_allclose(*after, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ALL)
