@@ -31,10 +31,10 @@ def evaluate(config: ConfigDict, workdir: Path, step: int | None) -> dict | None
       UserError: there is no such checkpoint, or it, the config and the data do not go together.
     """
     experiments.check(config)
+    layout = experiments.start_layout(config)
     checkpoints = Checkpoints(workdir / "checkpoints")
     step = restore.chosen_step(checkpoints, workdir, step)
     facts = DataFacts.from_json(checkpoints.description(step)["facts"])
-    layout = experiments.start_layout(config)
     dataset = experiments.load_split(config, "test_split")
     restore.check_same_classes(facts, dataset)
     experiment = experiments.build(config, facts, layout)

@@ -23,7 +23,7 @@ from absl import flags
 from PIL import Image, ImageOps
 
 from jaxcifar import experiment as experiments
-from jaxcifar import restore
+from jaxcifar import restore, runtime
 from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.errors import UserError
 from jaxcifar.experiment import DataFacts
@@ -44,6 +44,7 @@ class Classifier:
         Raises:
           UserError: there is no such checkpoint, or this machine cannot run it.
         """
+        runtime.start()
         workdir = Path(workdir).expanduser()
         checkpoints = Checkpoints(workdir / "checkpoints")
         step = restore.chosen_step(checkpoints, workdir, step)

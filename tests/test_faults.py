@@ -327,7 +327,7 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint_and_keeps_the_damaged_on
 
 
 def test_without_a_whole_checkpoint_nothing_runs_and_nothing_is_deleted(
-    run_program, tiny_flags, uninterrupted, tmp_path
+    fails, tiny_flags, uninterrupted, tmp_path
 ):
     workdir = tmp_path / "run"
     shutil.copytree(uninterrupted, workdir)
@@ -335,9 +335,7 @@ def test_without_a_whole_checkpoint_nothing_runs_and_nothing_is_deleted(
         truncate(folder)
     before = contents(workdir)
     for arguments in ([*tiny_flags, *LONGER], ["--mode=evaluate"]):
-        result = run_program(*arguments, f"--workdir={workdir}")
-        assert result.returncode == 2
-        (line,) = result.stderr.splitlines()
+        line = fails(*arguments, f"--workdir={workdir}")
         assert "holds no checkpoint that is whole (192: " in line and "; 128: " in line
     after = contents(workdir)
     assert {p: c for p, c in after.items() if p.name != "lock"} == {
@@ -440,7 +438,7 @@ def test_a_dataset_that_disappears_after_the_start_is_not_missed(start_program, 
     process = start_program(*flags, f"--workdir={tmp_path / 'run'}")
     wait_for(lambda: read_records(tmp_path / "run/metrics.jsonl"), process)
     shutil.rmtree(tmp_path / "data")
-    assert read_records(tmp_path / "run/metrics.jsonl")[-1]["epoch"] < 19
+    assert read_records(tmp_path / "run/metrics.jsonl")[-1]["epoch"] < 8
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert json.loads((tmp_path / "run/evaluation.json").read_text())["examples"] == 7

@@ -1,6 +1,7 @@
 """Runs that are cut off and started again."""
 
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_records_after_the_checkpoint_and_half_a_line_are_dropped(tmp_path):
 
 
 def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
-    run_program, tiny_flags, tmp_path
+    run_program, fails, tiny_flags, tmp_path
 ):
     flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}"]
     first = run_program(*flags)
@@ -56,27 +57,20 @@ def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
     assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
     assert "train loss" not in again.stdout and files() == records
 
-    longer = run_program(*flags, "--config.num_epochs=4")
-    assert longer.returncode == 2 and "num_epochs: 3 -> 4" in longer.stderr
-    assert "--extend" in longer.stderr and files() == records
-
-    fewer = run_program(*flags, "--config.num_epochs=2")
-    assert fewer.returncode == 2 and "another --workdir" in fewer.stderr
-    assert "--extend" not in fewer.stderr
+    longer = fails(*flags, "--config.num_epochs=4")
+    assert "num_epochs: 3 -> 4" in longer and "--extend" in longer and files() == records
+    fewer = fails(*flags, "--config.num_epochs=2")
+    assert "another --workdir" in fewer and "--extend" not in fewer
 
     extended = run_program(*flags, "--config.num_epochs=4", "--extend")
     assert extended.returncode == 0, extended.stderr
     assert [r["step"] for r in read_records(tmp_path / "run/metrics.jsonl")][-1] == 32
 
-    shorter = run_program(*flags, "--config.num_epochs=2", "--extend")
-    assert (
-        shorter.returncode == 2 and "--extend goes on to more epochs than the 4" in shorter.stderr
-    )
-
+    shorter = fails(*flags, "--config.num_epochs=2", "--extend")
+    assert "--extend goes on to more epochs than the 4" in shorter
     changes = ["--config.num_epochs=4", "--config.seed=1", "--config.model.cnn.kernel_size=5"]
-    other = run_program(*flags, *changes, "--extend")
-    assert other.returncode == 2
-    assert "model.cnn.kernel_size: 3 -> 5" in other.stderr and "seed: 0 -> 1" in other.stderr
+    other = fails(*flags, *changes, "--extend")
+    assert "model.cnn.kernel_size: 3 -> 5" in other and "seed: 0 -> 1" in other
 
 
 def test_a_validation_split_is_a_config_line_and_evaluated_beside_the_test_split(
@@ -93,9 +87,8 @@ def test_a_validation_split_is_a_config_line_and_evaluated_beside_the_test_split
     assert last["validation/accuracy"] * 64 == round(last["validation/accuracy"] * 64)
 
 
-def test_other_data_under_the_same_config_is_an_error(run_program, tiny_flags, tmp_path):
-    workdir = tmp_path / "run"
-    assert run_program(*tiny_flags, f"--workdir={workdir}").returncode == 0
+def test_other_data_under_the_same_config_is_an_error(trained_run, tiny_flags, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
     code = (
         "import sys; from jaxcifar import main, shapes; draw = shapes.draw_shapes;"
         "shapes.draw_shapes = lambda count, seed: draw(count, (*seed, 1));"
@@ -107,11 +100,12 @@ def test_other_data_under_the_same_config_is_an_error(run_program, tiny_flags, t
     assert "holds a run on other data" in changed.stderr
 
 
-def test_how_a_run_is_logged_may_differ_when_it_goes_on(run_program, tiny_flags, tmp_path):
-    flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}"]
-    assert run_program(*flags).returncode == 0
+def test_how_a_run_is_logged_may_differ_when_it_goes_on(
+    run_program, trained_run, tiny_flags, tmp_path
+):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
     changes = ["--config.logging.every_steps=1", "--config.evaluation.batch_size=10"]
-    assert run_program(*flags, *changes).returncode == 0
+    assert run_program(*tiny_flags, *changes, f"--workdir={workdir}").returncode == 0
 
 
 def test_a_run_saved_on_eight_devices_goes_on_on_one_and_then_on_four(
