@@ -113,6 +113,8 @@ def write_evaluation(
         "confusion_matrix": counts.confusion.tolist(),
     }
     index = np.arange(examples)
+    # Cut off from here on there is no evaluation, rather than one with the arrays of another.
+    (workdir / "evaluation.json").unlink(missing_ok=True)
     write_arrays(
         workdir / "predictions.npz", probabilities=probabilities, labels=labels, index=index
     )

@@ -87,7 +87,8 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
         if "RESOURCE_EXHAUSTED" in str(error):
             raise UserError(
                 f"the devices have too little memory for this run ({str(error).splitlines()[0]}): "
-                "lower --config.batch_size, or the widths of the model"
+                "lower --config.batch_size, the widths of the model or, if the images do not fit, "
+                "--config.data.image_size or the share of the split"
             ) from error
         if not values.distributed:
             raise

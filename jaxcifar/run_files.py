@@ -71,9 +71,8 @@ def load(workdir: Path) -> Run:
             "python -m jaxcifar.main --config=configs/default.py makes"
         )
     evaluation = _json(workdir / "evaluation.json")
-    predictions = _arrays(workdir / "predictions.npz")
-    if predictions and len(predictions["labels"]) != evaluation.get("examples"):
-        predictions = {}  # of another evaluation, one that was cut off
+    # Without it they are of an evaluation that was cut off.
+    predictions = _arrays(workdir / "predictions.npz") if evaluation else {}
     return Run(
         name=workdir.resolve().name,
         settings=_json(workdir / "config.json"),
@@ -96,5 +95,5 @@ def _json(path: Path) -> dict:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         return dict(np.load(path, allow_pickle=False)) if path.exists() else {}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error}): remove it, or evaluate again") from error

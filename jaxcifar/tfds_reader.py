@@ -238,4 +238,8 @@ def _decode_split(builder, split, image_size):
     small = height * width <= 64 * 64 and not image_size
     with ThreadPoolExecutor(1 if small else os.cpu_count()) as pool:
         list(pool.map(decode, range(0, len(source), 1000)))
+    if (labels < 0).any():
+        raise UserError(
+            f"split {split!r} of {builder.name!r} holds examples without a label: name another split"
+        )
     return images, labels

@@ -97,7 +97,7 @@ def test_a_channel_that_never_changes_can_still_be_divided_by():
 # What follows writes array_record datasets, as TFDS itself would.
 
 
-def write_dataset(folder, *, shape=(12, 10, 3), seed=0, sizes=(None,), count=40):
+def write_dataset(folder, *, shape=(12, 10, 3), seed=0, sizes=(None,), count=40, labels=(0, 1)):
     """Prepare a dataset `Tiny` in `folder`, and return its images by split and label."""
     rng = np.random.default_rng(seed)
     made = {}
@@ -125,7 +125,7 @@ def write_dataset(folder, *, shape=(12, 10, 3), seed=0, sizes=(None,), count=40)
             for i in range(examples):
                 size = sizes[i % len(sizes)] or shape[:2]
                 images.append(rng.integers(0, 256, (*size, shape[2]), np.uint8))
-                yield i, {"image": images[-1], "label": i % 2}
+                yield i, {"image": images[-1], "label": labels[i % 2]}
 
     try:
         builder = Tiny(data_dir=str(folder), file_format="array_record")
@@ -321,6 +321,12 @@ def test_files_that_are_damaged_or_missing_are_an_error_that_names_them(tmp_path
         UserError, match="split 'test' of 'tiny' .* cannot be read.*copy the dataset"
     ):
         load_tiny(tmp_path, "test")
+
+
+def test_a_split_without_labels_is_an_error(tmp_path):
+    write_dataset(tmp_path, labels=(1, -1))
+    with pytest.raises(UserError, match="split 'train' of 'tiny' holds examples without a label"):
+        load_tiny(tmp_path)
 
 
 def test_images_with_an_alpha_channel_are_an_error(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcifar import comparison, report
+from jaxcifar import comparison, paths, report
 from jaxcifar.errors import UserError
 
 
@@ -26,7 +26,7 @@ def make_run(tmp_path):
 
     def make(name="run", names=tuple("abcdefghij"), evaluated=True, seed=0):
         workdir = tmp_path / name
-        workdir.mkdir()
+        workdir.mkdir(exist_ok=True)
         config = default.get_config()
         config.seed = seed
         write_json(workdir / "config.json", config.to_dict())
@@ -110,10 +110,10 @@ def test_the_report_is_made_again_without_jax_or_the_data(trained_run, tmp_path)
 def test_a_run_in_progress_is_reported_as_far_as_it_goes(make_run):
     workdir = make_run(evaluated=False)
     words = text_of(report.write_report(workdir))
-    assert "Not evaluated yet: 3.0 of 20 epochs" in words and "Accuracy by epoch" in words
+    assert "Not evaluated yet: 3.0 of 9 epochs" in words and "Accuracy by epoch" in words
     assert "Confusion" not in words and "mistakes" not in words
     (workdir / "metrics.jsonl").unlink()
-    assert "0.0 of 20 epochs" in text_of(report.write_report(workdir))
+    assert "0.0 of 9 epochs" in text_of(report.write_report(workdir))
 
 
 def test_class_names_are_escaped_everywhere(make_run):
@@ -131,12 +131,20 @@ def test_a_report_of_100_classes_names_them_all_and_keeps_small(make_run):
     assert page.stat().st_size < 3e6
 
 
-def test_what_was_cut_off_between_two_files_is_left_out(make_run):
+def test_an_evaluation_that_was_cut_off_is_not_mixed_with_the_one_before(make_run, monkeypatch):
     workdir = make_run()
-    evaluation = json.loads((workdir / "evaluation.json").read_text())
-    (workdir / "evaluation.json").write_text(json.dumps(evaluation | {"examples": 7}))
+    assert "most confident mistakes" in text_of(report.write_report(workdir))
+
+    def write_the_first(path, **arrays):
+        if path.name != "predictions.npz":
+            raise OSError("no space left")
+        paths.write_arrays(path, **arrays)
+
+    monkeypatch.setattr("jaxcifar.evaluate.write_arrays", write_the_first)
+    with pytest.raises(OSError, match="no space left"):
+        make_run(seed=1)
     words = text_of(report.write_report(workdir))
-    assert "Confusion matrix" in words and "most confident mistakes" not in words
+    assert "Not evaluated yet" in words and "most confident mistakes" not in words
 
 
 def test_runs_side_by_side_show_results_and_only_what_differs(make_run, tmp_path):
@@ -157,9 +165,10 @@ def test_errors_name_the_file_and_the_remedy(make_run, tmp_path, capsys):
     (workdir / "report").write_text("mine")
     with pytest.raises(UserError, match="report cannot be written .*File exists"):
         report.write_report(workdir)
-    (workdir / "predictions.npz").write_bytes(b"PK\x03\x04 half a file")
-    with pytest.raises(UserError, match="predictions.npz cannot be read .* evaluate again"):
-        report.write_report(workdir)
+    for broken in (b"PK\x03\x04 half a file", b""):
+        (workdir / "predictions.npz").write_bytes(broken)
+        with pytest.raises(UserError, match="predictions.npz cannot be read .* evaluate again"):
+            report.write_report(workdir)
 
 
 @pytest.fixture
