@@ -118,28 +118,11 @@ def _train(
             images_per_epoch=experiment.steps_per_epoch * config.batch_size,
             images_done=step * config.batch_size,
         )
-    trainer = Trainer(
-        config=config,
-        workdir=workdir,
-        experiment=experiment,
-        layout=layout,
-        program=program,
-        data=data,
-        key=train_key,
-        learning_rates=np.asarray(layout.run_once(jax.vmap(experiment.schedule), all_steps)),
-        evaluators={
-            name: Evaluator(experiment.evaluation_step, split, layout, config.evaluation.batch_size)
-            for name, split in held_out.items()
-        },
-        state=state,
-        step=step,
-        interval=Interval(**saved["interval"]) if saved and not recorded else Interval(),
-        checkpoints=checkpoints,
-        log=log,
-        progress=progress,
-        laps=laps,
-        stopping=stopping,
-    )
+    learning_rates = np.asarray(layout.run_once(jax.vmap(experiment.schedule), all_steps))
+    evaluators = {
+        name: Evaluator(experiment.evaluation_step, split, layout, config.evaluation.batch_size)
+        for name, split in held_out.items()
+    }
     progress.say(overview.describe(summary, state))
     if step == experiment.total_steps:
         progress.say(f"{workdir} is finished: all {step} steps are done")
@@ -150,6 +133,25 @@ def _train(
     laps.end("set-up")
     compilation.result()
 
+    trainer = Trainer(
+        config=config,
+        workdir=workdir,
+        experiment=experiment,
+        layout=layout,
+        program=program,
+        data=data,
+        key=train_key,
+        learning_rates=learning_rates,
+        evaluators=evaluators,
+        state=state,
+        step=step,
+        interval=Interval(**saved["interval"]) if saved and not recorded else Interval(),
+        checkpoints=checkpoints,
+        log=log,
+        progress=progress,
+        laps=laps,
+        stopping=stopping,
+    )
     evaluated = trainer.run()
 
     state, test = trainer.state, held_out["test"]
