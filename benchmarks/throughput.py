@@ -110,9 +110,9 @@ def use_flax_layers():
 
     def conv(features, kernel_size, dtype, strides=1, kernel_init=default_init, *, pooled=False):
         del pooled
-        convolve = nn.Conv(
-            features, kernel_size, strides, use_bias=False, dtype=dtype, kernel_init=kernel_init
-        )
+        pads = [((size - 1) // 2, size // 2) for size in kernel_size]
+        options = {"use_bias": False, "dtype": dtype, "kernel_init": kernel_init}
+        convolve = nn.Conv(features, kernel_size, strides, pads, **options)
         return lambda x, norm=lambda x: x: norm(convolve(x))
 
     def batch_norm(channels, *, activation=lambda x: x, **options):

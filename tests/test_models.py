@@ -124,7 +124,8 @@ def test_a_convolution_before_pooling_leaves_out_what_pooling_does(shape, kernel
     whole, pooled = (
         Conv(4, kernel_size, jnp.float32, strides, pooled=pooled) for pooled in (False, True)
     )
-    theirs = nn.Conv(4, kernel_size, strides, use_bias=False)
+    centred = [((size - 1) // 2, size // 2) for size in kernel_size]
+    theirs = nn.Conv(4, kernel_size, strides, centred, use_bias=False)
     variables = theirs.init(jax.random.key(1), images)
     result = whole.apply(variables, images)
     assert relative(result, theirs.apply(variables, images)) < 1e-6
