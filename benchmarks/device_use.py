@@ -57,9 +57,10 @@ def main(argv):
     seconds = _SECONDS.value
     arguments = config_arguments("configs/fast.py")
     reached = program_rate(arguments)  # before JAX takes the memory of a GPU here
-    measured = training_rate(_CONFIG.value, start_layout(_CONFIG.value), seconds)
+    layout = start_layout(_CONFIG.value)
+    measured = training_rate(_CONFIG.value, layout, seconds)
     rate, flops = measured["images_per_second"], measured["flops"]
-    peak = matrix_flops(measured["precision"], seconds)
+    peak = len(layout.devices) * matrix_flops(measured["precision"], seconds)
     result = {
         "images_per_second_in_long_dispatches": rate,
         "images_per_second_of_the_program": reached,

@@ -1,4 +1,4 @@
-"""Plots how rate and memory of training grow with batch, width, dataset and devices; needs `bench`.
+"""Plots how rate and memory of training grow with batch, width, dataset and devices.
 
 python -m benchmarks.growth --config=configs/default.py [--seconds=5] [--out=DIR]
 

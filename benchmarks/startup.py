@@ -39,11 +39,15 @@ def start(cache: str) -> dict[str, float]:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        printed = []
         for line in process.stdout:
+            printed.append(line)
             if found := re.search(r"first step after .*?\((.*)\)", line):
                 break
         else:
-            raise SystemExit(f"{' '.join(command)} ended without a first step")
+            raise SystemExit(
+                f"{' '.join(command)} ended without a first step:\n{''.join(printed[-20:])}"
+            )
         seconds = time.perf_counter() - began
         process.kill()
         process.wait()

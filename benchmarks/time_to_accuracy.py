@@ -50,13 +50,16 @@ def run(command: list[str], environment: dict[str, str], first_step: str) -> tup
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+    printed = []
     for line in process.stdout:
+        printed.append(line)
         if first_step in line:
             first = time.perf_counter()
     ended = time.perf_counter()
     if process.wait():
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return {"seconds": ended - began, "seconds_after_first_step": ended - first}, line
+        last = "".join(printed[-20:])
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{last}")
+    return {"seconds": ended - began, "seconds_after_first_step": ended - first}, printed[-1]
 
 
 def run_jaxcifar(arguments: list[str], seed: int, cache: str) -> dict:

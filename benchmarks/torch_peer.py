@@ -10,7 +10,7 @@ from jaxcifar.machine import multiplies_bfloat16
 
 
 def in_the_precision_of(config, device):
-    """Return the context in which PyTorch computes as `config` has jaxcifar do on such a device."""
+    """Return the context in which PyTorch computes as `config` has jaxcifar do, where that has oneDNN."""
     narrow = device == "cuda" or multiplies_bfloat16()
     enabled = config.precision == "bfloat16" or (config.precision == "auto" and narrow)
     return torch.autocast(device, torch.bfloat16, enabled=enabled)
