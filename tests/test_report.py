@@ -110,10 +110,10 @@ def test_the_report_is_made_again_without_jax_or_the_data(trained_run, tmp_path)
 def test_a_run_in_progress_is_reported_as_far_as_it_goes(make_run):
     workdir = make_run(evaluated=False)
     words = text_of(report.write_report(workdir))
-    assert "Not evaluated yet: 3.0 of 9 epochs" in words and "Accuracy by epoch" in words
+    assert "Not evaluated yet: 3.0 of 20 epochs" in words and "Accuracy by epoch" in words
     assert "Confusion" not in words and "mistakes" not in words
     (workdir / "metrics.jsonl").unlink()
-    assert "0.0 of 9 epochs" in text_of(report.write_report(workdir))
+    assert "0.0 of 20 epochs" in text_of(report.write_report(workdir))
 
 
 def test_class_names_are_escaped_everywhere(make_run):
