@@ -122,8 +122,8 @@ def compiler_options(platform: str, *, deterministic: bool) -> dict[str, Any]:
     if platform == "cpu":
         # By default XLA hands convolutions to a library whose kernel gradient is 3 to 10 times
         # slower than XLA's own; any value without INDIVIDUAL_CONVOLUTION keeps them. With DOT, which
-        # hands over what stands around a product too, jaxlib 0.10.2 reads past the end of a vector
-        # that is broadcast into one.
+        # hands over what stands around a product too, jaxlib 0.10.2 and 0.11.2 read past the end of a
+        # vector that is broadcast into one.
         options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
     if platform == "gpu" and deterministic:
         options["xla_gpu_deterministic_ops"] = True

@@ -78,7 +78,7 @@ def test_two_and_four_processes_equal_one_with_as_many_devices(steps_of):
                 assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a), name
 
 
-def test_two_processes_stopped_or_killed_and_started_again_end_as_if_nothing_had_happened(
+def test_two_processes_stopped_then_killed_and_started_again_end_as_if_nothing_had_happened(
     start_all, run_program, tiny_flags, tmp_path
 ):
     flags = [*tiny_flags, "--config.data.shapes.train_examples=2048", "--config.num_epochs=2"]
@@ -89,30 +89,29 @@ def test_two_processes_stopped_or_killed_and_started_again_end_as_if_nothing_had
     assert all(line.startswith("[Gloo]") for line in other_out.splitlines())
     assert (tmp_path / "whole/report/index.html").exists()
 
-    def cut_off(workdir, number, epoch):
+    workdir = tmp_path / "cut-off"
+    log = workdir / "metrics.jsonl"
+
+    def cut_off(number, epoch):
         """Start both, send one of them a signal after `epoch`, and return what each printed on stderr."""
-        log = workdir / "metrics.jsonl"
         processes = start_all(*flags, f"--workdir={workdir}")
         wait_for(lambda: any(r["epoch"] > epoch for r in read_records(log)), processes[0])
         processes[1].send_signal(number)
         errors = [err for _, err in finish(processes, seconds=60)]
         return [process.returncode for process in processes], errors
 
-    stopped, killed = tmp_path / "stopped", tmp_path / "killed"
-    for epoch in (0.2, 1.1):  # a run that goes on is stopped as well
-        codes, errors = cut_off(stopped, signal.SIGTERM, epoch)
-        assert codes == [143, 143], errors
-        for err in errors:
-            assert re.search(r"stopped by SIGTERM: step \d+ of 64 is saved in", err)
-    codes, errors = cut_off(killed, signal.SIGKILL, 1.1)
+    codes, errors = cut_off(signal.SIGTERM, epoch=0.2)
+    assert codes == [143, 143], errors
+    for err in errors:
+        assert re.search(r"stopped by SIGTERM: step \d+ of 64 is saved in", err)
+    codes, errors = cut_off(signal.SIGKILL, epoch=1.1)
     assert codes[0] != 0
     assert re.search("another (task died|process of this run has ended)", errors[0])
-    for workdir in (stopped, killed):
-        resumed = start_all(*flags, f"--workdir={workdir}")
-        (out, err), _ = finish(resumed)
-        assert [process.returncode for process in resumed] == [0, 0], err
-        assert "going on from step" in out
-        assert_same_end(workdir, tmp_path / "whole")
+    resumed = start_all(*flags, f"--workdir={workdir}")
+    (out, err), _ = finish(resumed)
+    assert [process.returncode for process in resumed] == [0, 0], err
+    assert "going on from step" in out
+    assert_same_end(workdir, tmp_path / "whole")
 
     # What several processes saved, one evaluates.
     evaluated = run_program("--mode=evaluate", f"--workdir={tmp_path / 'whole'}")
