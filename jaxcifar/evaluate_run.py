@@ -31,7 +31,7 @@ def evaluate(config: ConfigDict, workdir: Path, step: int | None) -> dict | None
       UserError: there is no such checkpoint, or it, the config and the data do not go together.
     """
     experiments.check(config)
-    layout = experiments.start_layout(config)
+    layout = experiments.start_layout(config)  # before Orbax asks JAX for its devices
     checkpoints = Checkpoints(workdir / "checkpoints")
     step = restore.chosen_step(checkpoints, workdir, step)
     facts = DataFacts.from_json(checkpoints.description(step)["facts"])

@@ -88,7 +88,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
             raise UserError(
                 f"the devices have too little memory for this run ({str(error).splitlines()[0]}): "
                 "lower --config.batch_size, the widths of the model or, if the images do not fit, "
-                "--config.data.image_size or the share of the split"
+                "--config.data.image_size or the part of the split that is read"
             ) from error
         if not values.distributed:
             raise

@@ -44,7 +44,7 @@ class Classifier:
         Raises:
           UserError: there is no such checkpoint, or this machine cannot run it.
         """
-        runtime.start()
+        runtime.start()  # before Orbax asks JAX for its devices
         workdir = Path(workdir).expanduser()
         checkpoints = Checkpoints(workdir / "checkpoints")
         step = restore.chosen_step(checkpoints, workdir, step)

@@ -16,8 +16,8 @@ from jaxcifar.models.layers import BatchNorm, gelu, identity, relu
 class Conv(nn.Module):
     """Convolve with a kernel that is learnt, without a bias.
 
-    As `flax.linen.Conv`, and quicker on a CPU. With strides windows lie as PyTorch's do, around every
-    second pixel from the first on; Flax's, under "SAME", begin a pixel later in an image of even size.
+    As `flax.linen.Conv`, and quicker on a CPU. With strides of 2 windows lie as PyTorch's do, around
+    every second pixel from the first on; Flax's, under "SAME", begin a pixel later in images of even size.
     """
 
     features: int
