@@ -57,10 +57,11 @@ def cnn(*, widths, convs_per_block, kernel_size, activation, dropout_rate, dense
         raise SystemExit("the PyTorch side of cnn knows relu and no hidden dense layer")
     layers, inward = [], 3
     for width, convs in zip(widths, convs_per_block, strict=True):
-        for _ in range(convs):
-            layers += [*conv_norm(inward, width, kernel_size), nn.ReLU()]
-            inward = width
-        layers.append(nn.MaxPool2d(2))
+        kernel, norm = conv_norm(inward, width, kernel_size)
+        layers += [kernel, nn.MaxPool2d(2), norm, nn.ReLU()]
+        for _ in range(convs - 1):
+            layers += [*conv_norm(width, width, kernel_size), nn.ReLU()]
+        inward = width
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout_rate), nn.Linear(inward, 10)]
     return nn.Sequential(*layers, *head)
 

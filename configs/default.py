@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     config.seed = 0  # 0 to 2**32 - 1; of parameters, order, augmentation and dropout
-    config.num_epochs = 20  # passes over the training split, 1 to 100,000
+    config.num_epochs = 18  # passes over the training split, 1 to 100,000
     config.batch_size = 128  # examples a step, over all devices; a multiple of their number
     config.label_smoothing = 0.1  # share of each target spread over all classes, [0, 1)
     config.precision = "auto"  # of the computation: float32, bfloat16, float64 (with

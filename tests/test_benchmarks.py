@@ -44,18 +44,44 @@ def test_a_point_of_growth_is_measured():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_peer_s_networks_have_as_many_parameters_as_ours(name):
-    pytest.importorskip("torch", reason="needs the extra bench")
+def test_the_peer_s_networks_answer_as_ours_do_with_the_same_weights(name):
+    torch = pytest.importorskip("torch", reason="needs the extra bench")
     from benchmarks import torch_peer
 
+    rng = np.random.default_rng(0)
     options = default.get_config().model[name].to_dict()
-    theirs = torch_peer.MODELS[name](**options)
+    options["widths"] = (8, 12, 16, 20)[: len(options["widths"])]
     model = MODELS[name](classes=10, dtype="float32", axis_name=None, **options)
-    images = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
-    init = lambda key, images: model.init(key, images, train=False)
-    ours = jax.eval_shape(init, jax.random.key(0), images)["params"]
-    learnt = [parameter for parameter in theirs.parameters() if parameter.requires_grad]
-    assert sum(p.numel() for p in learnt) == sum(leaf.size for leaf in jax.tree.leaves(ours))
+    images = rng.random((4, 32, 32, 3), np.float32)
+    variables = model.init(jax.random.key(0), images, train=False)
+    if hasattr(model, "initialise_from"):
+        variables = model.initialise_from(variables, images)
+    noisy = lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32)
+    params = jax.tree.map(noisy, variables["params"])
+
+    unused = dict(params)
+    theirs = torch_peer.MODELS[name](**options).eval()
+    layers = {"Conv": torch.nn.Conv2d, "BatchNorm": torch.nn.BatchNorm2d, "Dense": torch.nn.Linear}
+    left = {kind: [m for m in theirs.modules() if type(m) is layers[kind]] for kind in layers}
+    copy = lambda to, array: to.data.copy_(torch.from_numpy(np.array(array)))
+    if "whitening_bias" in params:
+        whitening = left["Conv"].pop(0)
+        copy(whitening.weight, variables["batch_stats"]["whitening"].transpose(3, 2, 0, 1))
+        copy(whitening.bias, unused.pop("whitening_bias"))
+    for kind, places in left.items():
+        axes = (3, 2, 0, 1) if kind == "Conv" else (1, 0)
+        for number, layer in enumerate(places):
+            ours = unused.pop(f"{kind}_{number}")
+            for leaf in ours:
+                if leaf == "kernel":
+                    copy(layer.weight, ours[leaf].transpose(axes))
+                else:
+                    copy(layer.weight if leaf == "scale" else layer.bias, ours[leaf])
+    assert not unused
+    answers = model.apply(variables | {"params": params}, images, train=False)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_peer_looks_at_the_same_views():

@@ -28,7 +28,7 @@ def make_run(tmp_path):
         workdir = tmp_path / name
         workdir.mkdir(exist_ok=True)
         config = default.get_config()
-        config.seed = seed
+        config.seed, config.num_epochs = seed, 20
         write_json(workdir / "config.json", config.to_dict())
         records = [
             {
