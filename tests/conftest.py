@@ -58,16 +58,27 @@ def run_program():
 
 
 @pytest.fixture
-def fails(capsys, monkeypatch, tmp_path):
-    """Return a function that runs the program, and returns the one line with which it must fail."""
+def run_here(capsys, monkeypatch):
+    """Run the program in this process, on its eight devices, which is sooner done: as `run_program`."""
     from jaxcifar import main as program
 
     monkeypatch.setattr("sys.argv", ["main"])
 
     def run(*arguments):
-        code = program.main(["main", *map(str, arguments)])
-        lines = capsys.readouterr().err.splitlines()
-        assert code == 2
+        arguments = ["main", *map(str, arguments)]
+        return subprocess.CompletedProcess(arguments, program.main(arguments), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def fails(run_here):
+    """Return a function that runs the program, and returns the one line with which it must fail."""
+
+    def run(*arguments):
+        result = run_here(*arguments)
+        lines = result.stderr.splitlines()
+        assert result.returncode == 2
         assert len(lines) == 1 and lines[0].startswith("error: "), lines
         return lines[0]
 

@@ -116,10 +116,10 @@ def test_every_config_is_whole_and_right():
 
 
 def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
-    run_program, fails, tiny_flags, tmp_path
+    run_program, run_here, fails, tiny_flags, tmp_path
 ):
     workdir = tmp_path / "run"
-    trained = run_program(*tiny_flags, f"--workdir={workdir}")
+    trained = run_here(*tiny_flags, f"--workdir={workdir}")
     assert trained.returncode == 0, trained.stderr
     first = json.loads((workdir / "evaluation.json").read_text())
     assert first["examples"] == 100 and sum(map(sum, first["confusion_matrix"])) == 100
@@ -149,14 +149,13 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
     assert list((workdir / "tensorboard").glob("events.*"))
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["16", "24"]
 
-    for devices in (3, 8):
-        (workdir / "evaluation.json").unlink()
-        again = run_program("--mode=evaluate", f"--workdir={workdir}", devices=devices)
-        assert again.returncode == 0, again.stderr
-        second = json.loads((workdir / "evaluation.json").read_text())
-        assert second["confusion_matrix"] == first["confusion_matrix"]
+    (workdir / "evaluation.json").unlink()
+    again = run_program("--mode=evaluate", f"--workdir={workdir}", devices=3)
+    assert again.returncode == 0, again.stderr
+    second = json.loads((workdir / "evaluation.json").read_text())
+    assert second["confusion_matrix"] == first["confusion_matrix"]
 
-    earlier = run_program("--mode=evaluate", f"--workdir={workdir}", "--step=16")
+    earlier = run_here("--mode=evaluate", f"--workdir={workdir}", "--step=16")
     assert earlier.returncode == 0, earlier.stderr
     evaluation = json.loads((workdir / "evaluation.json").read_text())
     assert evaluation["step"] == 16
@@ -165,7 +164,7 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
     missing = fails("--mode=evaluate", f"--workdir={workdir}", "--step=17")
     assert "checkpoints of the steps 16, 24 (" in missing
 
-    part = run_program(
+    part = run_here(
         "--mode=evaluate",
         f"--workdir={workdir}",
         "--config.data.test_split=train[:30]",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcifar.predict import Classifier, fit
+from jaxcifar.predict import Classifier, fit, main
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,15 +30,23 @@ def test_images(tiny_flags):
     return datasets.shapes("test", **options).images
 
 
-@pytest.fixture(scope="module")
-def predict(trained_run):
-    """Run the program on files: `predict(*arguments, devices=1)`."""
+@pytest.fixture
+def predict(trained_run, capsys):
+    """Run the program on files, in this process on its eight devices: `predict(*arguments)`."""
 
-    def run(*arguments, devices=1):
-        environment = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            "PYTHONPATH": str(ROOT),
-        }
+    def run(*arguments):
+        arguments = ["predict", f"--workdir={trained_run}", *map(str, arguments)]
+        return subprocess.CompletedProcess(arguments, main(arguments), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def predict_apart(trained_run):
+    """Run the program in a process of its own, on one device: `predict_apart(*arguments, **environment)`."""
+
+    def run(*arguments, **environment):
+        environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT)} | environment
         command = [sys.executable, "-m", "jaxcifar.predict", f"--workdir={trained_run}"]
         command += map(str, arguments)
         return subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -45,13 +54,13 @@ def predict(trained_run):
     return run
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("program", ["predict", "predict_apart"])
 def test_files_are_answered_as_the_evaluation_did(
-    predict, trained_run, test_images, tmp_path, devices
+    trained_run, test_images, tmp_path, program, request
 ):
     for i, image in enumerate(test_images[:10]):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
-    result = predict("--json", "--top_k=10", tmp_path, devices=devices)
+    result = request.getfixturevalue(program)("--json", "--top_k=10", tmp_path)
     assert result.returncode == 0, result.stderr
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert [Path(answer["file"]).name for answer in answers] == [f"{i}.png" for i in range(10)]
@@ -161,9 +170,15 @@ def test_a_mistake_is_one_line(predict, tmp_path, monkeypatch, arguments, words)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
-    import re
-
     assert re.search(words, line)
+
+
+def test_a_platform_that_is_not_there_is_an_error(predict_apart, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    result = predict_apart(tmp_path / "a.png", JAX_PLATFORMS="tpu")
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: JAX_PLATFORMS=tpu gives no device")
+    assert "Traceback" not in result.stderr
 
 
 def test_the_package_exports_the_classifier_and_imports_jax_for_it_alone():

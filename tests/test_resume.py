@@ -3,20 +3,16 @@
 import json
 import shutil
 import struct
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from jaxcifar import shapes
 from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.paths import read_records
 from tests.test_steps import layout
-
-ROOT = Path(__file__).parent.parent
 
 
 def steps_in_tensorboard(workdir):
@@ -46,13 +42,13 @@ def test_records_after_the_checkpoint_and_half_a_line_are_dropped(tmp_path):
 
 
 def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
-    run_program, fails, tiny_flags, tmp_path
+    run_here, fails, tiny_flags, tmp_path
 ):
     flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}"]
-    first = run_program(*flags)
+    first = run_here(*flags)
     files = lambda: (tmp_path / "run/metrics.jsonl").read_text()
     records = files()
-    again = run_program(*flags)
+    again = run_here(*flags)
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
     assert "train loss" not in again.stdout and files() == records
@@ -62,7 +58,7 @@ def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
     fewer = fails(*flags, "--config.num_epochs=2")
     assert "another --workdir" in fewer and "--extend" not in fewer
 
-    extended = run_program(*flags, "--config.num_epochs=4", "--extend")
+    extended = run_here(*flags, "--config.num_epochs=4", "--extend")
     assert extended.returncode == 0, extended.stderr
     assert [r["step"] for r in read_records(tmp_path / "run/metrics.jsonl")][-1] == 32
 
@@ -74,45 +70,41 @@ def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
 
 
 def test_a_validation_split_is_a_config_line_and_evaluated_beside_the_test_split(
-    run_program, tiny_flags, tmp_path
+    run_here, tiny_flags, tmp_path
 ):
     splits = [
         "--config.data.train_split=train[:448]",
         "--config.data.validation_split=train[448:]",
     ]
-    result = run_program(*tiny_flags, *splits, f"--workdir={tmp_path / 'run'}")
+    result = run_here(*tiny_flags, *splits, f"--workdir={tmp_path / 'run'}")
     assert result.returncode == 0, result.stderr
     last = read_records(tmp_path / "run/metrics.jsonl")[-1]
     assert {"train/accuracy", "validation/accuracy", "test/accuracy"} <= last.keys()
     assert last["validation/accuracy"] * 64 == round(last["validation/accuracy"] * 64)
 
 
-def test_other_data_under_the_same_config_is_an_error(trained_run, tiny_flags, tmp_path):
+def test_other_data_under_the_same_config_is_an_error(
+    fails, trained_run, tiny_flags, tmp_path, monkeypatch
+):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
-    code = (
-        "import sys; from jaxcifar import main, shapes; draw = shapes.draw_shapes;"
-        "shapes.draw_shapes = lambda count, seed: draw(count, (*seed, 1));"
-        "sys.exit(main.main(sys.argv))"
-    )
-    arguments = [sys.executable, "-c", code, *tiny_flags, f"--workdir={workdir}"]
-    changed = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
-    assert changed.returncode == 2
-    assert "holds a run on other data" in changed.stderr
+    draw = shapes.draw_shapes
+    monkeypatch.setattr(shapes, "draw_shapes", lambda count, seed: draw(count, (*seed, 1)))
+    assert "holds a run on other data" in fails(*tiny_flags, f"--workdir={workdir}")
 
 
 def test_how_a_run_is_logged_may_differ_when_it_goes_on(
-    run_program, trained_run, tiny_flags, tmp_path
+    run_here, trained_run, tiny_flags, tmp_path
 ):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
-    changes = ["--config.logging.every_steps=1", "--config.evaluation.batch_size=10"]
-    assert run_program(*tiny_flags, *changes, f"--workdir={workdir}").returncode == 0
+    changes = ["--config.logging.every_steps=1", "--config.evaluation.batch_size=16"]
+    assert run_here(*tiny_flags, *changes, f"--workdir={workdir}").returncode == 0
 
 
 def test_a_run_saved_on_eight_devices_goes_on_on_one_and_then_on_four(
-    run_program, tiny_flags, tmp_path
+    run_here, run_program, tiny_flags, tmp_path
 ):
     flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}"]
-    assert run_program(*flags, devices=8).returncode == 0
+    assert run_here(*flags).returncode == 0
     extended = run_program(*flags, "--config.num_epochs=4", "--extend", devices=1)
     assert extended.returncode == 0, extended.stderr
     assert "going on from step 24 of 32" in extended.stdout
