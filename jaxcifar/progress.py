@@ -1,17 +1,36 @@
 """What a person sees of a run while it goes on, and the files that hold it."""
 
+import contextlib
 import json
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
 from jaxcifar.paths import read_records
+
+
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Import as if `module` were not installed."""
+    found = sys.modules.get(module)
+    sys.modules[module] = None
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        if found is not None:
+            sys.modules[module] = found
+
+
+# It imports PyTorch where that is installed, which takes more than a second, for what is not used here.
+with _without("torch"):
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
 
 
 def warn(line: str) -> None:

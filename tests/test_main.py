@@ -1,6 +1,9 @@
 """The command line: what a person gets wrong, and what a run leaves behind."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 
 from jaxcifar import command_line, config_fields
 from jaxcifar import main as program
+from tests.conftest import ROOT
 
 QUICK = "--config=configs/quick.py"
 
@@ -101,6 +105,16 @@ def test_help_does_not_import_jax(run_program):
     assert result.returncode == 0
     imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
     assert "ml_collections" in imported and "jax" not in imported
+
+
+def test_training_does_not_import_pytorch_where_there_is_one(tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('PyTorch is imported')")
+    program = "import jaxcifar.train, importlib.util; assert importlib.util.find_spec('torch')"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_every_config_is_whole_and_right():
