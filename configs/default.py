@@ -45,7 +45,7 @@ def get_config() -> ConfigDict:
     config.augmentation.color_jitter.saturation = 0.1  # likewise
     config.augmentation.color_jitter.hue = 0.02  # up to this share of the circle, [0, 0.5]
     config.augmentation.cutout = ConfigDict({"enabled": True})
-    config.augmentation.cutout.size = 8  # pixels, 1 to image size
+    config.augmentation.cutout.size = 8  # side of the square, in pixels, 1 to image size
 
     config.model = ConfigDict()
     config.model.name = "cnn"  # cnn, resnet, speednet

@@ -2,7 +2,8 @@
 
 An augmentation is `(keys, examples, **options) -> examples` with `keys: [batch]`. The keys depend on
 the seed, the step and the example's place in the global batch, so that the outcome does not depend
-on how many devices share the batch. What mixes two rows must mix rows 2i and 2i+1.
+on how many devices share the batch. What mixes two examples must mix the rows 2i and 2i+1, and needs
+an even number of rows on each device.
 """
 
 import zlib
@@ -128,7 +129,10 @@ def color_jitter(
 
 
 def cutout(keys: jax.Array, examples: Examples, *, size: int) -> Examples:
-    """Grey out a square of `size` pixels, centred anywhere in the image (DeVries and Taylor 2017)."""
+    """Grey out a square of side `size`, in pixels (DeVries and Taylor 2017).
+
+    It is centred anywhere in the image, whose border may cut it off.
+    """
     height, width = examples.images.shape[1:3]
 
     def inside(key):

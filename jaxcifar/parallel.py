@@ -54,7 +54,8 @@ class Layout:
         """The most rows that one dispatch may hold.
 
         One on a CPU: inside a loop XLA's CPU compiler makes the gradient of a convolution many
-        times slower (see jax issue 12868). Elsewhere as many as the caller likes.
+        times slower (see jax issue 12868), and a signal waits for a dispatch to end. Elsewhere as many
+        as the caller likes.
         """
         return 1 if self.devices[0].platform == "cpu" else 2**31 - 1
 

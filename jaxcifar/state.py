@@ -18,6 +18,6 @@ class TrainState:
     params: Any
     """What the optimiser trains, float32 (float64 in a float64 run)."""
     batch_stats: Any
-    """BatchNorm's running mean and variance; empty for a model without BatchNorm."""
+    """What a model keeps besides: BatchNorm's running mean and variance, `SpeedNet`'s whitening kernel."""
     opt_state: Any
     """Whatever the Optax transformation keeps."""

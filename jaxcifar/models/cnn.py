@@ -15,7 +15,7 @@ from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, max_pool_2x2
 class CNN(nn.Module):
     """Stack blocks of convolution, BatchNorm and activation, each of which halves the image.
 
-    It does so by 2×2 max pooling after its first convolution, as in `SpeedNet`, so that all that
+    Each block has 2×2 max pooling after its first convolution, as in `SpeedNet`, so that all that
     follows works on a quarter of the pixels. After the last block the features are averaged over what
     is left of the image, or, with `dense_width`, flattened into a hidden dense layer; then dropout and
     a dense head.
