@@ -21,8 +21,9 @@ def _without(module: str) -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules[module]
-        if found is not None:
+        if found is None:
+            del sys.modules[module]
+        else:
             sys.modules[module] = found
 
 

@@ -18,6 +18,6 @@ class TrainState:
     params: Any
     """What the optimiser trains, float32 (float64 in a float64 run)."""
     batch_stats: Any
-    """What a model keeps besides: BatchNorm's running mean and variance, `SpeedNet`'s whitening kernel."""
+    """What else the model keeps, such as BatchNorm's running mean and variance; empty if nothing."""
     opt_state: Any
     """Whatever the Optax transformation keeps."""

@@ -70,7 +70,7 @@ class Trainer:
           UserError: the loss is not finite, or a checkpoint cannot be written.
           Stopped: by a signal; what was computed is saved.
         """
-        # An epoch whose checkpoint was written and its record was not has only that record left to do.
+        # An epoch whose checkpoint was written but not its record has that and its evaluation left to do.
         first_epoch = (self.step - bool(self.interval.seen)) // self.experiment.steps_per_epoch
         evaluated = {}
         try:
