@@ -189,8 +189,9 @@ def serve(config, side, work) -> None:
     """Work for as many seconds as a line on standard input says; answer each with a line of JSON."""
     make = torch_side if side.startswith("torch") else jax_side
     run, rows, after_import = make(config, side, work)
+    run(rows)  # which compiles in PyTorch
     for seconds in sys.stdin:
-        run(2 * rows)  # settle
+        run(rows)  # settle
         steps, start = 0, time.perf_counter()
         while steps == 0 or time.perf_counter() - start < float(seconds):
             run(rows)
@@ -232,6 +233,8 @@ def measure() -> dict:
                 answer = json.loads(process.stdout.readline())
                 figures[work][side].append(answer["images_per_second"])
                 peaks[work, side] = answer["peak_bytes_after_import"]
+            newest = (f"{side} {figures[work][side][-1]:,.0f}" for side in SIDES)
+            print(f"{work}, images/s: {', '.join(newest)}", file=sys.stderr, flush=True)
         for process in processes.values():
             process.stdin.close()
             process.wait()

@@ -9,21 +9,30 @@ from pathlib import Path
 
 def processor() -> str:
     """Return the processor's name, its vectors and how many cores this program may use."""
-    name, vectors = platform.processor() or platform.machine(), ""
+    name = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).exists():
         lines = info.read_text().splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         name = names[0] if names else name
-        vectors = " (AVX-512)" if any("avx512f" in line for line in lines) else ""
+    vectors = " (AVX-512)" if has_avx512() else ""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name}{vectors}, {count} cores"
 
 
-@functools.cache  # asked for each convolution; the file is long where there are many cores
 def multiplies_bfloat16() -> bool:
     """Return whether the processor multiplies bfloat16 itself (AVX512-BF16)."""
+    return "avx512_bf16" in _instructions()
+
+
+def has_avx512() -> bool:
+    """Return whether the processor has vectors of 512 bits."""
+    return "avx512f" in _instructions()
+
+
+@functools.cache  # asked for each convolution; the file is long where there are many cores
+def _instructions():
     info = Path("/proc/cpuinfo")
-    return info.exists() and "avx512_bf16" in info.read_text().split()
+    return frozenset(info.read_text().split()) if info.exists() else frozenset()
 
 
 def versions(*more: str) -> dict[str, str]:

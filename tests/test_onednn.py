@@ -13,6 +13,7 @@ import pytest
 
 from jaxcifar import foreign, onednn
 from jaxcifar.machine import multiplies_bfloat16
+from jaxcifar.models import convolution
 from jaxcifar.models.convolution import convolve, convolve_and_finish
 from jaxcifar.models.layers import gelu, identity, relu
 from tests.test_models import compiled, relative, seconds
@@ -40,10 +41,13 @@ def arrays():
     return jax.random.normal(keys[0], (64, 32, 32, 32)), jax.random.normal(keys[1], (3, 3, 32, 32))
 
 
-def test_no_convolution_is_left_to_xla(arrays):
+@pytest.mark.parametrize("avx512", [True, False])
+def test_nothing_is_left_to_xla_but_kernels_gradients_without_avx_512(arrays, monkeypatch, avx512):
+    monkeypatch.setattr(convolution, "has_avx512", lambda: avx512)
     text = compiled(gradients, *arrays).as_text()
-    assert " convolution(" not in text
-    assert all(f'"jaxcifar_onednn_{kind}"' in text for kind in ("forward", "images", "kernel"))
+    assert all(f'"jaxcifar_onednn_{kind}"' in text for kind in ("forward", "images"))
+    assert ('"jaxcifar_onednn_kernel"' in text) == avx512
+    assert (" convolution(" in text) == (not avx512)
 
 
 def test_the_kernel_s_gradient_is_quicker_than_xla_s_default_and_as_quick_in_a_loop(
