@@ -186,10 +186,11 @@ def torch_side(config, side, work):
 
 
 def serve(config, side, work) -> None:
-    """Work for as many seconds as a line on standard input says; answer each with a line of JSON."""
+    """Say when ready; work for as many seconds as a line on standard input says, answer each in JSON."""
     make = torch_side if side.startswith("torch") else jax_side
     run, rows, after_import = make(config, side, work)
-    run(rows)  # which compiles in PyTorch
+    run(rows)
+    print("ready", flush=True)
     for seconds in sys.stdin:
         run(rows)  # settle
         steps, start = 0, time.perf_counter()
@@ -226,6 +227,8 @@ def measure() -> dict:
             )
             for side in SIDES
         }
+        for process in processes.values():
+            process.stdout.readline()  # it has compiled
         for _ in range(_PAIRS.value):
             for side, process in processes.items():
                 process.stdin.write(f"{_SECONDS.value}\n")

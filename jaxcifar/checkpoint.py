@@ -1,5 +1,6 @@
 """Checkpoints: Orbax saves, keeps the newest, restores; sums of our own tell whether one is whole."""
 
+import functools
 import hashlib
 import os
 import shutil
@@ -8,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from jaxcifar.errors import UserError
 
@@ -29,19 +28,22 @@ class _Spec:
         return self._json
 
 
-def _keep_tensorstore_from_leaking() -> None:
-    """Have Orbax do without two functions of TensorStore 0.1 that never free what they return.
+@functools.cache
+def _orbax() -> types.ModuleType:
+    """Import Orbax, which a run that begins does not need before its first checkpoint.
 
-    It calls `KvStore.Spec.to_json` for every array that it saves, and asks for counts to log them; what is
-    lost is little, but holds on to the large pages that it lies in.
+    It has to do without two functions of TensorStore 0.1 that never free what they return: it calls
+    `KvStore.Spec.to_json` for every array that it saves, and asks for counts to log them. What is lost is
+    little, but holds on to the large pages that it lies in.
     """
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint._src.serialization import tensorstore_utils
+
     spared = types.SimpleNamespace(**vars(tensorstore_utils.ts))
     spared.KvStore = types.SimpleNamespace(Spec=_Spec, open=spared.KvStore.open)
     spared.experimental_collect_matching_metrics = lambda prefix: []
     tensorstore_utils.ts = spared
-
-
-_keep_tensorstore_from_leaking()
+    return ocp
 
 
 class Checkpoints:
@@ -60,8 +62,9 @@ class Checkpoints:
         self._saving = None
 
     @property
-    def _manager(self) -> ocp.CheckpointManager:
+    def _manager(self):
         if self._opened is None:
+            ocp = _orbax()
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=self._keep,
                 cleanup_tmp_directories=self._keep is not None,
@@ -122,6 +125,7 @@ class Checkpoints:
         """
         self.wait()
         self._saving = step
+        ocp = _orbax()
         try:
             begun = self._manager.save(
                 step,
@@ -138,6 +142,7 @@ class Checkpoints:
 
     def description(self, step: int) -> dict:
         """Return what was saved beside the state, its `step`, and its `arrays`: shape and dtype by name."""
+        ocp = _orbax()
         args = ocp.args.Composite(description=ocp.args.JsonRestore())
         return self._manager.restore(step, args=args)["description"]
 
@@ -163,6 +168,7 @@ class Checkpoints:
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
         )
+        ocp = _orbax()
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         return self._manager.restore(step, args=args)["state"]
 

@@ -80,14 +80,19 @@ class Layout:
 
         return jax.tree.map(placed, tree)
 
-    def run_once(self, function: Callable, *args: Any) -> Any:
-        """Return `function(*args)`, on every device; compiled in haste, since it runs once.
+    def traced(self, function: Callable, *args: Any) -> jax.stages.Traced:
+        """Trace `function`, for every device; to be compiled in haste, since it runs once.
 
         A CPU's optimised code for a handful of random draws takes seconds to make.
         """
         cpu = self.devices[0].platform == "cpu"
         hasty = {"xla_backend_optimization_level": 0} if cpu else {}
-        return jax.jit(function, out_shardings=self.everywhere, compiler_options=hasty)(*args)
+        jitted = jax.jit(function, out_shardings=self.everywhere, compiler_options=hasty)
+        return jitted.trace(*args)
+
+    def run_once(self, function: Callable, *args: Any) -> Any:
+        """Return `function(*args)`, on every device."""
+        return self.traced(function, *args).lower().compile()(*args)
 
     def dispatches(self, start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
         """Cut rows `start` to `stop` into dispatches, none of which passes a multiple of `every`."""

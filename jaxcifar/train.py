@@ -83,11 +83,13 @@ def _train(
 
     experiment = experiments.build(config, facts, layout)
     init_key, train_key = jax.random.split(jax.random.key(config.seed))
+    beginning = (init_key, dataset.images[:1000])
+    init = layout.traced(experiment.init_state, *beginning)
     program = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
     background = ThreadPoolExecutor(1)
     compilation = background.submit(
         program.compile,
-        jax.eval_shape(experiment.init_state, init_key, dataset.images[:1]),
+        init.out_info,
         (dataset.images, dataset.labels),
         epoch_order(config.seed, 0, len(dataset), config.batch_size),
         train_key,
@@ -104,7 +106,7 @@ def _train(
     if saved:
         state = restore.restore_state(checkpoints, step, experiment, layout)
     else:
-        state = layout.run_once(experiment.init_state, init_key, dataset.images[:1000])
+        state = init.lower().compile()(*beginning)
     train_key, data = layout.place((train_key, (dataset.images, dataset.labels)))
     all_steps = np.arange(experiment.total_steps)
     summary = overview.summarise(experiment, state, layout)
