@@ -95,12 +95,17 @@ def by_each_library(request, monkeypatch):
 
 @pytest.mark.usefixtures("by_each_library")
 @pytest.mark.parametrize("strides", [1, 2])
-@pytest.mark.parametrize("kernel_size, pads", [(3, (1, 1)), (3, (1, 0)), (2, (0, 0))])
+@pytest.mark.parametrize(
+    "kernel_size, pads, channels",
+    [(3, (1, 1), 3), (3, (1, 1), 16), (3, (1, 0), 16), (2, (0, 0), 16)],
+)
 @pytest.mark.parametrize("batch, size", [(33, 10), (4, 10), (4, 5)])
-def test_a_convolution_and_its_gradients_equal_lax_s(batch, size, pads, kernel_size, strides):
+def test_a_convolution_and_its_gradients_equal_lax_s(
+    batch, size, pads, channels, kernel_size, strides
+):
     keys = jax.random.split(jax.random.key(0))
-    images = jax.random.normal(keys[0], (batch, size, size, 16))
-    kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 16, 4))
+    images = jax.random.normal(keys[0], (batch, size, size, channels))
+    kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, channels, 4))
 
     def theirs(images, kernel):
         layout = ("NHWC", "HWIO", "NHWC")

@@ -41,13 +41,20 @@ def arrays():
     return jax.random.normal(keys[0], (64, 32, 32, 32)), jax.random.normal(keys[1], (3, 3, 32, 32))
 
 
-@pytest.mark.parametrize("avx512", [True, False])
-def test_nothing_is_left_to_xla_but_kernels_gradients_without_avx_512(arrays, monkeypatch, avx512):
+@pytest.mark.parametrize(
+    "avx512, kernel_size, channels, left",
+    [(True, 3, 32, False), (False, 3, 32, True), (False, 1, 32, False), (False, 3, 3, False)],
+)
+def test_nothing_is_left_to_xla_but_large_kernels_gradients_without_avx_512(
+    arrays, monkeypatch, avx512, kernel_size, channels, left
+):
     monkeypatch.setattr(convolution, "has_avx512", lambda: avx512)
-    text = compiled(gradients, *arrays).as_text()
+    images, kernel = arrays
+    images, kernel = images[..., :channels], kernel[:kernel_size, :kernel_size, :channels]
+    text = compiled(gradients, images, kernel).as_text()
     assert all(f'"jaxcifar_onednn_{kind}"' in text for kind in ("forward", "images"))
-    assert ('"jaxcifar_onednn_kernel"' in text) == avx512
-    assert (" convolution(" in text) == (not avx512)
+    assert ('"jaxcifar_onednn_kernel"' in text) != left
+    assert (" convolution(" in text) == left
 
 
 def test_the_kernel_s_gradient_is_quicker_than_xla_s_default_and_as_quick_in_a_loop(

@@ -93,23 +93,24 @@ def _convolve_backward(strides, pads, saved, grad):
         return jax.vjp(lambda kernel: plain(images, kernel), kernel)[1](grad)[0]
 
     like_images, like_kernel = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in saved)
-    images_in_onednn = functools.partial(onednn.images_grad, like=like_images)
-    kernel_on_cpu = functools.partial(onednn.kernel_grad, like=like_kernel)
     height, width, channels, _ = kernel.shape
-    if height * width > 1 and channels >= 16 and not has_avx512():
-        kernel_on_cpu = functools.partial(_kernel_grad_in_parts, like=like_kernel)
+    small = height * width == 1 or channels < 16
+    sum_kernel = onednn.kernel_grad if small or has_avx512() else _kernel_grad_in_parts
+    images_on_cpu = functools.partial(onednn.images_grad, like=like_images)
+    kernel_on_cpu = functools.partial(sum_kernel, like=like_kernel)
     options = (grad.dtype, strides, pads)
     return (
-        _by_platform(images_in_onednn, images_grad, *options, kernel, grad),
+        _by_platform(images_on_cpu, images_grad, *options, kernel, grad),
         _by_platform(kernel_on_cpu, kernel_grad, *options, images, grad),
     )
 
 
 def _kernel_grad_in_parts(images, grad, like, strides, pads):
-    """Return `onednn.kernel_grad` by XLA, from 32 images at a time, which stay in a core's cache.
+    """Return what `onednn.kernel_grad` does, by XLA and from 32 images at a time.
 
-    Without AVX-512 that is quicker, but for kernels of one pixel or of few channels. It is the convolution that XLA's CPU compiler makes of a kernel's
-    gradient, with the images as channels and the gradient as window; it does not do so in a loop.
+    Without AVX-512 that is quicker, but for kernels of one pixel or of few channels. It is the
+    convolution that XLA's CPU compiler makes of a kernel's gradient, with the images as channels and the
+    gradient as window; it does not do so in a loop.
     """
     sizes = zip(like.shape[:2], images.shape[1:3], grad.shape[1:3], pads, strict=True)
     window_pads = [
@@ -183,9 +184,9 @@ def _xla_convolve(images, kernel, *, strides, pads):
     return lax.conv_general_dilated(images, kernel, window, pads, dimension_numbers=layout)
 
 
-def _by_platform(in_onednn, in_xla, dtype, strides, pads, *arrays):
+def _by_platform(on_quick_cpu, in_xla, dtype, strides, pads, *arrays):
     on_cpu = in_xla
     crops = any(pad < 0 for side in pads for pad in side)
     if not crops and onednn.available(dtype):
-        on_cpu = functools.partial(in_onednn, strides=strides, pads=pads)
+        on_cpu = functools.partial(on_quick_cpu, strides=strides, pads=pads)
     return lax.platform_dependent(*arrays, cpu=on_cpu, default=in_xla)
