@@ -6,12 +6,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from jaxcifar.machine import multiplies_bfloat16
+from jaxcifar.machine import bfloat16_is_quicker
 
 
 def in_the_precision_of(config, device):
     """Return the context in which PyTorch computes as `config` has jaxcifar do, where that has oneDNN."""
-    narrow = device == "cuda" or multiplies_bfloat16()
+    narrow = device == "cuda" or bfloat16_is_quicker()
     enabled = config.precision == "bfloat16" or (config.precision == "auto" and narrow)
     return torch.autocast(device, torch.bfloat16, enabled=enabled)
 

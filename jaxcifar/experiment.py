@@ -23,6 +23,7 @@ from jaxcifar import (
     steps,
 )
 from jaxcifar.errors import UserError
+from jaxcifar.machine import bfloat16_is_quicker
 from jaxcifar.models import MODELS
 from jaxcifar.models.layers import ACTIVATIONS
 from jaxcifar.parallel import Layout
@@ -162,7 +163,8 @@ def facts_of(config: ConfigDict, train: datasets.Dataset) -> DataFacts:
 def computation_dtype(precision: str, layout: Layout) -> np.dtype:
     """Return the type in which models compute under `config.precision` on these devices."""
     if precision == "auto":
-        quick = layout.devices[0].platform != "cpu" or onednn.available(jnp.bfloat16)
+        quick_on_cpu = bfloat16_is_quicker() and onednn.available(jnp.bfloat16)
+        quick = layout.devices[0].platform != "cpu" or quick_on_cpu
         precision = "bfloat16" if quick else "float32"
     return jnp.dtype(precision)
 
