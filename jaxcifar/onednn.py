@@ -110,7 +110,35 @@ def kernel_grad(
 
     It is summed in float32, and rounded only if the kernel is in bfloat16.
     """
-    return _call("kernel", images, grad, like, strides, pads)
+    window = [(strides, *pad) for pad in pads]
+    if not sums_by_pixel(images, like, strides, pads):
+        return _run("kernel", {"images": images, "output": grad, "kernel": like}, window)
+    # By pixel, the convolution of the images with `grad` whose channels are the batch.
+    arrays = {
+        "images": images.transpose(1, 2, 3, 0)[None],
+        "kernel": grad.transpose(1, 2, 0, 3)[:, :, None],
+        "output": jax.ShapeDtypeStruct((1, *like.shape), like.dtype),
+    }
+    return _run("forward", arrays, [*window, (1, 0, 0)])[0]
+
+
+def sums_by_pixel(
+    images: jax.Array, kernel: jax.ShapeDtypeStruct, strides: int, pads: Pads
+) -> bool:
+    """Return whether `kernel_grad` leaves out what would be multiplied with padding."""
+    return strides == 1 and _padding_share(images, kernel, strides, pads) > 1 / 4
+
+
+def _padding_share(images, kernel, strides, pads):
+    """Return the share of a convolution's multiplications that have a zero of the padding in them."""
+    counts = _result(images, kernel, strides, pads).shape[1:3]
+    inside = 1
+    for pixels, size, count, (low, _) in zip(
+        images.shape[1:3], kernel.shape[:2], counts, pads, strict=True
+    ):
+        places = strides * np.arange(count)[:, None] + np.arange(size) - low
+        inside *= ((places >= 0) & (places < pixels)).mean()
+    return 1 - inside
 
 
 def _result(images, kernel, strides, pads):
@@ -122,10 +150,28 @@ def _result(images, kernel, strides, pads):
 
 
 def _call(kind, *arrays_and_window, activation="identity"):
-    *arguments, result, strides, pads = arrays_and_window
-    arrays = dict(zip(KINDS[kind], (*arguments, result), strict=True))
-    dtypes = (DTYPES[arrays[name].dtype.name] for name in ("images", "kernel"))
-    numbers = (*dtypes, ACTIVATIONS[activation], strides, *pads[0], *pads[1])
+    *arrays, strides, pads = arrays_and_window
+    arrays = dict(zip(KINDS[kind], arrays, strict=True))
+    window = [(strides, *pad) for pad in pads]
+    if _padding_share(arrays["images"], arrays["kernel"], strides, pads) < 1 / 8:
+        return _run(kind, arrays, window, activation)
+    # By pixel: over height, width and batch, with a kernel that is 1 deep in the last. oneDNN leaves out
+    # what a kernel would multiply with padding, but in the last dimension.
+    given, wanted = ("output", "images") if kind == "images" else ("images", "output")
+    arrays[given] = _by_pixel(arrays[given])
+    arrays[wanted] = jax.eval_shape(_by_pixel, arrays[wanted])
+    arrays["kernel"] = arrays["kernel"][:, :, None]
+    return _run(kind, arrays, [*window, (1, 0, 0)], activation)[0].transpose(2, 0, 1, 3)
+
+
+def _by_pixel(x):
+    return x.transpose(1, 2, 0, 3)[None]
+
+
+def _run(kind, arrays, window, activation="identity"):
+    *arguments, result = arrays.values()
+    dtypes = (DTYPES[arrays[name].dtype.name] for name in ("images", "kernel", "output"))
+    numbers = (*dtypes, ACTIVATIONS[activation], *np.transpose(window).flat)
     call = jax.ffi.ffi_call(_target(kind), result)
     return call(*arguments, numbers=np.array(numbers, np.int64))
 

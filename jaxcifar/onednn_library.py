@@ -61,12 +61,12 @@ class Convolutions:
             self._made[call] = self._make(kind, shapes, *numbers)
         self._made[call]({name: array.address for name, array in arrays.items()})
 
-    def _make(self, kind, shapes, dtype, kernel_dtype, activation, stride, *pads):
+    def _make(self, kind, shapes, dtype, kernel_dtype, output_dtype, activation, *window):
         # oneDNN numbers axes as PyTorch does; how far apart neighbours lie says what the layout is.
-        images, output = (
-            self._layout(dtype, shapes[name], (0, 3, 1, 2)) for name in ("images", "output")
-        )
-        axes = (3, 2, 0, 1)
+        sides = len(shapes["images"]) - 2
+        image_axes, axes = (0, sides + 1, *range(1, sides + 1)), (sides + 1, sides, *range(sides))
+        images = self._layout(dtype, shapes["images"], image_axes)
+        output = self._layout(output_dtype, shapes["output"], image_axes)
         kernel = self._layout(kernel_dtype, shapes["kernel"], axes)
         any_kernel, any_sum = (
             self._layout(number, shapes["kernel"], axes, given=False)
@@ -74,10 +74,12 @@ class Convolutions:
         )
         attributes, after = self._attributes, {}
         if kind == "finished":
-            channels = self._layout(DTYPES["float32"], (1, 1, 1, *shapes["factor"]), (0, 3, 1, 2))
+            shape = (*[1] * (sides + 1), *shapes["factor"])
+            channels = self._layout(DTYPES["float32"], shape, image_axes)
             attributes = self._finishing(channels, activation)
             after = {"factor": channels, "offset": channels}
-        window = [_numbers(x) for x in ((stride, stride), (0, 0), pads[::2], pads[1::2])]
+        strides, low_pads, high_pads = (window[i * sides : (i + 1) * sides] for i in range(3))
+        window = [_numbers(x) for x in (strides, [0] * sides, low_pads, high_pads)]
         arrays = (images, any_kernel, None, output, *window)
         description = self._new(
             "convolution_forward_primitive_desc_create",
@@ -176,9 +178,9 @@ class Convolutions:
         """Describe a row-major array with its axes in another order; if not `given`, in any layout."""
         sizes = _numbers([shape[axis] for axis in order])
         if not given:
-            return self._new("memory_desc_create_with_tag", 4, sizes, dtype, _ANY_LAYOUT)
+            return self._new("memory_desc_create_with_tag", len(order), sizes, dtype, _ANY_LAYOUT)
         gaps = _numbers([math.prod(shape[axis + 1 :]) for axis in order])
-        return self._new("memory_desc_create_with_strides", 4, sizes, dtype, gaps)
+        return self._new("memory_desc_create_with_strides", len(order), sizes, dtype, gaps)
 
     def _room(self, size):
         """Return the address of memory that is free until the next call, at a multiple of 64."""

@@ -99,7 +99,7 @@ def by_each_library(request, monkeypatch):
     "kernel_size, pads, channels",
     [(3, (1, 1), 3), (3, (1, 1), 16), (3, (1, 0), 16), (2, (0, 0), 16)],
 )
-@pytest.mark.parametrize("batch, size", [(33, 10), (4, 10), (4, 5)])
+@pytest.mark.parametrize("batch, size", [(33, 10), (4, 10), (4, 5), (33, 3), (4, 2)])
 def test_a_convolution_and_its_gradients_equal_lax_s(
     batch, size, pads, channels, kernel_size, strides
 ):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxcifar import foreign, onednn
-from jaxcifar.machine import multiplies_bfloat16
+from jaxcifar.machine import bfloat16_is_quicker, multiplies_bfloat16
 from jaxcifar.models import convolution
 from jaxcifar.models.convolution import convolve, convolve_and_finish
 from jaxcifar.models.layers import gelu, identity, relu
@@ -99,7 +99,7 @@ def test_what_follows_a_convolution_is_done_in_the_same_pass(arrays, activation)
 
 
 @pytest.mark.skipif(not multiplies_bfloat16(), reason="needs AVX512-BF16")
-def test_bfloat16_is_as_near_to_float32_as_its_last_digit_and_quicker(arrays):
+def test_bfloat16_is_as_near_to_float32_as_its_last_digit_and_quicker_where_it_is_chosen(arrays):
     narrow = tuple(x.astype(jnp.bfloat16) for x in arrays)
     wide = tuple(x.astype(jnp.float32) for x in narrow)  # the same numbers
     results = [
@@ -113,7 +113,7 @@ def test_bfloat16_is_as_near_to_float32_as_its_last_digit_and_quicker(arrays):
     assert relative(mixed, results[1][2]) < 1e-5  # a kernel in float32 has its gradient unrounded
     programs = [compiled(gradients, *pair) for pair in (narrow, wide)]
     took_narrow, took_wide = (seconds(p, *x) for p, x in zip(programs, (narrow, wide), strict=True))
-    assert took_narrow < took_wide
+    assert (took_narrow < took_wide) == bfloat16_is_quicker()
 
 
 def python(script, **environment):

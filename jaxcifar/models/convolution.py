@@ -95,7 +95,8 @@ def _convolve_backward(strides, pads, saved, grad):
     like_images, like_kernel = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in saved)
     height, width, channels, _ = kernel.shape
     small = height * width == 1 or channels < 16
-    sum_kernel = onednn.kernel_grad if small or has_avx512() else _kernel_grad_in_parts
+    in_onednn = small or has_avx512() or onednn.sums_by_pixel(images, kernel, strides, pads)
+    sum_kernel = onednn.kernel_grad if in_onednn else _kernel_grad_in_parts
     images_on_cpu = functools.partial(onednn.images_grad, like=like_images)
     kernel_on_cpu = functools.partial(sum_kernel, like=like_kernel)
     options = (grad.dtype, strides, pads)
