@@ -22,7 +22,7 @@ from jaxcifar import runtime
 from jaxcifar.models.convolution import convolve
 
 BATCH = 256
-SHAPES = ((32, 32, 32), (16, 64, 64), (8, 128, 128))
+SHAPES = ((32, 32, 32), (16, 64, 64), (8, 128, 128), (4, 256, 256), (2, 256, 256))
 """Height and width, channels in, channels out."""
 
 

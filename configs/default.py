@@ -15,8 +15,8 @@ def get_config() -> ConfigDict:
     config.batch_size = 128  # examples a step, over all devices; a multiple of their number
     config.label_smoothing = 0.1  # share of each target spread over all classes, [0, 1)
     config.precision = "auto"  # of the computation: float32, bfloat16, float64 (with
-    # JAX_ENABLE_X64=1), or auto: bfloat16 on GPU and TPU, and on CPUs with AVX512-BF16 and oneDNN,
-    # float32 on others
+    # JAX_ENABLE_X64=1), or auto: bfloat16 on GPU and TPU, and on CPUs where oneDNN is quicker in
+    # it (AMX, AMD's AVX512-BF16), float32 on others
     config.deterministic = False  # on a GPU: slower kernels that always round the same way
 
     config.data = ConfigDict()
