@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxcifar import experiment as experiments
-from jaxcifar import onednn, overview, restore
+from jaxcifar import machine, onednn, overview, restore
 from jaxcifar.errors import UserError
 from jaxcifar.experiment import DataFacts
 from jaxcifar.parallel import Layout
@@ -61,12 +61,22 @@ def test_float64_without_64_bit_mode_is_an_error(tiny_config):
         experiments.start_layout(tiny_config({"precision": "float64"}))
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_auto_is_bfloat16_on_a_cpu_that_convolves_it_quickly(monkeypatch, quick):
-    monkeypatch.setattr(onednn, "available", lambda dtype: quick and dtype == jnp.bfloat16)
+@pytest.mark.parametrize(
+    "processor, loads, dtype",
+    [
+        ("AuthenticAMD avx512f avx512_bf16", True, jnp.bfloat16),
+        ("GenuineIntel avx512f avx512_bf16 amx_bf16", True, jnp.bfloat16),
+        ("AuthenticAMD avx512f avx512_bf16", False, jnp.float32),
+        ("GenuineIntel avx512f avx512_bf16", True, jnp.float32),
+        ("AuthenticAMD avx2", True, jnp.float32),
+    ],
+)
+def test_auto_is_bfloat16_on_a_cpu_that_convolves_it_quickly(monkeypatch, processor, loads, dtype):
+    monkeypatch.setattr(machine, "_words", lambda: frozenset(processor.split()))
+    monkeypatch.setattr(onednn, "available", lambda dtype: loads)
     layout = Layout(tuple(jax.devices()[:1]), {})
-    dtypes = [experiments.computation_dtype(name, layout) for name in ("auto", "float32")]
-    assert dtypes == [jnp.bfloat16 if quick else jnp.float32, jnp.float32]
+    assert experiments.computation_dtype("auto", layout) == dtype
+    assert experiments.computation_dtype("float32", layout) == jnp.float32
 
 
 def test_flops_are_those_of_the_convolutions_and_little_more(tiny_config):
