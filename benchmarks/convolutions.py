@@ -13,6 +13,7 @@ import time
 
 import jax
 import torch
+from absl import app
 from torch.nn import functional
 from torch.nn.grad import conv2d_input, conv2d_weight
 
@@ -64,7 +65,8 @@ def pytorch(size, inward, outward, dtype):
     ]
 
 
-def main() -> None:
+def main(argv):
+    del argv
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     ours = runtime.compiler_options("cpu", deterministic=False)
     print(f"{'GFLOP/s':33} {'size':>12} {'forward':>8} {'input':>8} {'kernel':>8}")
@@ -86,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    app.run(main)

@@ -2,6 +2,7 @@
 # All that is measured on a GPU, in one go: benchmarks/gpu.sh [FOLDER]
 # Needs the extras `cuda` and `bench`, and CIFAR-10 where TFDS_DATA_DIR says.
 set -eu
+nvidia-smi > /dev/null || { echo "error: no GPU here" >&2; exit 2; }
 out=${1:-gpu}
 mkdir -p "$out"
 for config in fast default; do

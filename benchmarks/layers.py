@@ -11,6 +11,7 @@ import time
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from absl import app
 from jax import lax
 
 from benchmarks import machine
@@ -76,7 +77,8 @@ def programs(function, x):
     return [jax.jit(f).lower(x).compile(compiler_options=options) for f in (function, gradient)]
 
 
-def main() -> None:
+def main(argv):
+    del argv
     print(f"{'':18} {'activations':>16}   {'forward':>15}   {'with gradient':>15}   (ours, Flax's)")
     for name, pair in PAIRS.items():
         for shape in SHAPES:
@@ -98,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    app.run(main)

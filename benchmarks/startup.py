@@ -19,18 +19,20 @@ import time
 from pathlib import Path
 
 from absl import app, flags
+from ml_collections import config_flags
 
 from benchmarks import machine
+from benchmarks.prepare import config_arguments
 
-_CONFIG = flags.DEFINE_string("config", "configs/fast.py", "what to start")
+config_flags.DEFINE_config_file("config", "configs/fast.py", lock_config=True)
 _STARTS = flags.DEFINE_integer("starts", 5, "how many warm starts", lower_bound=1)
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 
 
-def start(cache: str) -> dict[str, float]:
+def start(arguments: list[str], cache: str) -> dict[str, float]:
     """Start once and return the seconds of each part."""
     with tempfile.TemporaryDirectory() as workdir:
-        command = [sys.executable, "-m", "jaxcifar.main", f"--config={_CONFIG.value}"]
+        command = [sys.executable, "-m", "jaxcifar.main", *arguments]
         began = time.perf_counter()
         process = subprocess.Popen(
             [*command, f"--workdir={workdir}"],
@@ -66,11 +68,12 @@ def command_seconds(*arguments: str) -> float:
 
 def main(argv):
     del argv
+    arguments = config_arguments("configs/fast.py")
     with tempfile.TemporaryDirectory() as cache:
-        first = start(cache)
-        warm = [start(cache) for _ in range(_STARTS.value)]
+        first = start(arguments, cache)
+        warm = [start(arguments, cache) for _ in range(_STARTS.value)]
     helps = [command_seconds("--help") for _ in range(_STARTS.value)]
-    print(f"{_CONFIG.value}: seconds from launch to the first training step")
+    print(f"{' '.join(arguments)}: seconds from launch to the first training step")
     print(f"{'':28} {'first':>7} {'warm':>7}   median of {len(warm)}, and all")
     for name in first:
         times = [run[name] for run in warm]
@@ -80,7 +83,7 @@ def main(argv):
     described = machine.describe()
     print(f"{described['machine']}; {described['versions']}")
     if _OUT.value:
-        result = {"first": first, "warm": warm, "help": helps} | described
+        result = {"arguments": arguments, "first": first, "warm": warm, "help": helps} | described
         Path(_OUT.value).write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -13,6 +13,7 @@ normalise it and count what was right, which PyTorch's leave out; PyTorch does n
 memory is the host's.
 """
 
+import importlib.util
 import json
 import os
 import statistics
@@ -219,6 +220,7 @@ def measure() -> dict:
                     *sys.argv[1:],
                     f"--side={side}",
                     f"--work={work}",
+                    "--verbosity=-1",  # without JAX's line that there is no TPU
                 ],
                 env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
                 stdin=subprocess.PIPE,
@@ -255,8 +257,10 @@ def main(argv):
     if _SIDE.value:
         serve(config, _SIDE.value, _WORK.value)
         return
-    result = measure() | {"model": config.model.name, "batch_size": config.batch_size}
-    result |= machine.describe()
+    described = {"model": config.model.name, "batch_size": config.batch_size} | machine.describe()
+    if not importlib.util.find_spec("torch"):
+        raise SystemExit("PyTorch is not installed: pip install -e '.[bench]'")
+    result = measure() | described
     for work, sides in result["images_per_second"].items():
         best = max(sides["torch eager"], sides["torch compiled"], key=statistics.median)
         print(

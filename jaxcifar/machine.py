@@ -27,7 +27,7 @@ def multiplies_bfloat16() -> bool:
 def bfloat16_is_quicker() -> bool:
     """Return whether the processor multiplies bfloat16 faster than float32.
 
-    With AMX or AMD's AVX512-BF16 it does; with Intel's oneDNN convolves at about half float32's rate.
+    With AMX or AMD's AVX512-BF16 it does; with Intel's, oneDNN convolves at half the rate.
     """
     return "amx_bf16" in _words() or (multiplies_bfloat16() and "AuthenticAMD" in _words())
 

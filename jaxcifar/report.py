@@ -117,7 +117,8 @@ def _report_body(run: Run, figures: Mapping[str, Figure]) -> str:
         note=""
         if not run.evaluation
         else "Expected calibration error "
-        f"{run.evaluation['calibration_error']:.2%}: the mean distance of the bars from the line.",
+        f"{run.evaluation['calibration_error']:.2%}: the mean distance of the bars from "
+        "the line, weighted by their examples.",
     )
     section(
         "What augmentation does",
@@ -132,8 +133,9 @@ def _subtitle(run: Run) -> str:
     model, data, optimizer = (
         escape(run.settings[part]["name"]) for part in ("model", "data", "optimizer")
     )
+    epochs = run.settings["num_epochs"]
     return (
-        f"<p>{model} on {data}, {optimizer}, {run.settings['num_epochs']} epochs, "
+        f"<p>{model} on {data}, {optimizer}, {epochs} {'epoch' if epochs == 1 else 'epochs'}, "
         f"seed {run.settings['seed']}</p>"
     )
 
@@ -268,14 +270,16 @@ def main(argv: list[str]) -> int:
         "workdir", nargs="+", type=Path, help="directory of a run, e.g. runs/default"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("comparison.html"), help="the page of a comparison"
+        "--out", type=Path, help="the page of a comparison; by default comparison.html"
     )
     values = parser.parse_args(argv)
     try:
-        if len(values.workdir) == 1:
-            print(write_report(values.workdir[0]))
+        if len(values.workdir) > 1:
+            print(write_comparison(values.workdir, values.out or Path("comparison.html")))
+        elif values.out:
+            raise UserError("--out is the page of a comparison: name two workdirs, or leave it out")
         else:
-            print(write_comparison(values.workdir, values.out))
+            print(write_report(values.workdir[0]))
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2

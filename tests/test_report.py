@@ -162,6 +162,8 @@ def test_errors_name_the_file_and_the_remedy(make_run, tmp_path, capsys):
     assert report.main([str(tmp_path / "none")]) == 2
     assert "holds no run to report on" in capsys.readouterr().err
     workdir = make_run()
+    assert report.main([str(workdir), f"--out={tmp_path / 'page.html'}"]) == 2
+    assert "--out is the page of a comparison" in capsys.readouterr().err
     (workdir / "report").write_text("mine")
     with pytest.raises(UserError, match="report cannot be written .*File exists"):
         report.write_report(workdir)
