@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     config.seed = 0  # 0 to 2**32 - 1; of parameters, order, augmentation and dropout
-    config.num_epochs = 18  # passes over the training split, 1 to 100,000
+    config.num_epochs = 15  # passes over the training split, 1 to 100,000
     config.batch_size = 128  # examples a step, over all devices; a multiple of their number
     config.label_smoothing = 0.1  # share of each target spread over all classes, [0, 1)
     config.precision = "auto"  # of the computation: float32, bfloat16, float64 (with
@@ -35,8 +35,8 @@ def get_config() -> ConfigDict:
     config.data.shapes.test_examples = 2_000
 
     config.augmentation = ConfigDict()
-    config.augmentation.flip = ConfigDict({"enabled": True})
-    config.augmentation.alternating_flip = ConfigDict({"enabled": False})
+    config.augmentation.flip = ConfigDict({"enabled": False})
+    config.augmentation.alternating_flip = ConfigDict({"enabled": True})
     config.augmentation.crop = ConfigDict({"enabled": True})
     config.augmentation.crop.padding = 3  # pixels of shift each way, 0 to image size - 1
     config.augmentation.color_jitter = ConfigDict({"enabled": True})
@@ -51,9 +51,9 @@ def get_config() -> ConfigDict:
     config.model.name = "cnn"  # cnn, resnet, speednet
     config.model.cnn = ConfigDict()
     config.model.cnn.widths = (64, 128, 256, 256)  # channels of each block, which halves the image
-    config.model.cnn.convs_per_block = (1, 2, 2, 2)
+    config.model.cnn.convs_per_block = (2, 2, 2, 2)
     config.model.cnn.kernel_size = 3  # pixels, odd
-    config.model.cnn.activation = "relu"  # elu, gelu, leaky_relu, relu, silu, tanh
+    config.model.cnn.activation = "gelu"  # elu, gelu, leaky_relu, relu, silu, tanh
     config.model.cnn.dropout_rate = 0.2  # before the head, [0, 1)
     config.model.cnn.dense_width = 0  # units of a hidden dense layer; 0: global average pooling
 

@@ -11,8 +11,6 @@ def get_config() -> ConfigDict:
     config.num_epochs = 8
     config.batch_size = 1000
     config.label_smoothing = 0.2
-    config.augmentation.flip.enabled = False
-    config.augmentation.alternating_flip.enabled = True
     config.augmentation.crop.padding = 2
     config.augmentation.color_jitter.brightness = 0.14
     config.augmentation.color_jitter.contrast = 0.13
