@@ -229,8 +229,9 @@ def measure() -> dict:
             )
             for side in SIDES
         }
-        for process in processes.values():
-            process.stdout.readline()  # it has compiled
+        for side, process in processes.items():
+            if not process.stdout.readline():  # "ready": it has compiled
+                raise SystemExit(f"{side} has ended, for the reason above")
         for _ in range(_PAIRS.value):
             for side, process in processes.items():
                 process.stdin.write(f"{_SECONDS.value}\n")

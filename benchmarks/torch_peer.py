@@ -52,15 +52,25 @@ def conv_norm(inward, outward, size, stride=1):
     return conv(inward, outward, size, stride), nn.BatchNorm2d(outward, momentum=0.1)
 
 
+ACTIVATIONS = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
 def cnn(*, widths, convs_per_block, kernel_size, activation, dropout_rate, dense_width):
-    if activation != "relu" or dense_width:
-        raise SystemExit("the PyTorch side of cnn knows relu and no hidden dense layer")
-    layers, inward = [], 3
+    if dense_width:
+        raise SystemExit("the PyTorch side of cnn knows no hidden dense layer")
+    layers, inward, active = [], 3, ACTIVATIONS[activation]
     for width, convs in zip(widths, convs_per_block, strict=True):
         kernel, norm = conv_norm(inward, width, kernel_size)
-        layers += [kernel, nn.MaxPool2d(2), norm, nn.ReLU()]
+        layers += [kernel, nn.MaxPool2d(2), norm, active()]
         for _ in range(convs - 1):
-            layers += [*conv_norm(width, width, kernel_size), nn.ReLU()]
+            layers += [*conv_norm(width, width, kernel_size), active()]
         inward = width
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout_rate), nn.Linear(inward, 10)]
     return nn.Sequential(*layers, *head)
