@@ -6,7 +6,7 @@ python -m jaxcifar.report DIR DIR ...      writes comparison.html, or what --out
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxcifar import analysis, pages, plots, run_files
+from jaxcifar import analysis, pages, plots, run_files, run_images
 from jaxcifar.comparison import write_comparison
 from jaxcifar.errors import UserError
 from jaxcifar.run_files import Run
@@ -106,11 +106,11 @@ def _report_body(run: Run, figures: Mapping[str, Figure]) -> str:
     )
     section(
         "Classes taken for one another",
-        _pairs(run),
+        run_images.confused_pairs(run),
         note="Mistakes in both directions together; beneath each image its label, and in bold the "
         "prediction with its probability.",
     )
-    section("The most confident mistakes", _mistakes(run))
+    section("The most confident mistakes", run_images.mistakes(run))
     section(
         "Does it know when it is right?",
         pages.grid([plot("reliability", "Accuracy by confidence")]),
@@ -122,7 +122,7 @@ def _report_body(run: Run, figures: Mapping[str, Figure]) -> str:
     )
     section(
         "What augmentation does",
-        _augmentation(run),
+        run_images.augmentation(run),
         note="Eight training images, and four draws of each as the network saw such images.",
     )
     section("The run", _facts(run), _config_table(run))
@@ -168,68 +168,6 @@ def _headline(run: Run) -> str:
         f'<div class="cards">{shown}</div><p class="note">{escape(found["dataset"])}, split '
         f"{escape(found['split'])}: {found['correct']:,} of {found['examples']:,} examples right, "
         f"with the parameters of step {found['step']:,}.</p>"
-    )
-
-
-def _worth_seeing(run: Run):
-    return analysis.worth_seeing(run.predictions["probabilities"], run.predictions["labels"])
-
-
-def _answer_images(run: Run, rows: Iterable[int]) -> str:
-    """Return the images of examples, with the label, the prediction and how sure that was."""
-    names, places = run.evaluation["class_names"], run.examples["index"].tolist()
-    figures = []
-    for row in rows:
-        probabilities = run.predictions["probabilities"][row]
-        label, guess = names[run.predictions["labels"][row]], names[probabilities.argmax()]
-        text = f"example {row}: {label}, taken for {guess} ({probabilities.max():.1%})"
-        figures.append(
-            f"<figure>{pages.image(run.examples['images'][places.index(row)], text)}<figcaption>"
-            f"{escape(label)}<br><b>{escape(guess)}</b> {probabilities.max():.0%}</figcaption></figure>"
-        )
-    return "".join(figures)
-
-
-def _mistakes(run: Run) -> str:
-    if not run.examples:
-        return ""
-    rows, _ = _worth_seeing(run)
-    return f'<div class="images">{_answer_images(run, rows)}</div>'
-
-
-def _pairs(run: Run) -> str:
-    names = run.evaluation.get("class_names", [])
-    _, shown = _worth_seeing(run) if run.examples else ([], {})
-    with_images, others = [], []
-    for pair in run.evaluation.get("confused_pairs", ()):
-        a, b = pair["classes"]
-        title = f"{escape(a)} / {escape(b)}: {sum(pair['counts'])}"
-        if (names.index(a), names.index(b)) not in shown:
-            others.append(f"{title} ({pair['counts'][0]} and {pair['counts'][1]})")
-            continue
-        ways = []
-        for (label, guess), count in zip(((a, b), (b, a)), pair["counts"], strict=True):
-            if not count:
-                continue
-            images = _answer_images(run, shown[names.index(label), names.index(guess)])
-            way = f"{escape(label)} → {escape(guess)}: {count}"
-            ways.append(f'<div>{way}</div><div class="images">{images}</div>')
-        with_images.append(f"<div><h3>{title}</h3>{''.join(ways)}</div>")
-    pairs = f'<div class="pairs">{"".join(with_images)}</div>' if with_images else ""
-    return pairs + (f'<p class="note">{"; ".join(others)}</p>' if others else "")
-
-
-def _augmentation(run: Run) -> str:
-    if not run.augmentation:
-        return ""
-    rows = [run.augmentation["images"], *run.augmentation["augmented"]]
-    return "".join(
-        '<div class="strip">'
-        + "".join(
-            pages.image(image, "as it is" if draw == 0 else f"draw {draw}") for image in images
-        )
-        + "</div>"
-        for draw, images in enumerate(rows)
     )
 
 

@@ -73,7 +73,7 @@ def test_float64_without_64_bit_mode_is_an_error(tiny_config):
 )
 def test_auto_is_bfloat16_on_a_cpu_that_convolves_it_quickly(monkeypatch, processor, loads, dtype):
     monkeypatch.setattr(machine, "_words", lambda: frozenset(processor.split()))
-    monkeypatch.setattr(onednn, "available", lambda dtype: loads)
+    monkeypatch.setattr(onednn, "available", lambda _: loads)
     layout = Layout(tuple(jax.devices()[:1]), {})
     assert experiments.computation_dtype("auto", layout) == dtype
     assert experiments.computation_dtype("float32", layout) == jnp.float32

@@ -17,6 +17,7 @@ LAYERS = [
     "evaluate_run",
     "report",
     "comparison",
+    "run_images",
     "run_files",
     "pages",
     "plots",
