@@ -1,5 +1,6 @@
-"""What a benchmark ran on, for the line beneath its table, and what it holds."""
+"""What a benchmark needs and holds, and what it ran on, for the line beneath its table."""
 
+import importlib.util
 import re
 import subprocess
 from pathlib import Path
@@ -10,6 +11,12 @@ from jaxcifar.machine import processor, versions
 def describe() -> dict:
     """Return the machine in words, and the versions of what was timed."""
     return {"machine": ", ".join([processor(), *_gpus()]), "versions": versions("torch")}
+
+
+def require_torch() -> None:
+    """End this program with a line that says what to install, if PyTorch is not there."""
+    if not importlib.util.find_spec("torch"):
+        raise SystemExit("PyTorch is not installed: pip install -e '.[bench]'")
 
 
 def peak_bytes() -> int:

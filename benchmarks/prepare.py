@@ -24,11 +24,21 @@ def config_arguments(default: str) -> list[str]:
     return flags if whole else [f"--config={default}", *flags]
 
 
-def prepare(config, layout: Layout) -> tuple[Dataset, Experiment, TrainState]:
-    """Return the training split, the experiment on it, and the state in which that begins."""
+def prepare(
+    config, layout: Layout, *, training: bool = True
+) -> tuple[Dataset, Experiment, TrainState]:
+    """Return the training split, the experiment on it, and the state in which that begins.
+
+    If not `training`, without what only the optimiser needs, as in an evaluation.
+    """
     dataset = experiments.load_split(config, "train_split")
     experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
-    state = layout.run_once(experiment.init_state, jax.random.key(0), dataset.images[:1000])
+
+    def init_state(key, images):
+        state = experiment.init_state(key, images)
+        return state if training else state.replace(opt_state=None)
+
+    state = layout.run_once(init_state, jax.random.key(0), dataset.images[:1000])
     return dataset, experiment, state
 
 

@@ -13,7 +13,6 @@ normalise it and count what was right, which PyTorch's leave out; PyTorch does n
 memory is the host's.
 """
 
-import importlib.util
 import json
 import os
 import statistics
@@ -62,7 +61,7 @@ def jax_side(config, side, work):
     if side != "jaxcifar+input":
         for options in config.augmentation.values():
             options.enabled = False
-    dataset, experiment, state = prepare(config, layout)
+    dataset, experiment, state = prepare(config, layout, training=work == "train")
     order = np.tile(np.arange(config.batch_size, dtype=np.int32), (rows, 1))
     data, order, key = layout.place(((dataset.images, dataset.labels), order, jax.random.key(1)))
     run_train = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
@@ -259,8 +258,7 @@ def main(argv):
         serve(config, _SIDE.value, _WORK.value)
         return
     described = {"model": config.model.name, "batch_size": config.batch_size} | machine.describe()
-    if not importlib.util.find_spec("torch"):
-        raise SystemExit("PyTorch is not installed: pip install -e '.[bench]'")
+    machine.require_torch()
     result = measure() | described
     for work, sides in result["images_per_second"].items():
         best = max(sides["torch eager"], sides["torch compiled"], key=statistics.median)

@@ -160,6 +160,8 @@ def main(argv):
     if _TORCH_SEED.value is not None:
         print(json.dumps(run_torch(_PEER_CONFIG.value, _TORCH_SEED.value)))
         return
+    if _PEER.value:
+        machine.require_torch()
     arguments = config_arguments("configs/fast.py")
     at_the_end = [
         f"--config.evaluation.every_epochs={_CONFIG.value.num_epochs}",

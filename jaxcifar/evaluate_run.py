@@ -38,7 +38,7 @@ def evaluate(config: ConfigDict, workdir: Path, step: int | None) -> dict | None
     dataset = experiments.load_split(config, "test_split")
     restore.check_same_classes(facts, dataset)
     experiment = experiments.build(config, facts, layout)
-    state = restore.restore_state(checkpoints, step, experiment, layout)
+    state = restore.restore_for_inference(checkpoints, step, experiment, layout)
     checkpoints.close()
     batch_size = config.evaluation.batch_size
     answers = Evaluator(experiment.evaluation_step, dataset, layout, batch_size)(state)

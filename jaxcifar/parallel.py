@@ -92,7 +92,9 @@ class Layout:
 
     def run_once(self, function: Callable, *args: Any) -> Any:
         """Return `function(*args)`, on every device."""
-        return self.traced(function, *args).lower().compile()(*args)
+        program = self.traced(function, *args).lower().compile()
+        runtime.give_back_freed_memory()
+        return program(*args)
 
     def dispatches(self, start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
         """Cut rows `start` to `stop` into dispatches, none of which passes a multiple of `every`."""

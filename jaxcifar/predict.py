@@ -53,7 +53,7 @@ class Classifier:
         facts = DataFacts.from_json(description["facts"])
         layout = experiments.start_layout(config)
         experiment = experiments.build(config, facts, layout)
-        self._state = restore.restore_state(checkpoints, step, experiment, layout)
+        self._state = restore.restore_for_inference(checkpoints, step, experiment, layout)
         checkpoints.close()
         self._layout = layout
         self._run = OverRows(on_rows(experiment.evaluation_step), layout, updates_state=False)

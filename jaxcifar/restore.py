@@ -109,6 +109,13 @@ def restore_state(
     return checkpoints.restore(step, like, layout.everywhere)
 
 
+def restore_for_inference(
+    checkpoints: Checkpoints, step: int, experiment: Experiment, layout: Layout
+) -> TrainState:
+    """Restore a state as `restore_state` does, and give up what only the optimiser needs of it."""
+    return restore_state(checkpoints, step, experiment, layout).replace(opt_state=None)
+
+
 def check_same_classes(facts: DataFacts, dataset: Dataset) -> None:
     """Check that a model of data with `facts` can be evaluated on `dataset`.
 

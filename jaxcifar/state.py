@@ -20,4 +20,4 @@ class TrainState:
     batch_stats: Any
     """What else the model keeps, such as BatchNorm's running mean and variance; empty if nothing."""
     opt_state: Any
-    """Whatever the Optax transformation keeps."""
+    """Whatever the Optax transformation keeps; None where nothing is trained."""

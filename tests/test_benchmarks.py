@@ -1,5 +1,6 @@
 """The benchmarks, as far as they run without PyTorch in little time; the peer, where there is one."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -26,6 +27,16 @@ def test_every_benchmark_says_how_it_is_run():
     for path in (ROOT / "benchmarks").glob("*.py"):
         if "__main__" in path.read_text() and "--config" in path.read_text():
             assert f"python -m benchmarks.{path.stem} --config=" in path.read_text()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
+@pytest.mark.parametrize("arguments", [["throughput"], ["time_to_accuracy", "--peer=torch"]])
+def test_without_pytorch_a_benchmark_says_so_at_once(arguments):
+    name, *flags = arguments
+    command = [sys.executable, "-m", f"benchmarks.{name}", *flags]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and not ended.stdout
+    assert ended.stderr.splitlines()[-1] == "PyTorch is not installed: pip install -e '.[bench]'"
 
 
 def test_a_point_of_growth_is_measured():

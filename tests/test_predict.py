@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -52,6 +53,10 @@ def predict_apart(trained_run):
         return subprocess.run(command, env=environment, capture_output=True, text=True)
 
     return run
+
+
+def test_what_only_the_optimiser_needs_is_not_held(classifier):
+    assert not jax.tree.leaves(classifier._state.opt_state)
 
 
 @pytest.mark.parametrize("program", ["predict", "predict_apart"])
