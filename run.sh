@@ -64,7 +64,11 @@ if [ "$jax" = cpu ] && [ "${JAX_PLATFORMS:-}" = cpu ] && [ -z "${JAXCIFAR_JAX:-}
         if cmp -s "$root/requirements/$other.lock" "$mark"; then lock=$root/requirements/$other.lock; fi
     done
 fi
-if ! cmp -s "$lock" "$mark" || ! [ -x "$venv/bin/python" ]; then
+ready() {
+    cmp -s "$lock" "$mark" && [ -x "$venv/bin/python" ]
+}
+
+set_up() {
     python=$(find_python)
     [ ! -e "$venv" ] || [ -e "$mark" ] || fail "$venv is not of run.sh's making: move it away or remove it"
     echo "setting up $venv for JAX on $jax (once)" >&2
@@ -75,6 +79,16 @@ if ! cmp -s "$lock" "$mark" || ! [ -x "$venv/bin/python" ]; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" ||
         fail "the packages in $lock could not be installed: see pip's words above"
     cp "$lock" "$mark"
+}
+
+if ! ready; then
+    # Of several that start at once, as the processes of one run, one sets up and the others wait.
+    if command -v flock >/dev/null; then
+        exec 9>"$venv.lock"
+        flock 9
+    fi
+    ready || set_up
+    exec 9>&-
 fi
 
 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}

@@ -33,7 +33,7 @@ def prepared_builder(name: str, data_dir: str) -> Any:
     from absl import logging
 
     # TFDS warns of a missing OpenCV and of every folder that is not there yet.
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(min(logging.get_verbosity(), logging.ERROR))
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError as error:
@@ -45,8 +45,8 @@ def prepared_builder(name: str, data_dir: str) -> Any:
         ) from error
     _label_and_image_keys(builder)
     if not builder.is_prepared():
-        builder = tfds.builder(name, data_dir=data_dir or None, file_format="array_record")
-        _prepare(builder)
+        _prepare(tfds.builder(name, data_dir=data_dir or None, file_format="array_record"))
+        builder = tfds.builder(name, data_dir=data_dir or None)
     if builder.info.file_format.value not in ("array_record", "parquet"):
         raise UserError(
             f"dataset {name!r} in {builder.data_path} was prepared as "
@@ -142,6 +142,8 @@ def _prepare(builder):
         tfds.download.DownloadError,
         NonMatchingChecksumError,
     ) as error:
+        if builder.is_prepared():  # by another process, in the meantime
+            return
         raise UserError(
             f"dataset {builder.name!r} could not be prepared in {builder.data_path}: {error}; name "
             f"another directory with --config.data.data_dir; {_WITHOUT}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from absl import logging
 
 from jaxcifar import datasets, tfds_reader
 from jaxcifar.errors import UserError
@@ -132,7 +134,7 @@ def write_dataset(folder, *, shape=(12, 10, 3), seed=0, sizes=(None,), count=40,
         tfds_reader._prepare(builder)
     finally:
         tfds.core.registered._DATASET_REGISTRY.pop("tiny", None)
-    return {"train": made[count], "test": made[7]}
+    return {"train": made.get(count), "test": made.get(7)}
 
 
 def load_tiny(folder, split="train", image_size=0):
@@ -266,6 +268,30 @@ def test_cifar10_is_prepared_without_tensorflow(tmp_path, monkeypatch):
     expected_order = np.lexsort(expected.reshape(20, -1).T)
     np.testing.assert_array_equal(dataset.images[order], expected[expected_order])
     np.testing.assert_array_equal(dataset.labels[order], rows[expected_order, 0])
+
+
+def test_a_dataset_that_another_process_has_prepared_meanwhile_is_read(tmp_path, monkeypatch):
+    write_dataset(tmp_path / "theirs")
+
+    def lose(builder):
+        shutil.copytree(tmp_path / "theirs", tmp_path / "ours")
+        raise FileExistsError(builder.data_path)
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lose)
+    write_dataset(tmp_path / "ours")
+    theirs, ours = load_tiny(tmp_path / "theirs"), load_tiny(tmp_path / "ours")
+    np.testing.assert_array_equal(ours.images, theirs.images)
+
+
+def test_reading_a_dataset_leaves_a_quieter_log_as_it_is(tmp_path):
+    write_dataset(tmp_path)
+    before = logging.get_verbosity()
+    try:
+        logging.set_verbosity(logging.FATAL)
+        load_tiny(tmp_path)
+        assert logging.get_verbosity() == logging.FATAL
+    finally:
+        logging.set_verbosity(before)
 
 
 @pytest.mark.parametrize("listens", [True, False])

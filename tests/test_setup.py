@@ -86,3 +86,22 @@ def test_run_sh_leaves_an_environment_alone_that_it_did_not_make(tmp_path):
     assert result.returncode == 2
     assert "is not of run.sh's making" in result.stderr
     assert (tmp_path / ".venv/mine").exists()
+
+
+@pytest.mark.skipif(not shutil.which("flock"), reason="several starts do not wait without flock")
+def test_of_several_starts_at_once_one_sets_up_and_the_others_wait(tmp_path):
+    shutil.copy(ROOT / "run.sh", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    (tmp_path / "installed").write_text("#!/bin/sh\nexit 0\n")
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        f'[ "$2" = venv ] || exit 0\necho "$3" >>{tmp_path}/made\nsleep 0.5\n'
+        f'mkdir -p "$3/bin"\ncp {tmp_path}/installed "$3/bin/python"\n'
+    )
+    for file in (python, tmp_path / "installed"):
+        file.chmod(0o755)
+    environment = os.environ | {"PYTHON": str(python), "JAXCIFAR_JAX": "cpu"}
+    starts = [subprocess.Popen(["./run.sh"], cwd=tmp_path, env=environment) for _ in range(3)]
+    assert [start.wait() for start in starts] == [0, 0, 0]
+    assert (tmp_path / "made").read_text().splitlines() == [str(tmp_path / ".venv")]
