@@ -19,8 +19,13 @@ from jaxcifar.steps import on_rows
 
 def config_arguments(default: str) -> list[str]:
     """Return the flags of this process that are the config's, with `--config=default` if need be."""
-    flags = [item for item in sys.argv[1:] if item.startswith("--config")]
-    whole = any(item.startswith("--config=") for item in flags)
+    flags = []
+    given = sys.argv[1:]
+    for item, following in zip(given, [*given[1:], "--"]):
+        if item.startswith("--config"):
+            value_apart = "=" not in item and not following.startswith("-")
+            flags += [item, following] if value_apart else [item]
+    whole = any(item.split("=")[0] == "--config" for item in flags)
     return flags if whole else [f"--config={default}", *flags]
 
 

@@ -1,4 +1,4 @@
-"""A small pyramid on the built-in images: no download, a minute on two cores."""
+"""A small pyramid on the built-in images: no download, less than a minute on two cores."""
 
 from ml_collections import ConfigDict
 

@@ -100,8 +100,10 @@ def parse(argv: list[str]) -> flags.FlagValues:
         rest = given(argv, known_only=True)[1:]
         if given.help:
             return given
-        if mode := next((word for word in rest if word in _MODES), None):
-            raise UserError(f"{mode!r} is a mode: write --mode={mode}")
+        for before, word in zip(["", *rest], rest):
+            is_value = before.startswith("-") and "=" not in before
+            if word in _MODES and not is_value:
+                raise UserError(f"{word!r} is a mode: write --mode={word}")
         file, workdir = given.config, given.workdir and str(Path(given.workdir).expanduser())
         if file is not None:
             _check_is_file(Path(file))

@@ -85,8 +85,9 @@ def _select(split, sizes, whole) -> tuple[np.ndarray, np.ndarray, tuple]:
     try:
         parts = ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, AssertionError, AttributeError, NotImplementedError) as error:
+        reason = "parts by shard are not known here." if "shard" in split else str(error)
         raise SplitError(
-            f"split {split!r}: {str(error).splitlines()[0]} "
+            f"split {split!r}: {reason.splitlines()[0]} "
             f"Known are {', '.join(f'{name} ({size} examples)' for name, size in sizes.items())}; "
             "part of one is written train[:45000] or test[50%:]"
         ) from error

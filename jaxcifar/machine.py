@@ -27,7 +27,8 @@ def multiplies_bfloat16() -> bool:
 def bfloat16_is_quicker() -> bool:
     """Return whether the processor multiplies bfloat16 faster than float32.
 
-    With AMX or AMD's AVX512-BF16 it does; with Intel's, oneDNN convolves at half the rate.
+    With AMD's AVX512-BF16 it does; with Intel's, oneDNN convolves at half the rate. With AMX it is taken
+    to, which has not been measured.
     """
     return "amx_bf16" in _words() or (multiplies_bfloat16() and "AuthenticAMD" in _words())
 

@@ -1,5 +1,6 @@
 """Learning-rate schedules and optimisers, from Optax."""
 
+import collections
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,9 @@ def step_decay(
     peak: float, steps: int, *, boundaries: Sequence[float], factor: float
 ) -> optax.Schedule:
     """Multiply by `factor` at each of `boundaries`, given as fractions of `steps`."""
-    return optax.piecewise_constant_schedule(peak, {round(at * steps): factor for at in boundaries})
+    falls = collections.Counter(round(at * steps) for at in boundaries)
+    scales = {step: factor**times for step, times in falls.items()}
+    return optax.piecewise_constant_schedule(peak, scales)
 
 
 def constant(peak: float, steps: int) -> optax.Schedule:

@@ -136,7 +136,7 @@ def find_images(paths: Sequence[Path]) -> Iterator[Path]:
     Raises:
       UserError: a directory holds no image.
     """
-    known = set(Image.registered_extensions())
+    known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     for path in paths:
         if not path.is_dir():
             yield path
@@ -215,14 +215,16 @@ def _answer_all(classifier: Classifier, files: list[Path], values: flags.FlagVal
     unread = 0
     width = max(map(len, map(str, files)))
     for start in range(0, len(files), _MOST_AT_ONCE):
-        images = {}
+        read = []
         for path in files[start : start + _MOST_AT_ONCE]:
             try:
-                images[path] = Image.fromarray(read_image(path, classifier.image_shape))
+                image = Image.fromarray(read_image(path, classifier.image_shape))
+                read.append((path, image))
             except UserError as error:
                 print("error:", error, file=sys.stderr)
                 unread += 1
-        for path, probabilities in zip(images, classifier(images.values()), strict=True):
+        answers = classifier([image for _, image in read])
+        for (path, _), probabilities in zip(read, answers, strict=True):
             best = np.argsort(-probabilities, kind="stable")[: values.top_k]
             named = [(classifier.class_names[i], float(probabilities[i])) for i in best]
             if values.json:

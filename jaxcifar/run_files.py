@@ -3,13 +3,16 @@
 import dataclasses
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from jaxcifar.errors import UserError
 from jaxcifar.paths import read_records
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,30 +73,31 @@ def load(workdir: Path) -> Run:
             f"{workdir} holds no run to report on: name the directory of one, which "
             "python -m jaxcifar.main --config=configs/default.py makes"
         )
-    evaluation = _json(workdir / "evaluation.json")
+    evaluation = _read(_json, workdir / "evaluation.json")
     # Without it they are of an evaluation that was cut off.
-    predictions = _arrays(workdir / "predictions.npz") if evaluation else {}
+    predictions = _read(_arrays, workdir / "predictions.npz") if evaluation else {}
     return Run(
         name=workdir.resolve().name,
-        settings=_json(workdir / "config.json"),
-        summary=_json(workdir / "run.json"),
-        records=read_records(workdir / "metrics.jsonl"),
+        settings=_read(_json, workdir / "config.json"),
+        summary=_read(_json, workdir / "run.json"),
+        records=_read(read_records, workdir / "metrics.jsonl"),
         evaluation=evaluation,
         predictions=predictions,
-        examples=_arrays(workdir / "examples.npz") if predictions else {},
-        augmentation=_arrays(workdir / "augmentation.npz"),
+        examples=_read(_arrays, workdir / "examples.npz") if predictions else {},
+        augmentation=_read(_arrays, workdir / "augmentation.npz"),
     )
 
 
-def _json(path: Path) -> dict:
+def _read(read: Callable[[Path], T], path: Path) -> T:
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except (OSError, ValueError) as error:
+        return read(path)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error}): remove it, or evaluate again") from error
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return dict(np.load(path, allow_pickle=False)) if path.exists() else {}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}): remove it, or evaluate again") from error
+    return dict(np.load(path, allow_pickle=False)) if path.exists() else {}

@@ -46,6 +46,11 @@ def test_step_decay_falls_at_its_boundaries():
     )
 
 
+def test_step_decay_falls_twice_where_two_boundaries_are_one_step():
+    schedule = optim.step_decay(1.0, 2, boundaries=(0.4, 0.5), factor=0.1)
+    np.testing.assert_allclose([schedule(0), schedule(2)], [1, 0.01], rtol=1e-6)
+
+
 def test_epochs_to_steps_rounds():
     assert [optim.epochs_to_steps(e, 195) for e in (0, 0.5, 1, 24)] == [0, 98, 195, 4680]
 

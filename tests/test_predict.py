@@ -137,14 +137,16 @@ def test_files_that_cannot_be_read_are_named_and_the_others_answered(
     (tmp_path / "cut.jpg").write_bytes(cut[: len(cut) // 2])
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").touch()
+    (tmp_path / "page.pdf").touch()  # of a kind that Pillow only writes
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
-    result = predict(tmp_path, tmp_path / "missing.png")
+    result = predict(tmp_path, tmp_path / "missing.png", tmp_path / "good.png")
     assert result.returncode == 1
     assert [Path(line.split()[0]).name for line in result.stdout.splitlines()] == [
         "dot.png",
         "good.png",
         "whole.jpg",
+        "good.png",
     ]
     errors = "\n".join(sorted(result.stderr.splitlines()))
     for words in (

@@ -167,6 +167,11 @@ def test_errors_name_the_file_and_the_remedy(make_run, tmp_path, capsys):
     (workdir / "report").write_text("mine")
     with pytest.raises(UserError, match="report cannot be written .*File exists"):
         report.write_report(workdir)
+    records = (workdir / "metrics.jsonl").read_bytes()
+    (workdir / "metrics.jsonl").write_bytes(b"\xff")
+    with pytest.raises(UserError, match="metrics.jsonl cannot be read"):
+        report.write_report(workdir)
+    (workdir / "metrics.jsonl").write_bytes(records)
     for broken in (b"PK\x03\x04 half a file", b""):
         (workdir / "predictions.npz").write_bytes(broken)
         with pytest.raises(UserError, match="predictions.npz cannot be read .* evaluate again"):
