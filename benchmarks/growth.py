@@ -96,6 +96,7 @@ def main(argv):
                 flag = f"--xla_force_host_platform_device_count={value}"
                 environment["XLA_FLAGS"] = flag
             command = [sys.executable, "-m", "benchmarks.growth", *sys.argv[1:], "--point"]
+            command += ["--verbosity=-1"]  # without JAX's line that there is no TPU
             output = subprocess.check_output(
                 [*command, *changes(name, value, config)], env=environment, text=True
             )
