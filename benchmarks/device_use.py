@@ -55,7 +55,7 @@ def program_rate(arguments: list[str]) -> float:
 def main(argv):
     del argv
     seconds = _SECONDS.value
-    arguments = config_arguments("configs/fast.py")
+    arguments = config_arguments()
     reached = program_rate(arguments)  # before JAX takes the memory of a GPU here
     layout = start_layout(_CONFIG.value)
     measured = training_rate(_CONFIG.value, layout, seconds)

@@ -1,11 +1,12 @@
 """What several benchmarks of the program begin with."""
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
 import jax
+from absl import flags
+from ml_collections import config_flags
 
 from jaxcifar import experiment as experiments
 from jaxcifar import overview
@@ -17,16 +18,14 @@ from jaxcifar.state import TrainState
 from jaxcifar.steps import on_rows
 
 
-def config_arguments(default: str) -> list[str]:
-    """Return the flags of this process that are the config's, with `--config=default` if need be."""
-    flags = []
-    given = sys.argv[1:]
-    for item, following in zip(given, [*given[1:], "--"]):
-        if item.startswith("--config"):
-            value_apart = "=" not in item and not following.startswith("-")
-            flags += [item, following] if value_apart else [item]
-    whole = any(item.split("=")[0] == "--config" for item in flags)
-    return flags if whole else [f"--config={default}", *flags]
+def config_arguments() -> list[str]:
+    """Return the flags by which another program takes this one's config."""
+    flag = flags.FLAGS["config"]
+    overrides = config_flags.get_override_values(flag)
+    return [
+        f"--config={config_flags.get_config_filename(flag)}",
+        *(f"--config.{name}={value}" for name, value in overrides.items()),
+    ]
 
 
 def prepare(

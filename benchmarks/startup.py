@@ -68,7 +68,7 @@ def command_seconds(*arguments: str) -> float:
 
 def main(argv):
     del argv
-    arguments = config_arguments("configs/fast.py")
+    arguments = config_arguments()
     with tempfile.TemporaryDirectory() as cache:
         first = start(arguments, cache)
         warm = [start(arguments, cache) for _ in range(_STARTS.value)]

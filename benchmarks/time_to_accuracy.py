@@ -162,7 +162,7 @@ def main(argv):
         return
     if _PEER.value:
         machine.require_torch()
-    arguments = config_arguments("configs/fast.py")
+    arguments = config_arguments()
     at_the_end = [
         f"--config.evaluation.every_epochs={_CONFIG.value.num_epochs}",
         "--config.evaluation.test_time_augmentation=mirror_translate",

@@ -85,7 +85,8 @@ def _select(split, sizes, whole) -> tuple[np.ndarray, np.ndarray, tuple]:
     try:
         parts = ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, AssertionError, AttributeError, NotImplementedError) as error:
-        reason = "parts by shard are not known here." if "shard" in split else str(error)
+        by_shard = isinstance(error, AttributeError)
+        reason = "parts by shard are not known here." if by_shard else str(error)
         raise SplitError(
             f"split {split!r}: {reason.splitlines()[0]} "
             f"Known are {', '.join(f'{name} ({size} examples)' for name, size in sizes.items())}; "

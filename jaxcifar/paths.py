@@ -38,14 +38,14 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
 def read_records(path: Path) -> list[dict]:
     """Return the whole records of a `metrics.jsonl`, none if there is no such file.
 
-    A last line that was cut off is left out.
+    A last line that was cut off is left out, and all from one that is damaged on.
     """
     records = []
     if path.exists():
-        for line in path.read_text().splitlines():
+        for line in path.read_bytes().splitlines():
             try:
                 records.append(json.loads(line))
-            except json.JSONDecodeError:
+            except ValueError:
                 break
     return records
 

@@ -71,6 +71,12 @@ def uninterrupted(run_program, tiny_flags, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.parametrize("damage", [b'{"step": 2, "lo', b'{"step": \xff}\n{"step": 3}\n'])
+def test_records_are_read_up_to_where_they_are_damaged(tmp_path, damage):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + damage)
+    assert read_records(tmp_path / "metrics.jsonl") == [{"step": 1}]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_ends_as_if_there_had_been_none(
     start_program, run_program, tiny_flags, uninterrupted, tmp_path, number

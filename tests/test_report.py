@@ -167,11 +167,12 @@ def test_errors_name_the_file_and_the_remedy(make_run, tmp_path, capsys):
     (workdir / "report").write_text("mine")
     with pytest.raises(UserError, match="report cannot be written .*File exists"):
         report.write_report(workdir)
-    records = (workdir / "metrics.jsonl").read_bytes()
-    (workdir / "metrics.jsonl").write_bytes(b"\xff")
+    records = (workdir / "metrics.jsonl").rename(workdir / "records")
+    (workdir / "metrics.jsonl").mkdir()
     with pytest.raises(UserError, match="metrics.jsonl cannot be read"):
         report.write_report(workdir)
-    (workdir / "metrics.jsonl").write_bytes(records)
+    (workdir / "metrics.jsonl").rmdir()
+    records.rename(workdir / "metrics.jsonl")
     for broken in (b"PK\x03\x04 half a file", b""):
         (workdir / "predictions.npz").write_bytes(broken)
         with pytest.raises(UserError, match="predictions.npz cannot be read .* evaluate again"):
