@@ -68,7 +68,7 @@ def pytorch(size, inward, outward, dtype):
 def main(argv):
     del argv
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    ours = runtime.compiler_options("cpu", deterministic=False)
+    ours = runtime.compiler_options(deterministic=False)
     print(f"{'GFLOP/s':33} {'size':>12} {'forward':>8} {'input':>8} {'kernel':>8}")
     own = lambda *x: convolve(*x, 1, ((1, 1), (1, 1)))
     for dtype, shape in itertools.product(("float32", "bfloat16"), SHAPES):

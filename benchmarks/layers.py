@@ -71,7 +71,7 @@ PAIRS = {
 
 def programs(function, x):
     """Return the compiled forward pass and the compiled gradient, for `x`, of `function`."""
-    options = runtime.compiler_options("cpu", deterministic=False)
+    options = runtime.compiler_options(deterministic=False)
     weights = jax.random.normal(jax.random.key(1), jax.eval_shape(function, x).shape)
     gradient = jax.grad(lambda x: (function(x) * weights).sum())
     return [jax.jit(f).lower(x).compile(compiler_options=options) for f in (function, gradient)]

@@ -50,7 +50,7 @@ def jax_side(config, side, work):
     from jaxcifar.steps import on_rows
 
     layout = experiments.start_layout(config)
-    config.precision = experiments.computation_dtype(config.precision, layout).name
+    config.precision = experiments.computation_dtype(config.precision).name
     if side == "flax":
         use_flax_layers()
         layout = Layout(layout.devices, {})

@@ -74,10 +74,6 @@ def _evaluated(key: str, form: str):
     return lambda run: form.format(run.evaluation[key]) if run.evaluation else ""
 
 
-def _summary(key: str, form: str, scale: float = 1):
-    return lambda run: form.format(run.summary[key] * scale) if run.summary else ""
-
-
 _COMPARED = {
     "accuracy (95% interval)": _accuracy,
     "under test-time augmentation": lambda run: ", ".join(
@@ -91,12 +87,12 @@ _COMPARED = {
     "split": _evaluated("split", "{}"),
     "examples": _evaluated("examples", "{:,}"),
     "epochs done": lambda run: f"{run.records[-1]['epoch']:.4g}" if run.records else "",
-    "parameters": _summary("parameters", "{:,}"),
-    "MFLOP an image": _summary("forward_flops", "{:,.1f}", 1e-6),
+    "parameters": lambda run: run.fact("parameters", "{:,}".format),
+    "MFLOP an image": lambda run: run.fact("forward_flops", run_files.mega),
     "time in training steps": lambda run: (
         pages.duration(run.training_seconds) if run.records else ""
     ),
-    "devices": lambda run: run.summary.get("devices", ""),
-    "processor": lambda run: run.summary.get("processor", ""),
+    "devices": lambda run: run.fact("devices"),
+    "processor": lambda run: run.fact("processor"),
 }
 """What the table of a comparison holds: functions of a run, which give "" where nothing is known."""

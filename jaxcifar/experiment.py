@@ -19,6 +19,7 @@ from jaxcifar import (
     onednn,
     optim,
     parallel,
+    platforms,
     runtime,
     steps,
 )
@@ -123,7 +124,7 @@ def start_layout(config: ConfigDict) -> Layout:
             "--config.precision=float64 needs JAX's 64-bit mode: set JAX_ENABLE_X64=1 in the "
             "environment"
         )
-    options = runtime.compiler_options(devices[0].platform, deterministic=config.deterministic)
+    options = runtime.compiler_options(deterministic=config.deterministic)
     return Layout(devices, options)
 
 
@@ -160,11 +161,11 @@ def facts_of(config: ConfigDict, train: datasets.Dataset) -> DataFacts:
     return DataFacts(train.images.shape[1:], train.class_names, tuple(mean), tuple(std), len(train))
 
 
-def computation_dtype(precision: str, layout: Layout) -> np.dtype:
-    """Return the type in which models compute under `config.precision` on these devices."""
+def computation_dtype(precision: str) -> np.dtype:
+    """Return the type in which models compute under `config.precision` on this platform."""
     if precision == "auto":
         quick_on_cpu = bfloat16_is_quicker() and onednn.available(jnp.bfloat16)
-        quick = layout.devices[0].platform != "cpu" or quick_on_cpu
+        quick = platforms.current() != "cpu" or quick_on_cpu
         precision = "bfloat16" if quick else "float32"
     return jnp.dtype(precision)
 
@@ -178,7 +179,7 @@ def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
     config_checks.check_data(
         config, image_shape=facts.image_shape, train_examples=facts.train_examples
     )
-    dtype = computation_dtype(config.precision, layout)
+    dtype = computation_dtype(config.precision)
     wide = jnp.promote_types(dtype, jnp.float32)
     classes = len(facts.class_names)
     model = MODELS[config.model.name](

@@ -3,8 +3,24 @@
 import functools
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, TypeVar
+
+
+T = TypeVar("T")
+
+
+def known(tell: Callable[..., T], *args: Any) -> T | None:
+    """Return `tell(*args)`, or None where it fails.
+
+    For what only informs, such as versions and costs: no run may stop for want of it.
+    """
+    try:
+        return tell(*args)
+    except Exception:
+        return None
 
 
 def processor() -> str:
@@ -49,7 +65,7 @@ def versions(*more: str) -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in ("jax", "jaxlib", "flax", "optax", "onednn-cpu-gomp", *more):
         try:
-            found[name] = version(name)
+            found[name] = version(name) or "not known"
         except PackageNotFoundError:
             found[name] = "none"
     return found

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcifar import foreign
+from jaxcifar import foreign, platforms
 from jaxcifar.machine import multiplies_bfloat16
 from jaxcifar.onednn_library import ACTIVATIONS, DTYPES, KINDS, Convolutions
 
@@ -34,7 +34,9 @@ def available(dtype: jax.typing.DTypeLike) -> bool:
     multiplies that itself.
     """
     name = jnp.dtype(dtype).name
-    if name not in DTYPES or (name == "bfloat16" and not multiplies_bfloat16()):
+    if platforms.current() != "cpu" or name not in DTYPES:
+        return False
+    if name == "bfloat16" and not multiplies_bfloat16():
         return False
     with _starting:  # programs are traced in several threads
         return _start()
@@ -45,8 +47,6 @@ _starting = threading.Lock()
 
 @functools.cache
 def _start() -> bool:
-    if jax.default_backend() != "cpu":
-        return False
     try:
         files = importlib.metadata.files(PACKAGE) or ()
         path = next(file.locate() for file in files if file.name == "libdnnl.so.3")

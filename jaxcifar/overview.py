@@ -6,15 +6,16 @@ from clu import parameter_overview
 
 from jaxcifar import machine
 from jaxcifar.experiment import Experiment
+from jaxcifar.flops import count_flops
+from jaxcifar.machine import known
 from jaxcifar.parallel import Layout
 from jaxcifar.state import TrainState
 
 
-def forward_flops(experiment: Experiment, state: TrainState) -> float:
-    """Return the floating-point operations of one image's way through the model, as XLA counts them.
+def forward_flops(experiment: Experiment, state: TrainState) -> int:
+    """Return the floating-point operations of one image's way through the model, see `count_flops`.
 
-    A multiplication and an addition are two; no augmentation, no gradient. Counted is the program for a
-    TPU, since XLA does not see into convolutions that oneDNN does.
+    Neither augmentation nor gradients are counted.
     """
     image = jax.ShapeDtypeStruct((1, *experiment.facts.image_shape), jnp.float32)
 
@@ -22,15 +23,14 @@ def forward_flops(experiment: Experiment, state: TrainState) -> float:
         variables = {"params": params, "batch_stats": batch_stats}
         return experiment.model.apply(variables, images, train=False)
 
-    traced = jax.jit(forward).trace(state.params, state.batch_stats, image)
-    return traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+    return count_flops(forward, state.params, state.batch_stats, image)
 
 
 def summarise(experiment: Experiment, state: TrainState, layout: Layout) -> dict:
-    """Return what a run is made of, for `run.json`."""
+    """Return what a run is made of, for `run.json`; None for what is not known."""
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "forward_flops": forward_flops(experiment, state),
+        "forward_flops": known(forward_flops, experiment, state),
         "precision": jnp.dtype(experiment.model.dtype).name,
         "image_shape": experiment.facts.image_shape,
         "classes": len(experiment.facts.class_names),
@@ -38,8 +38,8 @@ def summarise(experiment: Experiment, state: TrainState, layout: Layout) -> dict
         "epochs": experiment.num_epochs,
         "steps_per_epoch": experiment.steps_per_epoch,
         "devices": f"{len(layout.devices)} × {layout.devices[0].device_kind}",
-        "processor": machine.processor(),
-        "versions": machine.versions(),
+        "processor": known(machine.processor),
+        "versions": known(machine.versions),
     }
 
 
@@ -47,12 +47,13 @@ def describe(summary: dict, state: TrainState) -> str:
     """Return the table of parameters, and beneath it the summary in words."""
     height, width, channels = summary["image_shape"]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.params)
-    epochs = summary["epochs"]
+    table = known(lambda: parameter_overview.get_parameter_overview(shapes, include_stats=False))
+    flops, epochs = summary["forward_flops"], summary["epochs"]
+    cost = "FLOPs not known" if flops is None else f"{flops / 1e6:,.1f} MFLOP an image (forward)"
     return "\n".join(
         [
-            parameter_overview.get_parameter_overview(shapes, include_stats=False),
-            f"{summary['parameters']:,} parameters, {summary['forward_flops'] / 1e6:,.1f} MFLOP an "
-            f"image (forward), {summary['precision']}",
+            table or "table of parameters not known",
+            f"{summary['parameters']:,} parameters, {cost}, {summary['precision']}",
             f"{summary['train_examples']:,} images of {height}×{width}×{channels} in "
             f"{summary['classes']} classes, {epochs} {'epoch' if epochs == 1 else 'epochs'} of "
             f"{summary['steps_per_epoch']} steps on {summary['devices']}",

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxcifar import runtime
+from jaxcifar import platforms, runtime
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Layout:
         times slower (see jax issue 12868), and a signal waits for a dispatch to end. Elsewhere as many
         as the caller likes.
         """
-        return 1 if self.devices[0].platform == "cpu" else 2**31 - 1
+        return 1 if platforms.current() == "cpu" else 2**31 - 1
 
     @property
     def leads(self) -> bool:
@@ -85,8 +85,7 @@ class Layout:
 
         A CPU's optimised code for a handful of random draws takes seconds to make.
         """
-        cpu = self.devices[0].platform == "cpu"
-        hasty = {"xla_backend_optimization_level": 0} if cpu else {}
+        hasty = {"xla_backend_optimization_level": 0} if platforms.current() == "cpu" else {}
         jitted = jax.jit(function, out_shardings=self.everywhere, compiler_options=hasty)
         return jitted.trace(*args)
 

@@ -178,13 +178,13 @@ def _facts(run: Run) -> str:
         height, width, channels = summary["image_shape"]
         facts = {
             "parameters": f"{summary['parameters']:,}",
-            "cost": f"{summary['forward_flops'] / 1e6:,.1f} MFLOP an image, forward",
+            "MFLOP an image, forward": run.fact("forward_flops", run_files.mega),
             "training images": f"{summary['train_examples']:,} of {height}×{width}×{channels}",
             "steps": f"{summary['epochs']} epochs of {summary['steps_per_epoch']:,}",
             "precision": summary["precision"],
             "devices": summary["devices"],
-            "processor": summary["processor"],
-            "versions": ", ".join(f"{k} {v}" for k, v in summary["versions"].items()),
+            "processor": run.fact("processor"),
+            "versions": run.fact("versions", lambda found: ", ".join(map(" ".join, found.items()))),
         }
     if run.records:
         facts["time in training steps"] = pages.duration(run.training_seconds)

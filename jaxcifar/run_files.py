@@ -5,7 +5,7 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,13 @@ class Run:
             before = record["step"]
         return seconds
 
+    def fact(self, key: str, form: Callable[[Any], str] = str) -> str:
+        """Return what `run.json` says of `key` in words; nothing if there is no such file."""
+        if not self.summary:
+            return ""
+        value = self.summary[key]
+        return "not known" if value is None else form(value)
+
     @property
     def fields(self) -> dict[str, str]:
         """The settings by their names on the command line, as JSON."""
@@ -52,6 +59,11 @@ class Run:
         """Return the epochs at which a metric is known, and its values there."""
         known = [record for record in self.records if key in record]
         return [record["epoch"] for record in known], [record[key] for record in known]
+
+
+def mega(value: float) -> str:
+    """Return millions, to the tenth."""
+    return f"{value / 1e6:,.1f}"
 
 
 def _flattened(fields, prefix=""):

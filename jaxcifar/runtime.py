@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxcifar import platforms
 from jaxcifar.errors import UserError
 from jaxcifar.paths import user_cache
 
@@ -113,19 +114,19 @@ def give_back_freed_memory() -> None:
         pass
 
 
-def compiler_options(platform: str, *, deterministic: bool) -> dict[str, Any]:
-    """Return the XLA options with which programs for `platform` (`cpu`, `gpu`, `tpu`) are compiled.
+def compiler_options(*, deterministic: bool) -> dict[str, Any]:
+    """Return the XLA options with which programs for this platform are compiled.
 
     An option that the user has set in XLA_FLAGS is left alone.
     """
     options = {}
-    if platform == "cpu":
+    if platforms.current() == "cpu":
         # By default XLA hands convolutions to a library whose kernel gradient is 3 to 10 times
         # slower than XLA's own; any value without INDIVIDUAL_CONVOLUTION keeps them. With DOT, which
         # hands over what stands around a product too, jaxlib 0.10.2 and 0.11.2 read past the end of a
         # vector that is broadcast into one.
         options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-    if platform == "gpu" and deterministic:
+    if platforms.current() == "gpu" and deterministic:
         options["xla_gpu_deterministic_ops"] = True
     own = os.environ.get("XLA_FLAGS", "")
     return {name: value for name, value in options.items() if name not in own}

@@ -52,7 +52,7 @@ def test_same_keys_same_images_and_other_keys_others(name, examples):
 
 @pytest.mark.parametrize("name", ALL)
 def test_an_augmentation_compiled_as_a_run_compiles_it_gives_the_same_images(name, examples):
-    options = runtime.compiler_options("cpu", deterministic=False)
+    options = runtime.compiler_options(deterministic=False)
     program = jax.jit(ALL[name]).lower(keys(), examples).compile(compiler_options=options)
     after = [augmentation(keys(), examples).images for augmentation in (program, ALL[name])]
     np.testing.assert_allclose(*after, atol=2e-6)

@@ -74,9 +74,8 @@ def test_float64_without_64_bit_mode_is_an_error(tiny_config):
 def test_auto_is_bfloat16_on_a_cpu_that_convolves_it_quickly(monkeypatch, processor, loads, dtype):
     monkeypatch.setattr(machine, "_words", lambda: frozenset(processor.split()))
     monkeypatch.setattr(onednn, "available", lambda _: loads)
-    layout = Layout(tuple(jax.devices()[:1]), {})
-    assert experiments.computation_dtype("auto", layout) == dtype
-    assert experiments.computation_dtype("float32", layout) == jnp.float32
+    assert experiments.computation_dtype("auto") == dtype
+    assert experiments.computation_dtype("float32") == jnp.float32
 
 
 def test_flops_are_those_of_the_convolutions_and_little_more(tiny_config):

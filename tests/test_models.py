@@ -227,7 +227,7 @@ def seconds(function, *arguments):
 
 
 def compiled(function, *arguments):
-    options = runtime.compiler_options("cpu", deterministic=False)
+    options = runtime.compiler_options(deterministic=False)
     return jax.jit(function).lower(*arguments).compile(compiler_options=options)
 
 

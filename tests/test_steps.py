@@ -292,10 +292,3 @@ def test_counts_of_parts_add_up_to_the_counts_of_the_whole():
     assert whole.seen == mask.sum()
     assert whole.compute()["accuracy"] == (logits.argmax(1) == labels)[mask].mean()
     np.testing.assert_allclose(whole.compute()["loss"], losses[mask].mean(), rtol=1e-6)
-
-
-@pytest.mark.gpu
-def test_a_deterministic_run_on_a_gpu_is_repeatable_bit_for_bit(tiny_config):
-    config = tiny_config({"deterministic": True})
-    runs = [run_steps(config, experiments.start_layout(config), [(0, 8)])[0] for _ in range(2)]
-    jax.tree.map(np.testing.assert_array_equal, *runs)

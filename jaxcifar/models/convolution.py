@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcifar import onednn
+from jaxcifar import onednn, platforms
 from jaxcifar.machine import has_avx512
 from jaxcifar.models.layers import BatchNorm, gelu, identity, relu
 
@@ -75,7 +75,7 @@ def convolve(
       pads: rows of zeros above and below, columns left and right of the images.
     """
     plain = functools.partial(_xla_convolve, strides=strides, pads=pads)
-    return _by_platform(onednn.convolve, plain, images.dtype, strides, pads, images, kernel)
+    return _by_library(onednn.convolve, plain, images.dtype, strides, pads, images, kernel)
 
 
 def _convolve_forward(images, kernel, strides, pads):
@@ -101,8 +101,8 @@ def _convolve_backward(strides, pads, saved, grad):
     kernel_on_cpu = functools.partial(sum_kernel, like=like_kernel)
     options = (grad.dtype, strides, pads)
     return (
-        _by_platform(images_on_cpu, images_grad, *options, kernel, grad),
-        _by_platform(kernel_on_cpu, kernel_grad, *options, images, grad),
+        _by_library(images_on_cpu, images_grad, *options, kernel, grad),
+        _by_library(kernel_on_cpu, kernel_grad, *options, images, grad),
     )
 
 
@@ -162,7 +162,7 @@ def convolve_and_finish(
     if activation not in (identity, relu, gelu):  # by itself: Flax's GELU is another of that name
         return plain(*arrays)
     in_onednn = functools.partial(onednn.convolve_and_finish, activation=activation.__name__)
-    return _by_platform(in_onednn, plain, images.dtype, strides, pads, *arrays)
+    return _by_library(in_onednn, plain, images.dtype, strides, pads, *arrays)
 
 
 def _convolve_then_finish(images, kernel, factor, offset, activation, strides, pads):
@@ -185,9 +185,9 @@ def _xla_convolve(images, kernel, *, strides, pads):
     return lax.conv_general_dilated(images, kernel, window, pads, dimension_numbers=layout)
 
 
-def _by_platform(on_quick_cpu, in_xla, dtype, strides, pads, *arrays):
+def _by_library(on_quick_cpu, in_xla, dtype, strides, pads, *arrays):
     on_cpu = in_xla
     crops = any(pad < 0 for side in pads for pad in side)
     if not crops and onednn.available(dtype):
         on_cpu = functools.partial(on_quick_cpu, strides=strides, pads=pads)
-    return lax.platform_dependent(*arrays, cpu=on_cpu, default=in_xla)
+    return platforms.by_platform(*arrays, cpu=on_cpu, default=in_xla)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxcifar import platforms
+
 
 def gelu(x: jax.Array) -> jax.Array:
     """Return x times the normal distribution up to x (Hendrycks and Gimpel 2016), not approximated.
@@ -196,7 +198,7 @@ def channel_sum(x: jax.Array) -> jax.Array:
             x = lax.optimization_barrier(x.sum(0))
         return x
 
-    return lax.platform_dependent(x, cpu=by_axis, default=lambda x: x.sum(tuple(range(x.ndim - 1))))
+    return platforms.by_platform(x, cpu=by_axis, default=lambda x: x.sum(tuple(range(x.ndim - 1))))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
