@@ -198,6 +198,8 @@ def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
         steps.make_evaluation_step, model, mean=mean, std=std, dtype=wide
     )
     augmentations = augment.chain(_augmentations(config.augmentation))
+    computed_wide = dtype == wide and platforms.current() != "cpu"
+    finished = steps.with_full_products if computed_wide else lambda step: step
     return Experiment(
         facts=facts,
         model=model,
@@ -206,20 +208,24 @@ def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
         augment=augmentations,
         steps_per_epoch=steps_per_epoch,
         num_epochs=config.num_epochs,
-        train_step=steps.make_train_step(
-            model,
-            optimizer,
-            augmentations,
-            classes=classes,
-            mean=mean,
-            std=std,
-            label_smoothing=config.label_smoothing,
-            steps_per_epoch=steps_per_epoch,
-            dtype=wide,
+        train_step=finished(
+            steps.make_train_step(
+                model,
+                optimizer,
+                augmentations,
+                classes=classes,
+                mean=mean,
+                std=std,
+                label_smoothing=config.label_smoothing,
+                steps_per_epoch=steps_per_epoch,
+                dtype=wide,
+            )
         ),
-        evaluation_step=evaluation_step(augment.plain),
-        augmented_evaluation_step=evaluation_step(
-            augment.TEST_TIME_AUGMENTATIONS[config.evaluation.test_time_augmentation]
+        evaluation_step=finished(evaluation_step(augment.plain)),
+        augmented_evaluation_step=finished(
+            evaluation_step(
+                augment.TEST_TIME_AUGMENTATIONS[config.evaluation.test_time_augmentation]
+            )
         ),
     )
 

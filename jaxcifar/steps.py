@@ -53,6 +53,19 @@ def on_rows(step: Step) -> Callable:
     return step_on_rows
 
 
+def with_full_products(step: Step) -> Step:
+    """Return `step` with products of float32 arrays in float32.
+
+    By default a GPU rounds their factors to TF32 and a TPU to bfloat16.
+    """
+
+    def full_step(*args):
+        with jax.default_matmul_precision("float32"):
+            return step(*args)
+
+    return full_step
+
+
 def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
     """Shift and scale `images: [batch, height, width, channel]` in [0, 1], channel by channel."""
     return (images - mean) / std

@@ -48,7 +48,7 @@ def run_program():
         environment = {
             **os.environ,
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             **environment,
         }
         command = [sys.executable, "-m", "jaxcifar.main", *map(str, arguments)]
@@ -97,7 +97,7 @@ def start_program():
             env={
                 **os.environ,
                 "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

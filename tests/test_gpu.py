@@ -13,6 +13,7 @@ import pytest
 
 from jaxcifar import experiment as experiments
 from jaxcifar.checkpoint import Checkpoints
+from jaxcifar.evaluate import Evaluator
 from jaxcifar.loop import epoch_order
 from jaxcifar.parallel import Layout, OverRows
 from jaxcifar.steps import on_rows
@@ -52,29 +53,24 @@ def test_a_state_is_saved_as_it_was_though_the_next_dispatch_is_donated_it(tiny_
 
 
 def test_all_gpus_equal_one_after_one_step_in_float32(tiny_config):
-    """Through NCCL, if there are several; the products' precision is that of float32, not of TF32."""
     if jax.device_count() == 1:
         pytest.skip("needs two GPUs")
     smooth = {"model.cnn.dropout_rate": 0.0, "model.cnn.activation": "gelu", "batch_size": 16}
     config = tiny_config(smooth | {"optimizer.name": "sgd"})
-    with jax.default_matmul_precision("float32"):
-        one, all_ = (run_steps(config, gpus(n), [(0, 1)])[0] for n in (1, jax.device_count()))
+    one, all_ = (run_steps(config, gpus(n), [(0, 1)])[0] for n in (1, jax.device_count()))
     assert relative(all_.params, one.params) < 1e-5
 
 
 def test_float32_is_float32_and_not_tf32(tiny_config):
-    config = tiny_config()
-    dataset, experiment, state = setup(config, gpus(1))
-    images = (dataset.images[:64] / 255 - experiment.facts.mean) / experiment.facts.std
-    model = experiment.model.clone(axis_name=None)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    answer = jax.jit(lambda images: model.apply(variables, images, train=False))
-    found = answer(jnp.float32(images))
-    with jax.default_matmul_precision("float32"):
-        exact = jax.jit(lambda images: model.apply(variables, images, train=False))(
-            jnp.float32(images)
-        )
-    assert relative(found, exact) < 1e-5
+    """TF32 keeps 10 bits: the logits of this network then differ by 4e-4 of their norm (H100)."""
+    dataset, experiment, state = setup(tiny_config(), gpus(1))
+    found = Evaluator(experiment.evaluation_step, dataset, gpus(1), 64)(state).probabilities
+    model = experiment.model.clone(axis_name=None, dtype=jnp.float64)
+    with jax.enable_x64(True):
+        images = (dataset.images / 255 - experiment.facts.mean) / experiment.facts.std
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        exact = jax.nn.softmax(model.apply(jax.device_get(variables), images, train=False))
+    assert relative(found, np.asarray(exact)) < 1e-5
 
 
 def test_a_deterministic_run_is_repeatable_bit_for_bit_in_another_process(

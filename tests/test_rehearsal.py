@@ -11,7 +11,6 @@ import re
 import signal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from clu import parameter_overview
@@ -82,7 +81,7 @@ def test_a_run_on_an_accelerator_is_trained_stopped_resumed_evaluated_reported_a
     changes = [f"--config.{path}={value}" for path, value in NARROW.items()]
     flags = ["--config=configs/quick.py", *changes, f"--config.precision={precision}"]
     flags.append(f"--workdir={workdir}")
-    spans, dtypes = [], set()
+    spans, seen_types = [], set()
     run_rows = parallel.OverRows.__call__
 
     def watched(self, state, data, order, start, stop, key=None):
@@ -91,10 +90,12 @@ def test_a_run_on_an_accelerator_is_trained_stopped_resumed_evaluated_reported_a
 
     monkeypatch.setattr(parallel.OverRows, "__call__", watched)
     convolve = jax.lax.conv_general_dilated
-    see = lambda images, *args, **kwargs: (
-        dtypes.add(images.dtype) or convolve(images, *args, **kwargs)
-    )
-    monkeypatch.setattr(jax.lax, "conv_general_dilated", see)
+
+    def seen(images, *args, **kwargs):
+        seen_types.add((images.dtype.name, jax.config.jax_default_matmul_precision))
+        return convolve(images, *args, **kwargs)
+
+    monkeypatch.setattr(jax.lax, "conv_general_dilated", seen)
     monkeypatch.setattr(onednn, "_call", lambda *args, **kwargs: pytest.fail("oneDNN convolves"))
 
     def stop_after_two_dispatches(self):
@@ -112,7 +113,9 @@ def test_a_run_on_an_accelerator_is_trained_stopped_resumed_evaluated_reported_a
     finished = run_here(*flags)
     assert finished.returncode == 0, finished.stderr
     assert "going on from step 6 of 7" in finished.stdout
-    assert dtypes == {jnp.dtype(jnp.float32 if precision == "float32" else jnp.bfloat16)}
+    in_steps = ("float32", "float32") if precision == "float32" else ("bfloat16", None)
+    outside = (in_steps[0], None)  # where the state is drawn and FLOPs are counted
+    assert in_steps in seen_types and seen_types <= {in_steps, outside}
 
     evaluation = json.loads((workdir / "evaluation.json").read_text())
     again = run_here("--mode=evaluate", f"--workdir={workdir}")
