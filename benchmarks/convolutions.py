@@ -19,7 +19,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from benchmarks import machine
 from benchmarks.layers import plain_convolve
-from jaxcifar import runtime
+from jaxcifar.devices import runtime
 from jaxcifar.models.convolution import convolve
 
 BATCH = 256

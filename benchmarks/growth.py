@@ -36,7 +36,7 @@ POINTS = {
 def point(config) -> dict:
     """Measure the training step of one config in this process."""
     from benchmarks.prepare import training_rate
-    from jaxcifar.experiment import start_layout
+    from jaxcifar.experiment.build import start_layout
 
     layout = start_layout(config)
     config.data.name = "shapes"

@@ -15,7 +15,7 @@ from absl import app
 from jax import lax
 
 from benchmarks import machine
-from jaxcifar import runtime
+from jaxcifar.devices import runtime
 from jaxcifar.models import layers
 from jaxcifar.models.convolution import convolve
 

@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from jaxcifar.machine import processor, versions
+from jaxcifar.devices.machine import processor, versions
 
 
 def describe() -> dict:

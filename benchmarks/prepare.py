@@ -8,14 +8,14 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from jaxcifar import experiment as experiments
-from jaxcifar import overview
-from jaxcifar.datasets import Dataset
-from jaxcifar.experiment import Experiment
-from jaxcifar.loop import epoch_order
-from jaxcifar.parallel import Layout, OverRows
-from jaxcifar.state import TrainState
-from jaxcifar.steps import on_rows
+from jaxcifar.data.datasets import Dataset
+from jaxcifar.devices.parallel import Layout, OverRows
+from jaxcifar.experiment import build as experiments
+from jaxcifar.experiment.build import Experiment
+from jaxcifar.step.order import epoch_order
+from jaxcifar.step.state import TrainState
+from jaxcifar.step.steps import on_rows
+from jaxcifar.training import overview
 
 
 def config_arguments() -> list[str]:

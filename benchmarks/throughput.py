@@ -44,10 +44,10 @@ def jax_side(config, side, work):
     import numpy as np
 
     from benchmarks.prepare import prepare
-    from jaxcifar import experiment as experiments
-    from jaxcifar.augment import Examples
-    from jaxcifar.parallel import Layout, OverRows
-    from jaxcifar.steps import on_rows
+    from jaxcifar.augment.augmentations import Examples
+    from jaxcifar.devices.parallel import Layout, OverRows
+    from jaxcifar.experiment import build as experiments
+    from jaxcifar.step.steps import on_rows
 
     layout = experiments.start_layout(config)
     config.precision = experiments.computation_dtype(config.precision).name
@@ -102,7 +102,7 @@ def use_flax_layers():
     import flax.linen as nn
     import jax.numpy as jnp
 
-    from jaxcifar import onednn
+    from jaxcifar.cpu import onednn
     from jaxcifar.models import cnn, resnet, speednet
 
     onednn.available = lambda dtype: False

@@ -82,8 +82,8 @@ def run_torch(config, seed: int) -> dict:
     from torch.nn import functional
 
     from benchmarks import torch_peer
-    from jaxcifar import experiment as experiments
-    from jaxcifar.loop import epoch_order
+    from jaxcifar.experiment import build as experiments
+    from jaxcifar.step.order import epoch_order
 
     if (config.model.name, config.schedule.name) != ("speednet", "linear"):
         raise SystemExit("--peer=torch knows speednet with the linear schedule")

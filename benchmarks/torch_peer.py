@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from jaxcifar.machine import bfloat16_is_quicker
+from jaxcifar.devices.machine import bfloat16_is_quicker
 
 
 def in_the_precision_of(config, device):
@@ -115,7 +115,7 @@ def whiten(model, images):
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for convolutions, as in `jaxcifar.optim.muon`."""
+    """Muon for convolutions, as in `jaxcifar.optim.optimizers.muon`."""
 
     def __init__(self, kernels, *, lr, momentum, newton_schulz_steps):
         super().__init__(kernels, {"lr": lr, "momentum": momentum, "rounds": newton_schulz_steps})

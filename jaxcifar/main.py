@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from jaxcifar.errors import UserError
-from jaxcifar.laps import Laps
-from jaxcifar.stopping import Stopped, Stopping
+from jaxcifar.host.laps import Laps
+from jaxcifar.host.signals import Stopped, Stopping
 
 
 def main(argv: list[str]) -> int:
     """Run the program and return its exit code."""
     laps = Laps()
     stopping = Stopping()
-    from jaxcifar.command_line import define_flags, parse  # takes a while
+    from jaxcifar.config.command_line import define_flags, parse  # takes a while
 
     try:
         values = parse(argv)
@@ -61,7 +61,9 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
     import jax
     from absl import logging
 
-    from jaxcifar import evaluate_run, runtime, train
+    from jaxcifar.devices import runtime
+    from jaxcifar.evaluation import checkpoint_evaluation
+    from jaxcifar.training import recipe
 
     # Orbax logs every exception before it raises it, and TensorStore prints one for each array that
     # was still being written.
@@ -75,10 +77,10 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
             stopping.leave_to_jax()
     try:
         if training:
-            return train.train(
+            return recipe.train(
                 values.config, workdir, extend=values.extend, laps=laps, stopping=stopping
             )
-        return evaluate_run.evaluate(values.config, workdir, values.step)
+        return checkpoint_evaluation.evaluate(values.config, workdir, values.step)
     except Stopped:
         if values.distributed and training:
             jax.distributed.shutdown()  # all stop; the first to end would be missed by the others
@@ -109,9 +111,9 @@ def _end(line: str, exit_code: int) -> int:
 
 
 def _report(workdir: Path) -> None:
-    from jaxcifar import report
+    from jaxcifar.report import run_report
 
-    print(f"report: {report.write_report(workdir)}")
+    print(f"report: {run_report.write_report(workdir)}")
 
 
 def _print(evaluation: dict) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxcifar.stopping import Stopping
+from jaxcifar.host.signals import Stopping
 
 if __name__ == "__main__":
     Stopping()  # before the imports that take a while
@@ -22,14 +22,15 @@ import numpy as np
 from absl import flags
 from PIL import Image, ImageOps
 
-from jaxcifar import experiment as experiments
-from jaxcifar import restore, runtime
-from jaxcifar.checkpoint import Checkpoints
+from jaxcifar.config.saved_config import as_config
+from jaxcifar.devices import runtime
+from jaxcifar.devices.parallel import OverRows
 from jaxcifar.errors import UserError
-from jaxcifar.experiment import DataFacts
-from jaxcifar.parallel import OverRows
-from jaxcifar.saved_config import as_config
-from jaxcifar.steps import on_rows
+from jaxcifar.experiment import build as experiments
+from jaxcifar.experiment import restore
+from jaxcifar.experiment.build import DataFacts
+from jaxcifar.host.checkpoints import Checkpoints
+from jaxcifar.step.steps import on_rows
 
 _MOST_AT_ONCE = 256
 """Images; fewer are padded to a power of two, so that few programs are compiled."""

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from absl import logging
 
-from jaxcifar.checkpoint import Checkpoints
-from jaxcifar.paths import read_records
+from jaxcifar.host.checkpoints import Checkpoints
+from jaxcifar.host.files import read_records
 from tests.conftest import ROOT, TINY
 from tests.test_faults import DAMAGES, assert_same_end
 

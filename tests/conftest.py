@@ -27,7 +27,7 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     """Skip what needs a GPU where there is none; keep compiled programs from test to test."""
-    from jaxcifar import runtime
+    from jaxcifar.devices import runtime
 
     missing = {}
     if runtime.start()[0].platform != "gpu":

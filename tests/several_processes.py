@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from configs import default
-from jaxcifar import runtime
+from jaxcifar.devices import runtime
 from tests.conftest import TINY
 from tests.test_steps import layout, run_steps
 

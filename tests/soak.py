@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from jaxcifar.paths import read_records
+from jaxcifar.host.files import read_records
 from tests.conftest import ROOT
 
 EARLY = 20
@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=200)
     epochs = parser.parse_args().epochs
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    measure = "import jaxcifar.train; from tests.soak import *; print(resident_megabytes('self'))"
+    measure = "import jaxcifar.training.recipe; from tests.soak import *; print(resident_megabytes('self'))"
     imported = float(
         subprocess.run(
             [sys.executable, "-c", measure],

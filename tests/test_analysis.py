@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from jaxcifar import analysis
+from jaxcifar.evaluation import analysis
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcifar import augment, runtime
-from jaxcifar.augment import Examples
+from jaxcifar.augment import augmentations as augment
+from jaxcifar.augment.augmentations import Examples
+from jaxcifar.devices import runtime
 
 BATCH, SIZE = 64, 12
 

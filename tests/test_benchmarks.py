@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import machine
 from configs import default
-from jaxcifar import augment
+from jaxcifar.augment import augmentations as augment
 from jaxcifar.models import MODELS
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 from absl import logging
 
-from jaxcifar import datasets, tfds_reader
+from jaxcifar.data import datasets, tfds_reader
 from jaxcifar.errors import UserError
 
 OPTIONS = {"seed": 0, "train_examples": 500, "test_examples": 100}
@@ -204,7 +204,7 @@ def test_a_cache_entry_that_was_cut_off_is_not_used(tmp_path):
 def test_two_processes_at_once_give_one_entry_and_the_same_images(tmp_path):
     write_dataset(tmp_path, count=3_000)
     code = (
-        "import sys, hashlib; from jaxcifar import datasets;"
+        "import sys, hashlib; from jaxcifar.data import datasets;"
         "d = datasets.load('tiny', 'train', data_dir=sys.argv[1], image_size=0, options={});"
         "print(len(d), hashlib.sha256(d.images).hexdigest(), hashlib.sha256(d.labels).hexdigest())"
     )

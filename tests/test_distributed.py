@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from jaxcifar import runtime
+from jaxcifar.devices import runtime
 from jaxcifar.errors import UserError
-from jaxcifar.paths import read_records
+from jaxcifar.host.files import read_records
 from tests.conftest import ROOT, wait_for
 from tests.test_faults import assert_same_end
 

@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcifar import experiment as experiments
-from jaxcifar import predict, restore, shapes
-from jaxcifar.checkpoint import Checkpoints
-from jaxcifar.experiment import DataFacts
-from jaxcifar.paths import read_records
-from jaxcifar.saved_config import as_config
+from jaxcifar import predict
+from jaxcifar.config.saved_config import as_config
+from jaxcifar.data import shapes
+from jaxcifar.experiment import build as experiments
+from jaxcifar.experiment import restore
+from jaxcifar.experiment.build import DataFacts
+from jaxcifar.host.checkpoints import Checkpoints
+from jaxcifar.host.files import read_records
 from tests.conftest import ROOT
 from tests.test_faults import assert_same_end
 
@@ -95,7 +97,8 @@ def test_an_earlier_checkpoint_restores_to_the_same_arrays_bit_for_bit(workdir):
 
 KILLED = """
 import os, signal, sys
-from jaxcifar import main, stopping
+from jaxcifar import main
+from jaxcifar.host import signals
 left = 8
 
 def asked(self):
@@ -105,7 +108,7 @@ def asked(self):
         os.kill(os.getpid(), signal.SIGKILL)
     return False
 
-stopping.Stopping.asked = asked
+signals.Stopping.asked = asked
 main.main(sys.argv)
 """
 """Runs the program, and kills it before its ninth dispatch: three steps after a checkpoint."""
@@ -117,7 +120,7 @@ def test_an_earlier_run_goes_on_and_ends_the_same_bit_for_bit_if_it_is_killed_in
 ):
     config = tmp_path / "same.py"
     config.write_text(
-        "from jaxcifar import saved_config\n"
+        "from jaxcifar.config import saved_config\n"
         f"def get_config(): return saved_config.get_config({str(workdir)!r})\n"
     )
     killed = shutil.copytree(workdir, tmp_path / "killed")

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcifar import experiment as experiments
-from jaxcifar import machine, onednn, overview, restore
+from jaxcifar.cpu import onednn
+from jaxcifar.devices import machine
+from jaxcifar.devices.parallel import Layout
 from jaxcifar.errors import UserError
-from jaxcifar.experiment import DataFacts
-from jaxcifar.parallel import Layout
+from jaxcifar.experiment import build as experiments
+from jaxcifar.experiment import restore
+from jaxcifar.experiment.build import DataFacts
+from jaxcifar.training import overview
 
 
 def build(config):

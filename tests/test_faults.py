@@ -17,10 +17,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from jaxcifar import restore
-from jaxcifar.checkpoint import Checkpoints
 from jaxcifar.errors import UserError
-from jaxcifar.paths import read_records, sole_writer
+from jaxcifar.experiment import restore
+from jaxcifar.host.checkpoints import Checkpoints
+from jaxcifar.host.files import read_records, sole_writer
 from tests.conftest import ROOT, wait_for
 from tests.test_datasets import write_dataset
 

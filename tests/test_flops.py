@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from jax import lax
 
 from configs import default, fast
-from jaxcifar import experiment as experiments
-from jaxcifar import onednn, overview
-from jaxcifar.experiment import DataFacts
-from jaxcifar.flops import count_flops
+from jaxcifar.cpu import onednn
+from jaxcifar.experiment import build as experiments
+from jaxcifar.experiment.build import DataFacts
+from jaxcifar.training import overview
+from jaxcifar.training.flops import count_flops
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcifar import experiment as experiments
-from jaxcifar.checkpoint import Checkpoints
-from jaxcifar.evaluate import Evaluator
-from jaxcifar.loop import epoch_order
-from jaxcifar.parallel import Layout, OverRows
-from jaxcifar.steps import on_rows
+from jaxcifar.devices.parallel import Layout, OverRows
+from jaxcifar.evaluation.evaluator import Evaluator
+from jaxcifar.host.checkpoints import Checkpoints
+from jaxcifar.step.order import epoch_order
+from jaxcifar.step.steps import on_rows
 from tests.test_steps import relative, run_steps, setup
 
 pytestmark = pytest.mark.gpu

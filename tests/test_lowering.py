@@ -5,10 +5,10 @@ import jax.export
 import numpy as np
 import pytest
 
-from jaxcifar import experiment as experiments
-from jaxcifar.loop import epoch_order
-from jaxcifar.parallel import OverRows
-from jaxcifar.steps import on_rows
+from jaxcifar.devices.parallel import OverRows
+from jaxcifar.experiment import build as experiments
+from jaxcifar.step.order import epoch_order
+from jaxcifar.step.steps import on_rows
 from tests.test_steps import Looped, layout
 
 

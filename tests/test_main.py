@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxcifar import command_line, config_fields
 from jaxcifar import main as program
+from jaxcifar.config import command_line, fields
 from tests.conftest import ROOT
 
 QUICK = "--config=configs/quick.py"
@@ -89,7 +89,7 @@ def test_a_platform_that_is_not_there_is_an_error(run_program, trained_run, tmp_
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
-    monkeypatch.setattr("jaxcifar.train.train", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("jaxcifar.training.recipe.train", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         program.main(["main", QUICK, f"--workdir={tmp_path}"])
 
@@ -109,7 +109,9 @@ def test_help_does_not_import_jax(run_program):
 
 def test_training_does_not_import_pytorch_where_there_is_one(tmp_path):
     (tmp_path / "torch.py").write_text("raise SystemExit('PyTorch is imported')")
-    program = "import jaxcifar.train, importlib.util; assert importlib.util.find_spec('torch')"
+    program = (
+        "import jaxcifar.training.recipe, importlib.util; assert importlib.util.find_spec('torch')"
+    )
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
     result = subprocess.run(
         [sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE
@@ -119,14 +121,15 @@ def test_training_does_not_import_pytorch_where_there_is_one(tmp_path):
 
 def test_every_config_is_whole_and_right():
     from configs import default
-    from jaxcifar import config_checks, experiment
+    from jaxcifar.config import checks
+    from jaxcifar.experiment import build as experiments
 
-    schema = set(dict(config_fields.fields(default.get_config())))
+    schema = set(dict(fields.fields(default.get_config())))
     for path in Path("configs").glob("*.py"):
         values = command_line.parse(["main", f"--config={path}"])
-        assert set(dict(config_fields.fields(values.config))) >= schema
-        experiment.check(values.config)
-    assert set(config_checks._RULES) <= schema
+        assert set(dict(fields.fields(values.config))) >= schema
+        experiments.check(values.config)
+    assert set(checks._RULES) <= schema
 
 
 def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcifar import onednn, runtime
+from jaxcifar.cpu import onednn
+from jaxcifar.devices import runtime
 from jaxcifar.models import MODELS, convolution
 from jaxcifar.models.convolution import Conv, convolve
 from jaxcifar.models.layers import (

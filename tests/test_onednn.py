@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcifar import foreign, onednn
-from jaxcifar.machine import bfloat16_is_quicker, multiplies_bfloat16
+from jaxcifar.cpu import foreign, onednn
+from jaxcifar.devices.machine import bfloat16_is_quicker, multiplies_bfloat16
 from jaxcifar.models import convolution
 from jaxcifar.models.convolution import convolve, convolve_and_finish
 from jaxcifar.models.layers import gelu, identity, relu

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxcifar import optim
+from jaxcifar.optim import optimizers as optim
 
 OPTIONS = {
     "cosine": {"final_fraction": 0.0},

@@ -25,7 +25,7 @@ def classifier(trained_run):
 @pytest.fixture(scope="module")
 def test_images(tiny_flags):
     from configs import default
-    from jaxcifar import datasets
+    from jaxcifar.data import datasets
 
     options = default.get_config().data.shapes.to_dict() | {"test_examples": 100}
     return datasets.shapes("test", **options).images

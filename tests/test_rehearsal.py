@@ -16,8 +16,12 @@ import pytest
 from clu import parameter_overview
 from PIL import Image
 
-from jaxcifar import flops, machine, onednn, overview, parallel, platforms, predict, runtime, shapes
-from jaxcifar.stopping import Stopping
+from jaxcifar import predict
+from jaxcifar.cpu import onednn
+from jaxcifar.data import shapes
+from jaxcifar.devices import machine, parallel, platform, runtime
+from jaxcifar.host.signals import Stopping
+from jaxcifar.training import flops, overview
 
 NARROW = {
     "num_epochs": 1,
@@ -44,7 +48,7 @@ def rehearse(monkeypatch):
     """Take a GPU's paths on some of the devices; all that only informs calls `tell`: `rehearse(devices, tell)`."""
 
     def start(devices, tell):
-        monkeypatch.setattr(platforms, "current", lambda: "gpu")
+        monkeypatch.setattr(platform, "current", lambda: "gpu")
         found = tuple(jax.devices()[:devices])
         monkeypatch.setattr(runtime, "start", lambda: found)
         for owner, name in (
@@ -140,7 +144,7 @@ def test_a_run_on_an_accelerator_is_trained_stopped_resumed_evaluated_reported_a
 
 @pytest.mark.parametrize("devices, waits", [(1, False), (2, True)])
 def test_only_virtual_devices_are_waited_for_after_each_dispatch(monkeypatch, devices, waits):
-    monkeypatch.setattr(platforms, "current", lambda: "gpu")
+    monkeypatch.setattr(platform, "current", lambda: "gpu")
     layout = parallel.Layout(tuple(jax.devices()[:devices]), {})
     run = parallel.OverRows(
         lambda state, data, indices, places, key: (state, indices.sum()),

@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcifar import comparison, paths, report
 from jaxcifar.errors import UserError
+from jaxcifar.host import files
+from jaxcifar.report import comparison, run_report
 
 
 @pytest.fixture
 def make_run(tmp_path):
     """Return `make(name, classes)`, which makes what a run of as many classes leaves, without one."""
     from configs import default
-    from jaxcifar.datasets import Dataset
-    from jaxcifar.evaluate import write_evaluation
-    from jaxcifar.metrics import Counts
-    from jaxcifar.paths import write_arrays, write_json
-    from jaxcifar.steps import Answers
+    from jaxcifar.data.datasets import Dataset
+    from jaxcifar.evaluation.evaluator import write_evaluation
+    from jaxcifar.host.files import write_arrays, write_json
+    from jaxcifar.step.counts import Counts
+    from jaxcifar.step.steps import Answers
 
     def make(name="run", names=tuple("abcdefghij"), evaluated=True, seed=0):
         workdir = tmp_path / name
@@ -109,23 +110,23 @@ def test_the_report_is_made_again_without_jax_or_the_data(trained_run, tmp_path)
 
 def test_a_run_in_progress_is_reported_as_far_as_it_goes(make_run):
     workdir = make_run(evaluated=False)
-    words = text_of(report.write_report(workdir))
+    words = text_of(run_report.write_report(workdir))
     assert "Not evaluated yet: 3.0 of 20 epochs" in words and "Accuracy by epoch" in words
     assert "Confusion" not in words and "mistakes" not in words
     (workdir / "metrics.jsonl").unlink()
-    assert "0.0 of 20 epochs" in text_of(report.write_report(workdir))
+    assert "0.0 of 20 epochs" in text_of(run_report.write_report(workdir))
 
 
 def test_class_names_are_escaped_everywhere(make_run):
     names = ("<script>alert(1)</script>", "a & b", "$x^2$", '"quoted"', "snow☃", "e")
-    page = report.write_report(make_run(names=names)).read_text()
+    page = run_report.write_report(make_run(names=names)).read_text()
     assert "<script" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "a &amp; b" in page and "$x^2$" in page and "snow☃" in page
 
 
 def test_a_report_of_100_classes_names_them_all_and_keeps_small(make_run):
     names = tuple(f"class number {i}" for i in range(100))
-    page = report.write_report(make_run(names=names))
+    page = run_report.write_report(make_run(names=names))
     words = text_of(page)
     assert all(words.count(name) >= 3 for name in names)
     assert page.stat().st_size < 3e6
@@ -133,17 +134,17 @@ def test_a_report_of_100_classes_names_them_all_and_keeps_small(make_run):
 
 def test_an_evaluation_that_was_cut_off_is_not_mixed_with_the_one_before(make_run, monkeypatch):
     workdir = make_run()
-    assert "most confident mistakes" in text_of(report.write_report(workdir))
+    assert "most confident mistakes" in text_of(run_report.write_report(workdir))
 
     def write_the_first(path, **arrays):
         if path.name != "predictions.npz":
             raise OSError("no space left")
-        paths.write_arrays(path, **arrays)
+        files.write_arrays(path, **arrays)
 
-    monkeypatch.setattr("jaxcifar.evaluate.write_arrays", write_the_first)
+    monkeypatch.setattr("jaxcifar.evaluation.evaluator.write_arrays", write_the_first)
     with pytest.raises(OSError, match="no space left"):
         make_run(seed=1)
-    words = text_of(report.write_report(workdir))
+    words = text_of(run_report.write_report(workdir))
     assert "Not evaluated yet" in words and "most confident mistakes" not in words
 
 
@@ -159,24 +160,24 @@ def test_runs_side_by_side_show_results_and_only_what_differs(make_run, tmp_path
 
 
 def test_errors_name_the_file_and_the_remedy(make_run, tmp_path, capsys):
-    assert report.main([str(tmp_path / "none")]) == 2
+    assert run_report.main([str(tmp_path / "none")]) == 2
     assert "holds no run to report on" in capsys.readouterr().err
     workdir = make_run()
-    assert report.main([str(workdir), f"--out={tmp_path / 'page.html'}"]) == 2
+    assert run_report.main([str(workdir), f"--out={tmp_path / 'page.html'}"]) == 2
     assert "--out is the page of a comparison" in capsys.readouterr().err
     (workdir / "report").write_text("mine")
     with pytest.raises(UserError, match="report cannot be written .*File exists"):
-        report.write_report(workdir)
+        run_report.write_report(workdir)
     records = (workdir / "metrics.jsonl").rename(workdir / "records")
     (workdir / "metrics.jsonl").mkdir()
     with pytest.raises(UserError, match="metrics.jsonl cannot be read"):
-        report.write_report(workdir)
+        run_report.write_report(workdir)
     (workdir / "metrics.jsonl").rmdir()
     records.rename(workdir / "metrics.jsonl")
     for broken in (b"PK\x03\x04 half a file", b""):
         (workdir / "predictions.npz").write_bytes(broken)
         with pytest.raises(UserError, match="predictions.npz cannot be read .* evaluate again"):
-            report.write_report(workdir)
+            run_report.write_report(workdir)
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ def test_chromium_finds_no_error_in_the_page_and_no_request_that_leaves_it(
     make_run, problems, tmp_path
 ):
     # The page's own policy makes an error of every request.
-    page = report.write_report(make_run())
+    page = run_report.write_report(make_run())
     assert problems(page) == []
     page = comparison.write_comparison([page.parent.parent] * 2, tmp_path / "compared.html")
     assert problems(page) == []

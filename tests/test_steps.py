@@ -10,15 +10,16 @@ import numpy as np
 import optax
 import pytest
 
-from jaxcifar import augment, onednn
-from jaxcifar import experiment as experiments
-from jaxcifar.analysis import confusion_matrix
-from jaxcifar.datasets import Dataset
-from jaxcifar.evaluate import Evaluator, padded_order
-from jaxcifar.loop import epoch_order
-from jaxcifar.metrics import Counts
-from jaxcifar.parallel import Layout, OverRows
-from jaxcifar.steps import on_rows
+from jaxcifar.augment import augmentations as augment
+from jaxcifar.cpu import onednn
+from jaxcifar.data.datasets import Dataset
+from jaxcifar.devices.parallel import Layout, OverRows
+from jaxcifar.evaluation.analysis import confusion_matrix
+from jaxcifar.evaluation.evaluator import Evaluator, padded_order
+from jaxcifar.experiment import build as experiments
+from jaxcifar.step.counts import Counts
+from jaxcifar.step.order import epoch_order
+from jaxcifar.step.steps import on_rows
 
 ROOT = Path(__file__).parent.parent
 

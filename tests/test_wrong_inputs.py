@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs import default
-from jaxcifar import command_line, config_fields
-from jaxcifar import experiment as experiments
+from jaxcifar.config import command_line, fields
+from jaxcifar.devices.parallel import OverRows
 from jaxcifar.errors import UserError
-from jaxcifar.loop import epoch_order
-from jaxcifar.parallel import OverRows
-from jaxcifar.steps import on_rows
+from jaxcifar.experiment import build as experiments
+from jaxcifar.step.order import epoch_order
+from jaxcifar.step.steps import on_rows
 from tests.conftest import TINY
 from tests.test_steps import layout
 
@@ -174,20 +174,20 @@ def test_a_mistake_is_one_line_with_the_remedy_and_exit_code_2(fails, tmp_path, 
 
 def test_every_field_and_every_flag_is_wrong_at_least_once():
     wrong = set(re.findall(r"--(?:no)?([\w.]+)", " ".join(ALONE | TOGETHER)))
-    fields = {
+    known = {
         f"config.{name}"
-        for name, value in config_fields.fields(default.get_config())
+        for name, value in fields.fields(default.get_config())
         if not hasattr(value, "items")
     }
     flags = set(command_line.define_flags()) - {"config", "help", "h"}
-    assert len(fields) > 60 and fields - wrong == set()
+    assert len(known) > 60 and known - wrong == set()
     assert {"mode", "extend", "process_id"} <= flags and flags - wrong == set()
     assert len(TOGETHER) >= 20 and len(ALONE) >= 40
 
 
 FIELDS = {
     name: value
-    for name, value in config_fields.fields(default.get_config())
+    for name, value in fields.fields(default.get_config())
     if not hasattr(value, "items") and name not in ("data.name", "data.data_dir")
 }
 NAMES = [

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcifar import onednn, platforms
-from jaxcifar.machine import has_avx512
+from jaxcifar.cpu import onednn
+from jaxcifar.devices import platform
+from jaxcifar.devices.machine import has_avx512
 from jaxcifar.models.layers import BatchNorm, gelu, identity, relu
 
 
@@ -190,4 +191,4 @@ def _by_library(on_quick_cpu, in_xla, dtype, strides, pads, *arrays):
     crops = any(pad < 0 for side in pads for pad in side)
     if not crops and onednn.available(dtype):
         on_cpu = functools.partial(on_quick_cpu, strides=strides, pads=pads)
-    return platforms.by_platform(*arrays, cpu=on_cpu, default=in_xla)
+    return platform.by_platform(*arrays, cpu=on_cpu, default=in_xla)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcifar import platforms
+from jaxcifar.devices import platform
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -198,7 +198,7 @@ def channel_sum(x: jax.Array) -> jax.Array:
             x = lax.optimization_barrier(x.sum(0))
         return x
 
-    return platforms.by_platform(x, cpu=by_axis, default=lambda x: x.sum(tuple(range(x.ndim - 1))))
+    return platform.by_platform(x, cpu=by_axis, default=lambda x: x.sum(tuple(range(x.ndim - 1))))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -1,0 +1,1 @@
+"""Augmentations of training and of test time."""

@@ -1,0 +1,1 @@
+"""Flags, config files, and what can be wrong with either."""

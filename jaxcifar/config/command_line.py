@@ -1,0 +1,214 @@
+"""The command line: its flags, the config they name, and what can be wrong with either."""
+
+import difflib
+import re
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jaxcifar.config import saved_config
+from jaxcifar.config.fields import check_overrides, explain_value
+from jaxcifar.errors import UserError
+
+_MODES = ["train", "evaluate", "report"]
+
+
+def define_flags() -> flags.FlagValues:
+    """Return the flags of this program, not yet parsed."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config",
+        help_string="file of the config, e.g. configs/default.py; --config.key=value changes a field",
+        lock_config=True,
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "directory of the run; by default runs/ and the config's name",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "mode",
+        "train",
+        _MODES,
+        "train: from images to an evaluated checkpoint, going on from where the workdir stands; "
+        "evaluate: a checkpoint in the workdir, under its config if none is given; report: make the "
+        "report again from what lies in the workdir, be it of a run that still goes on",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "step",
+        None,
+        "with --mode=evaluate: of which checkpoint; by default the newest",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "extend",
+        False,
+        "go on with a run under a larger --config.num_epochs, and so under another schedule",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "this process is one of several that train or evaluate together; JAX finds the others where "
+        "Slurm, Kubernetes, Open MPI or Cloud TPU say who they are, else the next three flags do",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "with --distributed: host and port of process 0, e.g. 10.0.0.1:1234",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "num_processes",
+        None,
+        "with --distributed: how many there are",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "process_id",
+        None,
+        "with --distributed: which one this is, from 0",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_bool("help", False, "show this", short_name="h", flag_values=values)
+    return values
+
+
+def parse(argv: list[str]) -> flags.FlagValues:
+    """Parse the command line.
+
+    Returns:
+      The flags' values, `workdir` among them always, and the config unless help is asked for.
+
+    Raises:
+      UserError: something on the command line is wrong.
+    """
+    given = flags.FlagValues()
+    for name in ("config", "workdir", "mode"):
+        flags.DEFINE_string(name, None, "", flag_values=given)
+    flags.DEFINE_bool("help", False, "", short_name="h", flag_values=given)
+    config = ConfigDict()
+    try:
+        rest = given(argv, known_only=True)[1:]
+        if given.help:
+            return given
+        for before, word in zip(["", *rest], rest):
+            is_value = before.startswith("-") and "=" not in before
+            if word in _MODES and not is_value:
+                raise UserError(f"{word!r} is a mode: write --mode={word}")
+        file, workdir = given.config, given.workdir and str(Path(given.workdir).expanduser())
+        if file is not None:
+            _check_is_file(Path(file))
+            workdir = workdir or f"runs/{Path(file).stem}"
+            config_name = file
+        elif given.mode in ("evaluate", "report"):
+            _check_holds_run(workdir, given.mode)
+            file, config_name = f"{saved_config.__file__}:{workdir}", f"{workdir}/config.json"
+            argv = [argv[0], f"--config={file}", *argv[1:]]
+        else:
+            raise UserError(
+                "--config is missing, the file that says what to train: --config=configs/default.py, "
+                "or --config=configs/quick.py to try things out without a dataset"
+            )
+        config = _load_config(file, config_name)
+        check_overrides(argv, config, config_name)
+        values = define_flags()
+        # config_flags looks for --config.key=value in sys.argv, whatever it is given to parse.
+        sys.argv = argv
+        stray = values(argv)[1:]
+    except flags.IllegalFlagValueError as error:
+        raise explain_value(str(error), config) from error
+    except flags.Error as error:
+        raise UserError(f"{str(error).splitlines()[0]} (--help lists the flags)") from error
+    if stray:
+        raise UserError(f"{stray[0]!r} belongs to no flag: flags are written --name=value")
+    if values.step is not None and values.mode != "evaluate":
+        raise UserError(f"--step={values.step} names a checkpoint to evaluate: add --mode=evaluate")
+    if values.extend and values.mode != "train":
+        raise UserError(f"--extend goes on with a run: leave --mode={values.mode} out, or --extend")
+    _check_distributed(values)
+    values.workdir = workdir
+    return values
+
+
+def _check_distributed(values: flags.FlagValues) -> None:
+    names = ("coordinator_address", "num_processes", "process_id")
+    given = {name: values[name].value for name in names if values[name].value is not None}
+    if values.distributed and values.mode == "report":
+        raise UserError("--mode=report needs no other process: leave --distributed out")
+    if given and not values.distributed:
+        name, value = next(iter(given.items()))
+        raise UserError(f"--{name}={value} is for one of several processes: add --distributed")
+    if not given:
+        return
+    if missing := [f"--{name}" for name in names if name not in given]:
+        raise UserError(
+            f"{' and '.join(missing)} must be given too where --{next(iter(given))} is, or none of "
+            "the three where JAX can find them out"
+        )
+    host, _, port = values.coordinator_address.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise UserError(
+            f"--coordinator_address={values.coordinator_address}: it must be a host and a port from 1 "
+            "to 65535, as 10.0.0.1:1234"
+        )
+    if values.process_id >= values.num_processes:
+        raise UserError(
+            f"--process_id={values.process_id}: it must be below --num_processes="
+            f"{values.num_processes}"
+        )
+
+
+def _check_is_file(path: Path) -> None:
+    if path.is_file() and path.suffix == ".py":
+        return
+    folder = path.parent if path.parent.is_dir() else Path("configs")
+    known = sorted(str(file) for file in folder.glob("*.py"))
+    near = difflib.get_close_matches(str(path), known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    there = f"{folder} holds {', '.join(known) or 'no configs'}"
+    if not folder.is_dir():
+        there = f"there is no directory {folder} here"
+    raise UserError(f"--config={path} is no Python file: {hint}{there}")
+
+
+def _check_holds_run(workdir: str | None, mode: str) -> None:
+    if workdir is None:
+        raise UserError(f"--mode={mode} needs --workdir=DIR, the directory of a run to {mode}")
+    if not (Path(workdir) / "config.json").is_file():
+        raise UserError(
+            f"--workdir={workdir} holds no run to {mode}: train one with python -m jaxcifar.main "
+            f"--config=configs/default.py --workdir={workdir}, or name the directory of a run"
+        )
+
+
+def _load_config(file: str, name: str) -> ConfigDict:
+    """Return the config in `file` alone; errors call it `name`."""
+    sys.argv = sys.argv[:1]
+    values = define_flags()
+    try:
+        values([__file__, f"--config={file}"])
+    except SyntaxError as error:
+        raise UserError(
+            f"{error.filename} line {error.lineno} is no Python: {error.msg}"
+        ) from error
+    except (AttributeError, flags.Error) as error:
+        text = str(error).strip()
+        if key := re.search(r'Key "(\w+)" does not exist', text):
+            near = re.search(r'Did you mean "(\w+)"', text)
+            hint = f": did you mean {near[1]}?" if near else ""
+            raise UserError(f"{name} sets a field {key[1]} that there is not{hint}") from error
+        if "no attribute 'get_config'" in text:
+            raise UserError(f"{name} has no function get_config()") from error
+        raise UserError(f"{name} is no config that can be used: {text.splitlines()[-1]}") from error
+    if not isinstance(values.config, ConfigDict):
+        raise UserError(f"{name}: get_config() returns no ConfigDict; it ends in `return config`")
+    return values.config

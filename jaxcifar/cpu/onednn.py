@@ -1,0 +1,205 @@
+"""Convolutions in oneDNN, the library with which PyTorch convolves on a CPU too.
+
+It comes as a wheel that holds a shared library and no Python (`onednn-cpu-gomp`, for Linux on x86-64),
+and is called through its C interface. XLA's own convolutions take a CPU up to twice as long.
+"""
+
+import ctypes
+import functools
+import importlib.metadata
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcifar.cpu import foreign
+from jaxcifar.cpu.onednn_library import ACTIVATIONS, DTYPES, KINDS, Convolutions
+from jaxcifar.devices import platform
+from jaxcifar.devices.machine import multiplies_bfloat16
+
+PACKAGE = "onednn-cpu-gomp"
+
+Pads = Sequence[tuple[int, int]]
+"""Rows of zeros above and below, columns left and right."""
+
+
+def available(dtype: jax.typing.DTypeLike) -> bool:
+    """Return whether programs here can have oneDNN convolve arrays of this type.
+
+    They can on a CPU, where it is installed and loads: in float32, and in bfloat16 where the processor
+    multiplies that itself.
+    """
+    name = jnp.dtype(dtype).name
+    if platform.current() != "cpu" or name not in DTYPES:
+        return False
+    if name == "bfloat16" and not multiplies_bfloat16():
+        return False
+    with _starting:  # programs are traced in several threads
+        return _start()
+
+
+_starting = threading.Lock()
+
+
+@functools.cache
+def _start() -> bool:
+    try:
+        files = importlib.metadata.files(PACKAGE) or ()
+        path = next(file.locate() for file in files if file.name == "libdnnl.so.3")
+        # Threads that wait for work sleep, and leave the cores to XLA's.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        library = ctypes.CDLL(os.fspath(path))
+    except (importlib.metadata.PackageNotFoundError, StopIteration, OSError):
+        return False
+    queue_up = _in_one_thread()
+    convolutions = Convolutions(library)
+    for kind in KINDS:
+        run = functools.partial(convolutions.run, kind)
+        foreign.register(_target(kind), lambda *call, run=run: queue_up(run, *call))
+    return True
+
+
+def convolve(images: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> jax.Array:
+    """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`.
+
+    Like its gradients below for programs on a CPU, if oneDNN is `available` for the type of the images,
+    in which it multiplies. The kernel may be in either type.
+
+    Args:
+      strides: pixels between two windows.
+      pads: rows of zeros above and below, columns left and right of the images.
+    """
+    return _call("forward", images, kernel, _result(images, kernel, strides, pads), strides, pads)
+
+
+def convolve_and_finish(
+    images: jax.Array,
+    kernel: jax.Array,
+    factor: jax.Array,
+    offset: jax.Array,
+    activation: str,
+    strides: int,
+    pads: Pads,
+) -> jax.Array:
+    """Convolve, multiply by `factor: [out]`, add `offset: [out]`, and activate, in a single pass.
+
+    All after the convolution is done in float32, in which the factor and the offset are.
+
+    Args:
+      activation: one of `onednn_library.ACTIVATIONS`.
+    """
+    arrays = (images, kernel, factor, offset, _result(images, kernel, strides, pads))
+    return _call("finished", *arrays, strides, pads, activation=activation)
+
+
+def images_grad(
+    kernel: jax.Array, grad: jax.Array, like: jax.ShapeDtypeStruct, strides: int, pads: Pads
+) -> jax.Array:
+    """Return the gradient of images of the shape and type of `like`; `grad` is the result's."""
+    return _call("images", kernel, grad, like, strides, pads)
+
+
+def kernel_grad(
+    images: jax.Array, grad: jax.Array, like: jax.ShapeDtypeStruct, strides: int, pads: Pads
+) -> jax.Array:
+    """Return the gradient of a kernel of the shape and type of `like`; `grad` is the result's.
+
+    It is summed in float32, and rounded only if the kernel is in bfloat16.
+    """
+    window = [(strides, *pad) for pad in pads]
+    if not sums_by_pixel(images, like, strides, pads):
+        return _run("kernel", {"images": images, "output": grad, "kernel": like}, window)
+    # By pixel, the convolution of the images with `grad` whose channels are the batch.
+    arrays = {
+        "images": images.transpose(1, 2, 3, 0)[None],
+        "kernel": grad.transpose(1, 2, 0, 3)[:, :, None],
+        "output": jax.ShapeDtypeStruct((1, *like.shape), like.dtype),
+    }
+    return _run("forward", arrays, [*window, (1, 0, 0)])[0]
+
+
+def sums_by_pixel(
+    images: jax.Array, kernel: jax.ShapeDtypeStruct, strides: int, pads: Pads
+) -> bool:
+    """Return whether `kernel_grad` leaves out what would be multiplied with padding."""
+    return strides == 1 and _padding_share(images, kernel, strides, pads) > 1 / 4
+
+
+def _padding_share(images, kernel, strides, pads):
+    """Return the share of a convolution's multiplications that have a zero of the padding in them."""
+    counts = _result(images, kernel, strides, pads).shape[1:3]
+    inside = 1
+    for pixels, size, count, (low, _) in zip(
+        images.shape[1:3], kernel.shape[:2], counts, pads, strict=True
+    ):
+        places = strides * np.arange(count)[:, None] + np.arange(size) - low
+        inside *= ((places >= 0) & (places < pixels)).mean()
+    return 1 - inside
+
+
+def _result(images, kernel, strides, pads):
+    height, width = (
+        (size + low + high - reach) // strides + 1
+        for size, reach, (low, high) in zip(images.shape[1:3], kernel.shape[:2], pads, strict=True)
+    )
+    return jax.ShapeDtypeStruct((len(images), height, width, kernel.shape[-1]), images.dtype)
+
+
+def _call(kind, *arrays_and_window, activation="identity"):
+    *arrays, strides, pads = arrays_and_window
+    arrays = dict(zip(KINDS[kind], arrays, strict=True))
+    window = [(strides, *pad) for pad in pads]
+    if _padding_share(arrays["images"], arrays["kernel"], strides, pads) < 1 / 8:
+        return _run(kind, arrays, window, activation)
+    # By pixel: over height, width and batch, with a kernel that is 1 deep in the last. oneDNN leaves out
+    # what a kernel would multiply with padding, but in the last dimension.
+    given, wanted = ("output", "images") if kind == "images" else ("images", "output")
+    arrays[given] = _by_pixel(arrays[given])
+    arrays[wanted] = jax.eval_shape(_by_pixel, arrays[wanted])
+    arrays["kernel"] = arrays["kernel"][:, :, None]
+    return _run(kind, arrays, [*window, (1, 0, 0)], activation)[0].transpose(2, 0, 1, 3)
+
+
+def _by_pixel(x):
+    return x.transpose(1, 2, 0, 3)[None]
+
+
+def _run(kind, arrays, window, activation="identity"):
+    *arguments, result = arrays.values()
+    dtypes = (DTYPES[arrays[name].dtype.name] for name in ("images", "kernel", "output"))
+    numbers = (*dtypes, ACTIVATIONS[activation], *np.transpose(window).flat)
+    call = jax.ffi.ffi_call(_target(kind), result)
+    return call(*arguments, numbers=np.array(numbers, np.int64))
+
+
+def _target(kind):
+    return f"jaxcifar_onednn_{kind}"
+
+
+def _in_one_thread() -> Callable:
+    """Return `queue_up(function, *arguments)`, which waits until a thread of its own has called that.
+
+    Every thread that calls OpenMP is given a team as large as there are cores; XLA calls from many.
+    """
+    tasks = queue.SimpleQueue()
+
+    def work():
+        while True:
+            done, function, arguments = tasks.get()
+            try:
+                done.set_result(function(*arguments))
+            except Exception as error:
+                done.set_exception(error)
+
+    def queue_up(function, *arguments):
+        done = Future()
+        tasks.put((done, function, arguments))
+        return done.result()
+
+    threading.Thread(target=work, name="onednn", daemon=True).start()
+    return queue_up

@@ -1,0 +1,202 @@
+"""oneDNN's convolutions through its C interface."""
+
+import ctypes
+import math
+from collections.abc import Sequence
+from ctypes import byref, c_float, c_int, c_int64, c_size_t, c_void_p
+
+import numpy as np
+
+from jaxcifar.cpu.foreign import Array
+
+DTYPES = {"float32": 3, "bfloat16": 2}
+"""oneDNN's number for each of the types in which it convolves here."""
+
+# Numbers of oneDNN's `dnnl_types.h`, version 3 (`libdnnl.so.3`).
+_CPU, _ANY_LAYOUT, _IN_ORDER, _USER_SCRATCHPAD = 1, 1, 1, 1
+_FORWARD_TRAINING, _DIRECT = 64, 1
+_ADD, _MULTIPLY = 0x1FFF0, 0x1FFF1
+_KERNEL_LAYOUT, _KERNEL_GRAD_LAYOUT, _SCRATCHPAD_LAYOUT = 131, 132, 136
+_PLACES = {"images": 1, "output": 17, "kernel": 33, "scratchpad": 80, "from": 1, "to": 17}
+# What the first and the second operation after a convolution take.
+_PLACES |= {"factor": 32_770, "offset": 65_538}
+_GRAD = 128  # the place of a gradient is so much higher
+KINDS = {
+    "forward": ("images", "kernel", "output"),
+    "finished": ("images", "kernel", "factor", "offset", "output"),
+    "images": ("kernel", "output", "images"),
+    "kernel": ("images", "output", "kernel"),
+}
+"""What is computed: the arguments of a call, and its result. `finished` is `forward` and, in float32, each
+channel times its factor, plus its offset, activated."""
+ACTIVATIONS = {"identity": 0, "relu": 0x20, "gelu": 0x31}
+"""oneDNN's number for each of the activations with which `finished` may end; 0 for none."""
+
+
+class _Argument(ctypes.Structure):
+    _fields_ = [("place", c_int), ("memory", c_void_p)]
+
+
+class Convolutions:
+    """oneDNN's convolutions, each made when it is first called; for one thread."""
+
+    def __init__(self, library: ctypes.CDLL):
+        self._library = library
+        library.dnnl_primitive_desc_query_md.restype = c_void_p
+        library.dnnl_memory_desc_get_size.restype = c_size_t
+        self._engine = self._new("engine_create", _CPU, c_size_t(0))
+        self._stream = self._new("stream_create", self._engine, _IN_ORDER)
+        self._attributes = self._new_attributes()
+        self._made = {}
+        self._workspace = np.empty(0, np.uint8)
+
+    def run(
+        self, kind: str, arguments: Sequence[Array], results: Sequence[Array], numbers: list[int]
+    ) -> None:
+        """Do a convolution, or one of its gradients, as a `foreign.Function`."""
+        arrays = dict(zip(KINDS[kind], (*arguments, *results), strict=True))
+        call = (kind, *((name, array.shape) for name, array in arrays.items()), *numbers)
+        if call not in self._made:
+            shapes = {name: array.shape for name, array in arrays.items()}
+            self._made[call] = self._make(kind, shapes, *numbers)
+        self._made[call]({name: array.address for name, array in arrays.items()})
+
+    def _make(self, kind, shapes, dtype, kernel_dtype, output_dtype, activation, *window):
+        # oneDNN numbers axes as PyTorch does; how far apart neighbours lie says what the layout is.
+        sides = len(shapes["images"]) - 2
+        image_axes, axes = (0, sides + 1, *range(1, sides + 1)), (sides + 1, sides, *range(sides))
+        images = self._layout(dtype, shapes["images"], image_axes)
+        output = self._layout(output_dtype, shapes["output"], image_axes)
+        kernel = self._layout(kernel_dtype, shapes["kernel"], axes)
+        any_kernel, any_sum = (
+            self._layout(number, shapes["kernel"], axes, given=False)
+            for number in (dtype, DTYPES["float32"])
+        )
+        attributes, after = self._attributes, {}
+        if kind == "finished":
+            shape = (*[1] * (sides + 1), *shapes["factor"])
+            channels = self._layout(DTYPES["float32"], shape, image_axes)
+            attributes = self._finishing(channels, activation)
+            after = {"factor": channels, "offset": channels}
+        strides, low_pads, high_pads = (window[i * sides : (i + 1) * sides] for i in range(3))
+        window = [_numbers(x) for x in (strides, [0] * sides, low_pads, high_pads)]
+        arrays = (images, any_kernel, None, output, *window)
+        description = self._new(
+            "convolution_forward_primitive_desc_create",
+            *(self._engine, _FORWARD_TRAINING, _DIRECT, *arrays, attributes),
+        )
+        if kind in ("images", "kernel"):
+            name = {"images": "data", "kernel": "weights"}[kind]
+            if kind == "images":
+                arrays = (images, any_kernel, output, *window)  # which has no bias
+            else:
+                arrays = (images, any_sum, None, output, *window)
+            description = self._new(
+                f"convolution_backward_{name}_primitive_desc_create",
+                *(self._engine, _DIRECT, *arrays, description, self._attributes),
+            )
+        own_kernel, scratchpad = (
+            c_void_p(self._library.dnnl_primitive_desc_query_md(description, what, 0))
+            for what in (
+                _KERNEL_GRAD_LAYOUT if kind == "kernel" else _KERNEL_LAYOUT,
+                _SCRATCHPAD_LAYOUT,
+            )
+        )
+        layouts = {
+            "images": images,
+            "kernel": own_kernel,
+            "output": output,
+            "scratchpad": scratchpad,
+            **after,
+        }
+        grads = (kind, "output") if kind in ("images", "kernel") else ()
+        convolve = self._program(description, layouts, grads)
+        change = (own_kernel, kernel) if kind == "kernel" else (kernel, own_kernel)
+        reorder = self._program(
+            self._new(
+                "reorder_primitive_desc_create",
+                *(change[0], self._engine, change[1], self._engine, self._attributes),
+            ),
+            dict(zip(("from", "to"), change, strict=True)),
+        )
+        kernel_bytes, scratch_bytes = (
+            -(-self._library.dnnl_memory_desc_get_size(x) // 64) * 64
+            for x in (own_kernel, scratchpad)
+        )
+
+        def run(addresses):
+            own = self._room(kernel_bytes + scratch_bytes)
+            inner = addresses | {"kernel": own, "scratchpad": own + kernel_bytes}
+            if kind == "kernel":
+                convolve(inner)
+                reorder({"from": own, "to": addresses["kernel"]})
+            else:
+                reorder({"from": addresses["kernel"], "to": own})
+                convolve(inner)
+
+        return run
+
+    def _new_attributes(self):
+        attributes = self._new("primitive_attr_create")
+        self._do("primitive_attr_set_scratchpad_mode", attributes, _USER_SCRATCHPAD)
+        return attributes
+
+    def _finishing(self, channels, activation):
+        """Return the attributes of a convolution that ends as `finished` does."""
+        operations = self._new("post_ops_create")
+        for operation in (_MULTIPLY, _ADD):
+            self._do("post_ops_append_binary", operations, operation, channels)
+        if activation:
+            self._do("post_ops_append_eltwise", operations, activation, c_float(0), c_float(0))
+        attributes = self._new_attributes()
+        self._do("primitive_attr_set_post_ops", attributes, operations)
+        return attributes
+
+    def _program(self, description, layouts, grads=()):
+        """Return `program(addresses)`, which runs a primitive on arrays of these layouts, by name."""
+        primitive = self._new("primitive_create", description)
+        memories = {
+            name: self._new("memory_create", layout, self._engine, None)
+            for name, layout in layouts.items()
+        }
+        arguments = (_Argument * len(memories))(
+            *(
+                _Argument(_PLACES[name] + _GRAD * (name in grads), memory)
+                for name, memory in memories.items()
+            )
+        )
+
+        def program(addresses):
+            for name, memory in memories.items():
+                self._do("memory_set_data_handle", memory, c_void_p(addresses[name]))
+            self._do("primitive_execute", primitive, self._stream, len(arguments), arguments)
+            self._do("stream_wait", self._stream)
+
+        return program
+
+    def _layout(self, dtype, shape, order, *, given=True):
+        """Describe a row-major array with its axes in another order; if not `given`, in any layout."""
+        sizes = _numbers([shape[axis] for axis in order])
+        if not given:
+            return self._new("memory_desc_create_with_tag", len(order), sizes, dtype, _ANY_LAYOUT)
+        gaps = _numbers([math.prod(shape[axis + 1 :]) for axis in order])
+        return self._new("memory_desc_create_with_strides", len(order), sizes, dtype, gaps)
+
+    def _room(self, size):
+        """Return the address of memory that is free until the next call, at a multiple of 64."""
+        if len(self._workspace) < size + 63:
+            self._workspace = np.empty(size + 63, np.uint8)
+        return -(-self._workspace.ctypes.data // 64) * 64
+
+    def _new(self, name, *arguments):
+        made = c_void_p()
+        self._do(name, byref(made), *arguments)
+        return made
+
+    def _do(self, name, *arguments):
+        if status := getattr(self._library, f"dnnl_{name}")(*arguments):
+            raise RuntimeError(f"dnnl_{name} returned {status}")
+
+
+def _numbers(values):
+    return (c_int64 * 12)(*values)  # oneDNN's arrays have room for 12 axes

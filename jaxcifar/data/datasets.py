@@ -1,0 +1,125 @@
+"""Datasets: each split is two arrays and the names of the classes."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+
+import numpy as np
+
+from jaxcifar.data import shapes as drawn
+from jaxcifar.data import tfds_reader
+from jaxcifar.errors import UserError
+
+
+class SplitError(UserError):
+    """There is no such split."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Hold one split, decoded."""
+
+    images: np.ndarray
+    """[n, height, width, channel] uint8."""
+    labels: np.ndarray
+    """[n] int32, from 0."""
+    class_names: tuple[str, ...]
+    parts: tuple[tuple[str, int, int], ...] = ()
+    """What of the dataset they are, in order: `(split, start, stop)`."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def shapes(split: str, *, seed: int, train_examples: int, test_examples: int) -> Dataset:
+    """Draw the built-in images; `split` is a TFDS split of `train` and `test`."""
+    sizes = {"train": train_examples, "test": test_examples}
+
+    def whole(name):
+        return drawn.draw_shapes(sizes[name], (seed, list(sizes).index(name)))
+
+    images, labels, parts = _select(split, sizes, whole)
+    return Dataset(images, labels, drawn.CLASS_NAMES, parts)
+
+
+def tfds(split: str, *, name: str, data_dir: str, image_size: int) -> Dataset:
+    """Read any image-classification dataset of TFDS, e.g. `cifar10`, preparing it if need be.
+
+    Args:
+      split: in TFDS's syntax, e.g. `train[:45000]`.
+      name: of the builder, with a config or version if wanted: `cifar10`, `cifar10:3.0.2`.
+      data_dir: where TFDS keeps prepared datasets; empty for TFDS's own choice.
+      image_size: height and width to which images are scaled and cropped; 0 to leave them.
+
+    Raises:
+      UserError: the dataset is unknown, cannot be fetched, or is not of images and one label.
+    """
+    builder = tfds_reader.prepared_builder(name, data_dir)
+    sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
+    images, labels, parts = _select(
+        split, sizes, lambda key: tfds_reader.read_split(builder, key, image_size)
+    )
+    return Dataset(images, labels, tfds_reader.class_names(builder), parts)
+
+
+DATASETS = {"shapes": shapes}
+"""`DATASETS[name](split, **options)`; a name that is not here is one of TFDS."""
+
+
+def load(name: str, split: str, *, data_dir: str, image_size: int, options: Mapping) -> Dataset:
+    """Load one split of a dataset; `options` are those of a dataset in `DATASETS`.
+
+    Raises:
+      UserError: there is no such dataset or split, or it cannot be had here.
+    """
+    if name in DATASETS:
+        return DATASETS[name](split, **options)
+    return tfds(split, name=name, data_dir=data_dir, image_size=image_size)
+
+
+def _select(split, sizes, whole) -> tuple[np.ndarray, np.ndarray, tuple]:
+    """Cut the parts that `split` names out of the arrays that `whole(name)` gives; name them, too."""
+    from tensorflow_datasets.core import ReadInstruction
+
+    infos = {name: SimpleNamespace(num_examples=size) for name, size in sizes.items()}
+    try:
+        parts = ReadInstruction.from_spec(split).to_absolute(infos)
+    except (ValueError, AssertionError, AttributeError, NotImplementedError) as error:
+        by_shard = isinstance(error, AttributeError)
+        reason = "parts by shard are not known here." if by_shard else str(error)
+        raise SplitError(
+            f"split {split!r}: {reason.splitlines()[0]} "
+            f"Known are {', '.join(f'{name} ({size} examples)' for name, size in sizes.items())}; "
+            "part of one is written train[:45000] or test[50%:]"
+        ) from error
+    pieces = [[array[part.from_ : part.to] for array in whole(part.splitname)] for part in parts]
+    images, labels = (
+        column[0] if len(column) == 1 else np.concatenate(column) for column in zip(*pieces)
+    )
+    if not len(labels):
+        raise SplitError(f"split {split!r} is empty: a split must hold at least one example")
+    named = (
+        (part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to)
+        for part in parts
+    )
+    return images, labels, tuple(named)
+
+
+def channel_statistics(images: np.ndarray) -> tuple[Sequence[float], Sequence[float]]:
+    """Return each channel's mean and standard deviation, of pixels scaled to [0, 1].
+
+    The sums are taken over whole numbers, so they are exact. A channel that never changes is given
+    the standard deviation of one grey level, so that it can be divided by.
+    """
+    channels = images.shape[-1]
+    sums = np.zeros((2, channels), np.int64)
+    # Down the columns of flattened images, which NumPy vectorises.
+    rows = images.reshape(len(images), -1)
+    for start in range(0, len(rows), 500):
+        block = rows[start : start + 500].astype(np.uint16)
+        for total, values in zip(sums, (block, block * block)):
+            total += values.sum(0, np.uint32).reshape(-1, channels).sum(0, np.int64)
+    pixels = images.size // channels
+    mean, mean_of_squares = sums / pixels / np.array([[255], [255**2]])
+    std = np.sqrt(np.maximum(mean_of_squares - mean**2, 0))
+    return mean.tolist(), np.maximum(std, 1 / 255).tolist()

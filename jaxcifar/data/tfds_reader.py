@@ -1,0 +1,247 @@
+"""TFDS without TensorFlow: prepare as array_record, decode once, cache the arrays."""
+
+import contextlib
+import glob
+import io
+import os
+import sys
+import threading
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from jaxcifar.data import array_cache
+from jaxcifar.errors import UserError
+from jaxcifar.host.files import user_cache
+
+_WITHOUT = "to run without a dataset: --config=configs/quick.py draws its own images"
+
+
+def prepared_builder(name: str, data_dir: str) -> Any:
+    """Return the TFDS builder of `name`, downloading and preparing it first if need be.
+
+    Raises:
+      UserError: there is no such dataset, it lies there in a format that only TensorFlow reads, or
+        it is not there and cannot be fetched.
+    """
+    import tensorflow_datasets as tfds
+    from absl import logging
+
+    # TFDS warns of a missing OpenCV and of every folder that is not there yet.
+    logging.set_verbosity(min(logging.get_verbosity(), logging.ERROR))
+    try:
+        builder = tfds.builder(name, data_dir=data_dir or None)
+    except tfds.core.DatasetNotFoundError as error:
+        raise _unknown_dataset(name, tfds.list_builders(with_community_datasets=False)) from error
+    except (AssertionError, ValueError) as error:
+        raise UserError(
+            f"dataset {name!r}: {str(error).splitlines()[0]} --config.data.name takes a name as "
+            "cifar10 or cifar10:3.0.2"
+        ) from error
+    _label_and_image_keys(builder)
+    if not builder.is_prepared():
+        _prepare(tfds.builder(name, data_dir=data_dir or None, file_format="array_record"))
+        builder = tfds.builder(name, data_dir=data_dir or None)
+    if builder.info.file_format.value not in ("array_record", "parquet"):
+        raise UserError(
+            f"dataset {name!r} in {builder.data_path} was prepared as "
+            f"{builder.info.file_format.value}, which only TensorFlow reads: name another "
+            "directory with --config.data.data_dir (it is prepared there as array_record), or "
+            "remove that one"
+        )
+    return builder
+
+
+def class_names(builder: Any) -> tuple[str, ...]:
+    """Return the names of the classes, in the order of the labels."""
+    return tuple(builder.info.features[_label_and_image_keys(builder)[0]].names)
+
+
+def read_split(builder: Any, split: str, image_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `images: [n, height, width, channel] uint8` and `labels: [n] int32` of a whole split.
+
+    They are decoded once and kept, by builder, version, split and identity of the files, in the
+    directory of the prepared dataset, or if that cannot be written to in the user's cache
+    directory, or if that cannot either, nowhere.
+
+    Raises:
+      UserError: the files are incomplete or damaged, or the images differ in size.
+    """
+    files = [os.fspath(path) for path in builder.info.splits[split].filepaths]
+    try:
+        return array_cache.cached(
+            [Path(builder.data_path), user_cache() / builder.info.full_name],
+            f"{split}-{image_size or 'original'}-{array_cache.identity(files)}",
+            lambda: _decode_split(builder, split, image_size),
+        )
+    except OSError as error:
+        raise UserError(
+            f"split {split!r} of {builder.name!r} in {builder.data_path} cannot be read ({error}): "
+            "copy the dataset there again, or remove it to prepare it anew"
+        ) from error
+
+
+def _label_and_image_keys(builder):
+    import tensorflow_datasets as tfds
+
+    features = dict(builder.info.features.items())
+    image, label = builder.info.supervised_keys or ("image", "label")
+    if not (
+        isinstance(features.get(image), tfds.features.Image)
+        and isinstance(features.get(label), tfds.features.ClassLabel)
+    ):
+        raise UserError(
+            f"dataset {builder.name!r} is not one of images with one class label each: its features "
+            f"are {', '.join(sorted(features))}; cifar10, cifar100 and svhn_cropped are such datasets"
+        )
+    return label, image
+
+
+def _unknown_dataset(name, known):
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=2)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return UserError(
+        f"dataset {name!r} is unknown: {hint}--config.data.name takes shapes, which the program "
+        "draws itself, or an image-classification dataset of TFDS (cifar10, cifar100, svhn_cropped …)"
+    )
+
+
+def _prepare(builder):
+    """Download and prepare as array_record, having looked whether there is a network at all."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+    hosts = [url for url in builder.url_infos or () if url.startswith("http")]
+    if hosts and not _answers(hosts[0]):
+        raise UserError(
+            f"dataset {builder.name!r} is not in {builder.data_path} and cannot be fetched: "
+            f"{urllib.request.urlparse(hosts[0]).hostname} does not answer; copy a prepared dataset "
+            "(from a machine with a network, where this command prepares it) and name its directory "
+            f"with --config.data.data_dir or TFDS_DATA_DIR; {_WITHOUT}"
+        )
+    print(f"preparing {builder.name} in {builder.data_path} (once)", flush=True)
+    try:
+        with _without_tensorflow(builder):
+            builder.download_and_prepare()
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"dataset {builder.name!r} cannot be prepared without another package ({error}): install "
+            "it, or prepare the dataset where TensorFlow is installed, with "
+            f"`tfds build {builder.name} --file_format=array_record`, and copy it; {_WITHOUT}"
+        ) from error
+    except (
+        AssertionError,  # files that have to be fetched by hand are not there
+        OSError,
+        tfds.download.DownloadError,
+        NonMatchingChecksumError,
+    ) as error:
+        if builder.is_prepared():  # by another process, in the meantime
+            return
+        raise UserError(
+            f"dataset {builder.name!r} could not be prepared in {builder.data_path}: {error}; name "
+            f"another directory with --config.data.data_dir; {_WITHOUT}"
+        ) from error
+
+
+def _answers(url: str, seconds: float = 6) -> bool:
+    """Return whether the host of `url` answers at all, be it with an error."""
+    answered = threading.Event()
+
+    def ask():
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=seconds):
+                answered.set()
+        except urllib.error.HTTPError:
+            answered.set()
+        except OSError:
+            pass
+
+    # In a thread of its own because the look-up of a name heeds no time limit.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return answered.is_set()
+
+
+@contextlib.contextmanager
+def _without_tensorflow(builder):
+    """Let the builder open files and encode images with Python and Pillow.
+
+    Most image builders ask TensorFlow for its file system alone, and TFDS asks it to encode arrays
+    as PNG; with TensorFlow installed nothing is changed.
+    """
+    import importlib.util
+
+    from PIL import Image
+
+    module = sys.modules[type(builder).__module__]
+    if importlib.util.find_spec("tensorflow"):
+        yield
+        return
+    for feature in builder.info.features.values():
+        if encoder := getattr(feature, "_image_encoder", None):
+            encoder._encode_image = lambda array, encoder=encoder: encoder._encode_pil_image(
+                Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+            )
+    files = SimpleNamespace(
+        GFile=open, listdir=os.listdir, glob=glob.glob, walk=os.walk, exists=os.path.exists
+    )
+    before = getattr(module, "tf", None)
+    module.tf = SimpleNamespace(io=SimpleNamespace(gfile=files))
+    try:
+        yield
+    finally:
+        module.tf = before
+
+
+def _decode_split(builder, split, image_size):
+    import tensorflow_datasets as tfds
+    from PIL import Image, ImageOps
+
+    label_key, image_key = _label_and_image_keys(builder)
+    height, width, channels = builder.info.features[image_key].shape
+    if image_size:
+        height = width = image_size
+    if channels not in (1, 3):
+        raise UserError(
+            f"dataset {builder.name!r} has images of {channels} channels: it takes one of grey (1) or "
+            "RGB (3) images"
+        )
+    if not (height and width):
+        raise UserError(
+            f"dataset {builder.name!r} has images of different sizes: "
+            "--config.data.image_size=64 scales and crops all of them to 64×64"
+        )
+    source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
+    images = np.empty((len(source), height, width, channels), np.uint8)
+    labels = np.empty(len(source), np.int32)
+
+    def decode(start):
+        rows = range(start, min(start + 1000, len(source)))
+        for row, record in zip(rows, source.__getitems__(list(rows))):
+            image = Image.open(io.BytesIO(record[image_key])).convert(
+                "L" if channels == 1 else "RGB"
+            )
+            if image.size != (width, height):
+                image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+            images[row] = np.asarray(image).reshape(height, width, channels)
+            labels[row] = record[label_key]
+
+    # Pillow decodes without Python's lock, but on thumbnails the lock is most of the work, and two
+    # threads that pass it to and fro take 1.4 times as long as one.
+    small = height * width <= 64 * 64 and not image_size
+    with ThreadPoolExecutor(1 if small else os.cpu_count()) as pool:
+        list(pool.map(decode, range(0, len(source), 1000)))
+    if (labels < 0).any():
+        raise UserError(
+            f"split {split!r} of {builder.name!r} holds examples without a label: name another split"
+        )
+    return images, labels

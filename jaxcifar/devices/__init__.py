@@ -1,0 +1,1 @@
+"""What a program runs on: the one place that maps over devices."""

@@ -1,0 +1,220 @@
+"""The one place that maps a step over the devices, and over the rows of an epoch's order."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxcifar.devices import platform, runtime
+
+T = TypeVar("T")
+
+AXIS = "devices"
+"""The name of the mapped axis, for modules that synchronise in their forward pass (BatchNorm)."""
+
+
+def mean_over_devices(tree: Any) -> Any:
+    """Average every leaf over the devices; for use inside a mapped step."""
+    return lax.pmean(tree, AXIS)
+
+
+def device_index() -> jax.Array:
+    """Return the position of the device that runs this step: [] int32."""
+    return lax.axis_index(AXIS)
+
+
+def whole_row(values: jax.Array, places: jax.Array) -> jax.Array:
+    """Return the values of a whole row: this device's share at its places, zeros elsewhere.
+
+    The sum over the devices, which every mapped step ends in, fills the row.
+
+    Args:
+      values: [share, ...], of the examples that this device holds.
+      places: [share] int32, their columns in the row.
+    """
+    shape = (len(values) * lax.axis_size(AXIS), *values.shape[1:])
+    return jnp.zeros(shape, values.dtype).at[places].set(values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Say on which devices a program runs, and how."""
+
+    devices: tuple[jax.Device, ...]
+    compiler_options: Mapping[str, Any]
+    """XLA options, understood by the devices' compiler."""
+
+    @property
+    def rows_per_dispatch(self) -> int:
+        """The most rows that one dispatch may hold.
+
+        One on a CPU: inside a loop XLA's CPU compiler makes the gradient of a convolution many
+        times slower (see jax issue 12868), and a signal waits for a dispatch to end. Elsewhere as many
+        as the caller likes.
+        """
+        return 1 if platform.current() == "cpu" else 2**31 - 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that prints and writes; the others only compute and save."""
+        return jax.process_index() == 0
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        """The sharding of an array that every device holds whole."""
+        return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
+
+    def place(self, tree: Any) -> Any:
+        """Copy every leaf to every device, once: an array left on the host is sent at each dispatch."""
+
+        def placed(leaf):
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jax.random.wrap_key_data(placed(jax.random.key_data(leaf)))
+            leaf = np.asarray(leaf)
+            return jax.make_array_from_callback(leaf.shape, self.everywhere, leaf.__getitem__)
+
+        return jax.tree.map(placed, tree)
+
+    def traced(self, function: Callable, *args: Any) -> jax.stages.Traced:
+        """Trace `function`, for every device; to be compiled in haste, since it runs once.
+
+        A CPU's optimised code for a handful of random draws takes seconds to make.
+        """
+        hasty = {"xla_backend_optimization_level": 0} if platform.current() == "cpu" else {}
+        jitted = jax.jit(function, out_shardings=self.everywhere, compiler_options=hasty)
+        return jitted.trace(*args)
+
+    def run_once(self, function: Callable, *args: Any) -> Any:
+        """Return `function(*args)`, on every device."""
+        program = self.traced(function, *args).lower().compile()
+        runtime.give_back_freed_memory()
+        return program(*args)
+
+    def dispatches(self, start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
+        """Cut rows `start` to `stop` into dispatches, none of which passes a multiple of `every`."""
+        while start < stop:
+            end = min(stop, start - start % every + every, start + self.rows_per_dispatch)
+            yield start, end
+            start = end
+
+
+def one_behind(items: Iterable[T]) -> Iterator[T]:
+    """Yield each item when the next has been made: a dispatch is fetched with another under way."""
+    waiting = []
+    for item in items:
+        yield from waiting
+        waiting = [item]
+    yield from waiting
+
+
+class OverRows:
+    """A step mapped over the devices and over rows of an order, in one dispatch."""
+
+    def __init__(self, step: Callable, layout: Layout, *, updates_state: bool):
+        """Map `step`.
+
+        Args:
+          step: `(state, data, indices, places, key) -> (state, sums)`. `indices: [share] int32` are
+            this device's part of a row of the order, `places: [share] int32` their columns in it;
+            `sums` is a pytree that is added up over rows and devices.
+          layout: the devices, and the compiler options.
+          updates_state: whether the state that `step` returns is wanted; if so, the one passed in
+            is donated, and must not be used again.
+        """
+        self._layout = layout
+        self._program = _mapped(step, layout, updates_state=updates_state)
+        # Virtual CPU devices share two hands' worth of threads: with many dispatches in flight their
+        # collectives wait for each other for ever.
+        self._waits = layout.devices[0].platform == "cpu" and len(layout.devices) > 1
+
+    def compile(self, state: Any, data: Any, order: Any, key: Any = None) -> jax.stages.Compiled:
+        """Compile for arguments like these, before there are any; shapes and dtypes are enough.
+
+        Returns:
+          The program, which knows its cost and its memory.
+        """
+
+        def placed(leaf):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._layout.everywhere)
+
+        row = np.int32(0)
+        arguments = jax.tree.map(placed, (state, data, order))
+        self._program = self._program.lower(
+            *arguments, row, row, jax.tree.map(placed, key)
+        ).compile()
+        runtime.give_back_freed_memory()
+        return self._program
+
+    def __call__(
+        self, state: Any, data: Any, order: jax.Array, start: int, stop: int, key: Any = None
+    ) -> Any:
+        """Run rows `start` to `stop` of `order: [rows, batch] int32`.
+
+        Both may change without a new compilation.
+
+        Returns:
+          `(state, sums)` if the state is updated, else `sums`.
+
+        Raises:
+          ValueError: there are no rows, or more than `layout.rows_per_dispatch`.
+        """
+        if not 0 < stop - start <= self._layout.rows_per_dispatch:
+            raise ValueError(
+                f"{stop - start} rows in a dispatch of 1 to {self._layout.rows_per_dispatch}"
+            )
+        result = self._program(state, data, order, np.int32(start), np.int32(stop), key)
+        return jax.block_until_ready(result) if self._waits else result
+
+
+def _mapped(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:
+    looped = layout.rows_per_dispatch > 1
+    devices = len(layout.devices)
+
+    def on_one_device(device, state, data, order, start, stop, key):
+        share = order.shape[1] // devices
+        places = device * share + jnp.arange(share, dtype=jnp.int32)
+
+        def one_row(row, state):
+            return step(state, data, order[row, places], places, key)
+
+        def next_row(row, carry):
+            state, sums = carry
+            state, more = one_row(row, state)
+            return state, jax.tree.map(jnp.add, sums, more)
+
+        if looped:
+            _, shapes = jax.eval_shape(one_row, start, state)
+            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+            state, sums = lax.fori_loop(start, stop, next_row, (state, zeros))
+        else:
+            state, sums = one_row(start, state)
+        sums = lax.psum(sums, AXIS)
+        return (state, sums) if updates_state else sums
+
+    if jax.process_count() == 1:
+        mapped = jax.pmap(
+            on_one_device,
+            AXIS,
+            in_axes=(0, None, None, None, None, None, None),
+            out_axes=None,
+            devices=layout.devices,
+        )
+    else:  # Inside jit pmap sees the devices of this process alone.
+        shared = PartitionSpec()
+        mapped = jax.shard_map(
+            lambda device, *args: on_one_device(device[0], *args),
+            mesh=layout.everywhere.mesh,
+            in_specs=(PartitionSpec(AXIS), *[shared] * 6),
+            out_specs=shared,
+            check_vma=False,
+        )
+    return jax.jit(
+        lambda *args: mapped(jnp.arange(devices, dtype=jnp.int32), *args),
+        donate_argnums=(0,) if updates_state else (),
+        compiler_options=dict(layout.compiler_options),
+    )

@@ -1,0 +1,1 @@
+"""A whole split, padded and masked, and what its answers tell."""

@@ -1,0 +1,1 @@
+"""The one set-up: from config and workdir to layout, data, steps and state."""

@@ -1,0 +1,1 @@
+"""Files, checkpoints, progress and signals: what knows nothing of the rest."""

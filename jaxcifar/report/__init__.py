@@ -1,0 +1,1 @@
+"""Workdir files to plots and pages, without JAX."""

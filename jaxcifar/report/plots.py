@@ -1,0 +1,161 @@
+"""Plots of a run, as Matplotlib figures that suit light and dark pages, phones and paper."""
+
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from jaxcifar.evaluation.analysis import Calibration
+
+BLUE, RED, GREY = "#3b7dd8", "#d8483b", "#8a8f98"
+COLOURS = (BLUE, "#e08214", "#2e9e5b", RED, "#8a5cc7", "#17a2b8", "#b5577f", GREY)
+_INK = "#010203"
+"""What stands in for the page's own text colour."""
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.15,
+    "legend.frameon": False,
+    "text.parse_math": False,  # a class name may hold a dollar sign
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jaxcifar",
+    **{
+        f"{name}color": _INK
+        for name in ("text.", "axes.edge", "axes.label", "xtick.", "ytick.", "grid.")
+    },
+}
+_WIDTH = 4.4
+"""Inches; a phone shows as much without making letters too small to read."""
+
+Series = tuple[str, Sequence[float], Sequence[float]]
+"""Label, x and y."""
+
+
+def svg(figure: Figure, title: str) -> str:
+    """Return the figure as an SVG element for a page, in the page's own text colour."""
+    file = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    text = file.getvalue()
+    return (
+        text[text.index("<svg") :]
+        .replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+        .replace(_INK, "currentColor")
+    )
+
+
+def png(figure: Figure, path) -> None:
+    """Write the figure to a PNG file, on white."""
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(path, dpi=200, facecolor="white")
+
+
+def curves(series: Sequence[Series], *, name: str, percent: bool = False) -> Figure:
+    """Plot `name` by epoch, each of the series a line."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 2.9), layout="constrained")
+        axes = figure.add_subplot(xlabel="epoch", ylabel=name)
+        for (label, x, y), colour in zip(series, itertools.cycle(COLOURS)):
+            axes.plot(x, y, label=label, color=colour, marker="." if len(x) < 40 else "")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        if len(series) > 1:
+            axes.legend()
+    return figure
+
+
+def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
+    """Plot a confusion matrix: shares of each label's row, counts in the cells if they fit.
+
+    What is right is blue, what is wrong is red, and the darkest red is the commonest mistake.
+    """
+    classes = len(names)
+    few = classes <= 20
+    cell, letters = (0.33, 8) if few else (0.14, 7)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    wrong = shares * (1 - np.eye(classes))
+    depth = np.where(np.eye(classes, dtype=bool), shares, wrong / max(wrong.max(), 1e-9)) ** 0.7
+    pixels = np.empty((classes, classes, 4))
+    pixels[..., :3] = to_rgb(RED)
+    pixels[np.arange(classes), np.arange(classes), :3] = to_rgb(BLUE)
+    pixels[..., 3] = 0.9 * depth
+    with matplotlib.rc_context(_STYLE):
+        margin = 0.075 * max(map(len, names)) + 0.5
+        side = cell * classes + margin
+        figure = Figure(figsize=(max(side, _WIDTH),) * 2, layout="constrained")
+        axes = figure.add_subplot(xlabel="prediction", ylabel="label")
+        axes.grid(False)
+        axes.imshow(pixels, interpolation="nearest")
+        axes.set_xticks(range(classes), names, rotation=90, fontsize=letters)
+        axes.set_yticks(range(classes), names, fontsize=letters)
+        axes.tick_params(length=0, labeltop=not few)  # the foot of a large one is out of sight
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        for i, j in np.argwhere(matrix) if few else ():
+            ink = "white" if depth[i, j] > 0.6 else _INK
+            axes.text(j, i, matrix[i, j], ha="center", va="center", fontsize=7, color=ink)
+    return figure
+
+
+def class_bars(scores: Sequence[Mapping]) -> Figure:
+    """Plot recall and precision of each class, the worst F1 first.
+
+    Args:
+      scores: a dict with `name`, `recall`, `precision` and `f1` for each class.
+    """
+    scores = sorted(scores, key=lambda score: -score["f1"])
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 0.22 * len(scores) + 1), layout="constrained")
+        axes = figure.add_subplot()
+        places = np.arange(len(scores))
+        axes.barh(places, [s["f1"] for s in scores], color=BLUE, alpha=0.55, label="F1")
+        axes.plot(
+            [s["recall"] for s in scores], places, "|", color=RED, ms=9, mew=2, label="recall"
+        )
+        axes.plot(
+            [s["precision"] for s in scores],
+            places,
+            "|",
+            color=_INK,
+            ms=9,
+            mew=2,
+            label="precision",
+        )
+        axes.set_yticks(places, [s["name"] for s in scores])
+        axes.set_ylim(-0.6, len(scores) - 0.4)
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.tick_params(labeltop=len(scores) > 20)
+        axes.grid(axis="y", visible=False)
+        figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def reliability(found: Calibration) -> Figure:
+    """Plot accuracy by confidence above the share of examples of that confidence."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 3.9), layout="constrained")
+        upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+        width = np.diff(found.edges)
+        upper.bar(found.edges[:-1], np.nan_to_num(found.accuracy), width, align="edge", color=BLUE)
+        upper.plot([0, 1], [0, 1], "--", color=GREY, label="accuracy as high as confidence")
+        upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+        figure.legend(loc="outside upper center")
+        lower.bar(
+            found.edges[:-1], found.counts / found.counts.sum(), width, align="edge", color=GREY
+        )
+        lower.set(xlabel="confidence", ylabel="examples")
+        for axis in (upper.xaxis, upper.yaxis, lower.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure

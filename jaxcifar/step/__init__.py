@@ -1,0 +1,1 @@
+"""Pure functions of arrays: one batch in, new state and counts out."""

@@ -1,0 +1,61 @@
+"""What a run is made of: data, devices, parameters, cost."""
+
+import jax
+import jax.numpy as jnp
+from clu import parameter_overview
+
+from jaxcifar.devices import machine
+from jaxcifar.devices.machine import known
+from jaxcifar.devices.parallel import Layout
+from jaxcifar.experiment.build import Experiment
+from jaxcifar.step.state import TrainState
+from jaxcifar.training.flops import count_flops
+
+
+def forward_flops(experiment: Experiment, state: TrainState) -> int:
+    """Return the floating-point operations of one image's way through the model, see `count_flops`.
+
+    Neither augmentation nor gradients are counted.
+    """
+    image = jax.ShapeDtypeStruct((1, *experiment.facts.image_shape), jnp.float32)
+
+    def forward(params, batch_stats, images):
+        variables = {"params": params, "batch_stats": batch_stats}
+        return experiment.model.apply(variables, images, train=False)
+
+    return count_flops(forward, state.params, state.batch_stats, image)
+
+
+def summarise(experiment: Experiment, state: TrainState, layout: Layout) -> dict:
+    """Return what a run is made of, for `run.json`; None for what is not known."""
+    return {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "forward_flops": known(forward_flops, experiment, state),
+        "precision": jnp.dtype(experiment.model.dtype).name,
+        "image_shape": experiment.facts.image_shape,
+        "classes": len(experiment.facts.class_names),
+        "train_examples": experiment.facts.train_examples,
+        "epochs": experiment.num_epochs,
+        "steps_per_epoch": experiment.steps_per_epoch,
+        "devices": f"{len(layout.devices)} × {layout.devices[0].device_kind}",
+        "processor": known(machine.processor),
+        "versions": known(machine.versions),
+    }
+
+
+def describe(summary: dict, state: TrainState) -> str:
+    """Return the table of parameters, and beneath it the summary in words."""
+    height, width, channels = summary["image_shape"]
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.params)
+    table = known(lambda: parameter_overview.get_parameter_overview(shapes, include_stats=False))
+    flops, epochs = summary["forward_flops"], summary["epochs"]
+    cost = "FLOPs not known" if flops is None else f"{flops / 1e6:,.1f} MFLOP an image (forward)"
+    return "\n".join(
+        [
+            table or "table of parameters not known",
+            f"{summary['parameters']:,} parameters, {cost}, {summary['precision']}",
+            f"{summary['train_examples']:,} images of {height}×{width}×{channels} in "
+            f"{summary['classes']} classes, {epochs} {'epoch' if epochs == 1 else 'epochs'} of "
+            f"{summary['steps_per_epoch']} steps on {summary['devices']}",
+        ]
+    )
