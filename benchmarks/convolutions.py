@@ -19,7 +19,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from benchmarks import machine
 from benchmarks.layers import plain_convolve
-from jaxcifar.devices import runtime
+from jaxcifar.devices import backend
 from jaxcifar.models.convolution import convolve
 
 BATCH = 256
@@ -68,7 +68,7 @@ def pytorch(size, inward, outward, dtype):
 def main(argv):
     del argv
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    ours = runtime.compiler_options(deterministic=False)
+    ours = backend.compiler_options(deterministic=False)
     print(f"{'GFLOP/s':33} {'size':>12} {'forward':>8} {'input':>8} {'kernel':>8}")
     own = lambda *x: convolve(*x, 1, ((1, 1), (1, 1)))
     for dtype, shape in itertools.product(("float32", "bfloat16"), SHAPES):

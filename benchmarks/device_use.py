@@ -21,8 +21,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import machine
-from benchmarks.prepare import config_arguments, repeated, training_rate
-from jaxcifar.experiment.build import start_layout
+from benchmarks.timing import config_arguments, repeated, training_rate
+from jaxcifar.experiment.setup import start_layout
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/fast.py", lock_config=True)
 _SECONDS = flags.DEFINE_float("seconds", 10, "about how long a measurement takes", lower_bound=0.1)

@@ -35,8 +35,8 @@ POINTS = {
 
 def point(config) -> dict:
     """Measure the training step of one config in this process."""
-    from benchmarks.prepare import training_rate
-    from jaxcifar.experiment.build import start_layout
+    from benchmarks.timing import training_rate
+    from jaxcifar.experiment.setup import start_layout
 
     layout = start_layout(config)
     config.data.name = "shapes"

@@ -15,7 +15,7 @@ from absl import app
 from jax import lax
 
 from benchmarks import machine
-from jaxcifar.devices import runtime
+from jaxcifar.devices import backend
 from jaxcifar.models import layers
 from jaxcifar.models.convolution import convolve
 
@@ -71,7 +71,7 @@ PAIRS = {
 
 def programs(function, x):
     """Return the compiled forward pass and the compiled gradient, for `x`, of `function`."""
-    options = runtime.compiler_options(deterministic=False)
+    options = backend.compiler_options(deterministic=False)
     weights = jax.random.normal(jax.random.key(1), jax.eval_shape(function, x).shape)
     gradient = jax.grad(lambda x: (function(x) * weights).sum())
     return [jax.jit(f).lower(x).compile(compiler_options=options) for f in (function, gradient)]

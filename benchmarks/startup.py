@@ -22,7 +22,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import machine
-from benchmarks.prepare import config_arguments
+from benchmarks.timing import config_arguments
 
 config_flags.DEFINE_config_file("config", "configs/fast.py", lock_config=True)
 _STARTS = flags.DEFINE_integer("starts", 5, "how many warm starts", lower_bound=1)

@@ -43,14 +43,14 @@ def jax_side(config, side, work):
     import jax
     import numpy as np
 
-    from benchmarks.prepare import prepare
     from jaxcifar.augment.augmentations import Examples
-    from jaxcifar.devices.parallel import Layout, OverRows
-    from jaxcifar.experiment import build as experiments
-    from jaxcifar.step.steps import on_rows
+    from jaxcifar.devices.layout import Layout
+    from jaxcifar.experiment.build import computation_dtype
+    from jaxcifar.experiment.setup import set_up, start_layout
+    from jaxcifar.step.batch import map_step
 
-    layout = experiments.start_layout(config)
-    config.precision = experiments.computation_dtype(config.precision).name
+    layout = start_layout(config)
+    config.precision = computation_dtype(config.precision).name
     if side == "flax":
         use_flax_layers()
         layout = Layout(layout.devices, {})
@@ -61,20 +61,27 @@ def jax_side(config, side, work):
     if side != "jaxcifar+input":
         for options in config.augmentation.values():
             options.enabled = False
-    dataset, experiment, state = prepare(config, layout, training=work == "train")
+    setup, dataset = set_up(config, layout)
+    experiment = setup.experiment
+
+    def init_state(key, images):
+        state = experiment.init_state(key, images)
+        return state if work == "train" else state.replace(opt_state=None)
+
+    state = layout.run_once(init_state, *setup.beginning(dataset, jax.random.key(0)))
     order = np.tile(np.arange(config.batch_size, dtype=np.int32), (rows, 1))
     data, order, key = layout.place(((dataset.images, dataset.labels), order, jax.random.key(1)))
-    run_train = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
-    run_infer = OverRows(on_rows(experiment.evaluation_step), layout, updates_state=False)
+    run_train = map_step(experiment.train_step, layout, updates_state=True)
+    run_infer = map_step(experiment.evaluation_step, layout, updates_state=False)
 
     def augment_batch(state, batch, key):
         images, targets = batch.images / 255, jax.nn.one_hot(batch.labels, 10)
-        examples = Examples(images, targets, batch.indices, state.step)
+        examples = Examples(images, targets, batch.index, state.step)
         key = jax.random.fold_in(key, state.step)
         images = experiment.augment(key, batch.places, examples).images
         return state.replace(step=state.step + 1), images
 
-    run_input = OverRows(on_rows(augment_batch), layout, updates_state=False)
+    run_input = map_step(augment_batch, layout, updates_state=False)
     programs = {"train": run_train, "infer": run_infer, "input": run_input}
     programs[work].compile(state, data, order, key)
 

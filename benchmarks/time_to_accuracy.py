@@ -23,7 +23,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import machine
-from benchmarks.prepare import config_arguments
+from benchmarks.timing import config_arguments
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/fast.py", lock_config=True)
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "of the runs")
@@ -82,7 +82,8 @@ def run_torch(config, seed: int) -> dict:
     from torch.nn import functional
 
     from benchmarks import torch_peer
-    from jaxcifar.experiment import build as experiments
+    from jaxcifar.data import facts as data_facts
+    from jaxcifar.experiment.setup import load_split
     from jaxcifar.step.order import epoch_order
 
     if (config.model.name, config.schedule.name) != ("speednet", "linear"):
@@ -90,8 +91,8 @@ def run_torch(config, seed: int) -> dict:
     torch.manual_seed(seed)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    train, test = (experiments.load_split(config, f"{name}_split") for name in ("train", "test"))
-    facts = experiments.facts_of(config, train)
+    train, test = (load_split(config, f"{name}_split") for name in ("train", "test"))
+    facts = data_facts.measure(train, config.data.normalisation)
     mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (facts.mean, facts.std))
     mean, std = mean.float(), std.float()
 
@@ -117,14 +118,14 @@ def run_torch(config, seed: int) -> dict:
         if row == 0:
             order = torch.from_numpy(epoch_order(seed, epoch, len(pixels), config.batch_size))
             order = order.long().to(device)
-        indices = order[row]
-        mirrored = flips[indices] ^ bool(epoch % 2)
-        images = torch_peer.augmented(pixels[indices] / 255, config.augmentation, mirrored)
+        index = order[row]
+        mirrored = flips[index] ^ bool(epoch % 2)
+        images = torch_peer.augmented(pixels[index] / 255, config.augmentation, mirrored)
         images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
         with precision:
             logits = forward(images)
         smoothing = config.label_smoothing
-        loss = functional.cross_entropy(logits.float(), labels[indices], label_smoothing=smoothing)
+        loss = functional.cross_entropy(logits.float(), labels[index], label_smoothing=smoothing)
         loss.backward()
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * (1 - step / total)

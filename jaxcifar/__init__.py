@@ -6,7 +6,7 @@ __all__ = ["Classifier"]
 def __getattr__(name: str):
     """Import what is exported when it is first asked for: the rest does without JAX."""
     if name == "Classifier":
-        from jaxcifar.predict import Classifier
+        from jaxcifar.evaluation.classifier import Classifier
 
         return Classifier
     raise AttributeError(f"module 'jaxcifar' has no attribute {name!r}")

@@ -61,8 +61,8 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
     import jax
     from absl import logging
 
-    from jaxcifar.devices import runtime
-    from jaxcifar.evaluation import checkpoint_evaluation
+    from jaxcifar.devices import processes
+    from jaxcifar.evaluation import workdir_evaluation
     from jaxcifar.training import recipe
 
     # Orbax logs every exception before it raises it, and TensorStore prints one for each array that
@@ -72,7 +72,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
     training = values.mode == "train"
     if values.distributed:
         where = (values.coordinator_address, values.num_processes, values.process_id)
-        runtime.connect(*where, training=training)
+        processes.connect(*where, training=training)
         if training:
             stopping.leave_to_jax()
     try:
@@ -80,7 +80,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
             return recipe.train(
                 values.config, workdir, extend=values.extend, laps=laps, stopping=stopping
             )
-        return checkpoint_evaluation.evaluate(values.config, workdir, values.step)
+        return workdir_evaluation.evaluate(values.config, workdir, values.step)
     except Stopped:
         if values.distributed and training:
             jax.distributed.shutdown()  # all stop; the first to end would be missed by the others

@@ -27,10 +27,10 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     """Skip what needs a GPU where there is none; keep compiled programs from test to test."""
-    from jaxcifar.devices import runtime
+    from jaxcifar.devices import backend
 
     missing = {}
-    if runtime.start()[0].platform != "gpu":
+    if backend.start()[0].platform != "gpu":
         missing["gpu"] = "needs a GPU, and -m gpu"
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if not (browser or os.environ.get("JAXCIFAR_BROWSER") == "required"):

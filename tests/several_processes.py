@@ -15,13 +15,13 @@ import jax
 import numpy as np
 
 from configs import default
-from jaxcifar.devices import runtime
+from jaxcifar.devices import processes
 from tests.conftest import TINY
 from tests.test_steps import layout, run_steps
 
 if __name__ == "__main__":
     if num_processes > 1:
-        runtime.connect(f"localhost:{port}", num_processes, process_id, training=True)
+        processes.connect(f"localhost:{port}", num_processes, process_id, training=True)
     assert len(jax.devices()) == 4 and len(jax.local_devices()) == 4 // num_processes
     arrays = {}
     for precision, steps in (("float64", 20), ("float32", 1)):

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS
 from jaxcifar.augment import augmentations as augment
 from jaxcifar.augment.augmentations import Examples
-from jaxcifar.devices import runtime
+from jaxcifar.augment.test_time import mirror_translate
+from jaxcifar.devices import backend
 
 BATCH, SIZE = 64, 12
 
@@ -41,7 +43,7 @@ ALL = {
 
 
 def test_every_augmentation_is_tested():
-    assert ALL.keys() == augment.AUGMENTATIONS.keys()
+    assert ALL.keys() == AUGMENTATIONS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(ALL.keys() - {"alternating_flip"}))
@@ -53,7 +55,7 @@ def test_same_keys_same_images_and_other_keys_others(name, examples):
 
 @pytest.mark.parametrize("name", ALL)
 def test_an_augmentation_compiled_as_a_run_compiles_it_gives_the_same_images(name, examples):
-    options = runtime.compiler_options(deterministic=False)
+    options = backend.compiler_options(deterministic=False)
     program = jax.jit(ALL[name]).lower(keys(), examples).compile(compiler_options=options)
     after = [augmentation(keys(), examples).images for augmentation in (program, ALL[name])]
     np.testing.assert_allclose(*after, atol=2e-6)
@@ -200,7 +202,7 @@ def test_switching_one_off_leaves_the_others_draws_alone(examples):
 
 
 def test_views_weigh_one_and_hold_each_image_as_it_is(examples):
-    for views in augment.TEST_TIME_AUGMENTATIONS.values():
+    for views in TEST_TIME_AUGMENTATIONS.values():
         weights, images = zip(*views(examples.images), strict=True)
         assert sum(weights) == 1
         np.testing.assert_array_equal(images[0], examples.images)
@@ -208,7 +210,7 @@ def test_views_weigh_one_and_hold_each_image_as_it_is(examples):
 
 
 def test_mirror_translate_holds_six_different_views_and_their_mirror_images(examples):
-    views = [np.asarray(view) for _, view in augment.mirror_translate(examples.images)]
+    views = [np.asarray(view) for _, view in mirror_translate(examples.images)]
     assert len({view.tobytes() for view in views}) == 6
     for view, mirrored in zip(views[::2], views[1::2], strict=True):
         np.testing.assert_array_equal(view, mirrored[:, :, ::-1])

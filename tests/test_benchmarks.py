@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import machine
 from configs import default
-from jaxcifar.augment import augmentations as augment
+from jaxcifar.augment.test_time import mirror_translate
 from jaxcifar.models import MODELS
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +103,7 @@ def test_the_peer_looks_at_the_same_views():
     weights = np.random.default_rng(1).random((3, 8, 8), np.float32)
     model = lambda images: (images * torch.from_numpy(weights)).sum((1, 2, 3))
     theirs = torch_peer.logits_of_views(model, torch.from_numpy(images).permute(0, 3, 1, 2))
-    views = augment.mirror_translate(images)
+    views = mirror_translate(images)
     ours = sum(
         weight * (view * weights.transpose(1, 2, 0)).sum((1, 2, 3)) for weight, view in views
     )

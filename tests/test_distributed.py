@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxcifar.devices import runtime
+from jaxcifar.devices import processes
 from jaxcifar.errors import UserError
 from jaxcifar.host.files import read_records
 from tests.conftest import ROOT, wait_for
@@ -139,7 +139,7 @@ def test_processes_that_are_started_with_different_configs_are_refused(
 
 
 def test_a_coordinator_that_does_not_answer_is_an_error(monkeypatch):
-    monkeypatch.setattr(runtime, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(processes, "CONNECT_SECONDS", 0.5)
     port = free_port()
     with pytest.raises(UserError, match=f"--coordinator_address=localhost:{port} does not answer"):
-        runtime.connect(f"localhost:{port}", 2, 1, training=True)
+        processes.connect(f"localhost:{port}", 2, 1, training=True)

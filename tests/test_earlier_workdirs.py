@@ -18,11 +18,8 @@ import pytest
 from PIL import Image
 
 from jaxcifar import predict
-from jaxcifar.config.saved_config import as_config
 from jaxcifar.data import shapes
-from jaxcifar.experiment import build as experiments
-from jaxcifar.experiment import restore
-from jaxcifar.experiment.build import DataFacts
+from jaxcifar.experiment.setup import set_up_from_workdir
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import read_records
 from tests.conftest import ROOT
@@ -79,12 +76,10 @@ def test_an_earlier_run_predicts_what_it_evaluates_to(run_here, workdir, tmp_pat
 @both
 def test_an_earlier_checkpoint_restores_to_the_same_arrays_bit_for_bit(workdir):
     expected = EXPECTED[workdir.name]
+    setup, _, step = set_up_from_workdir(workdir)
+    assert step == expected["step"]
     checkpoints = Checkpoints(workdir / "checkpoints")
-    saved = checkpoints.description(expected["step"])
-    config = as_config(saved["config"])
-    layout = experiments.start_layout(config)
-    experiment = experiments.build(config, DataFacts.from_json(saved["facts"]), layout)
-    state = restore.restore_state(checkpoints, expected["step"], experiment, layout)
+    state = setup.restored_state(checkpoints, step)
     checkpoints.close()
     found = {
         jax.tree_util.keystr(path, simple=True, separator="/"): hashlib.sha256(

@@ -9,8 +9,9 @@ from jax import lax
 
 from configs import default, fast
 from jaxcifar.cpu import onednn
-from jaxcifar.experiment import build as experiments
-from jaxcifar.experiment.build import DataFacts
+from jaxcifar.data.facts import DataFacts
+from jaxcifar.experiment.build import build
+from jaxcifar.experiment.setup import Setup, start_layout
 from jaxcifar.training import overview
 from jaxcifar.training.flops import count_flops
 
@@ -23,12 +24,13 @@ def test_the_count_is_within_one_percent_of_xla_s_own(monkeypatch, make, model, 
     config = make.get_config()
     config.model.name, config.precision = model, "float32"
     facts = DataFacts((32, 32, 3), tuple("abcdefghij"), (0.5,) * 3, (0.2,) * 3, 50_000)
-    experiment = experiments.build(config, facts, experiments.start_layout(config))
+    experiment = build(config, facts)
+    setup = Setup(config, start_layout(config), experiment)
     images = jax.ShapeDtypeStruct((1000, 32, 32, 3), jnp.uint8)
     state = jax.eval_shape(experiment.init_state, jax.random.key(0), images)
-    with_onednn = overview.forward_flops(experiment, state)
+    with_onednn = overview.forward_flops(setup, state)
     monkeypatch.setattr(onednn, "available", lambda dtype: False)
-    assert overview.forward_flops(experiment, state) == with_onednn
+    assert overview.forward_flops(setup, state) == with_onednn
 
     def forward(state, images):
         variables = {"params": state.params, "batch_stats": state.batch_stats}

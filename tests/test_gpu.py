@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcifar.devices.parallel import Layout, OverRows
-from jaxcifar.evaluation.evaluator import Evaluator
+from jaxcifar.devices.layout import Layout
+from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.host.checkpoints import Checkpoints
+from jaxcifar.step.batch import map_step
 from jaxcifar.step.order import epoch_order
-from jaxcifar.step.steps import on_rows
-from tests.test_steps import relative, run_steps, setup
+from tests.test_steps import begin, relative, run_steps
 
 pytestmark = pytest.mark.gpu
 
@@ -35,10 +35,10 @@ def test_the_installation_finds_the_gpu_and_a_run_says_so(run_program, tiny_flag
 
 def test_a_state_is_saved_as_it_was_though_the_next_dispatch_is_donated_it(tiny_config, tmp_path):
     config, one = tiny_config(), gpus(1)
-    dataset, experiment, state = setup(config, one)
+    dataset, experiment, state = begin(config, one)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     data, order, key = one.place(((dataset.images, dataset.labels), order, jax.random.key(0)))
-    run = OverRows(on_rows(experiment.train_step), one, updates_state=True)
+    run = map_step(experiment.train_step, one, updates_state=True)
     state, _ = run(state, data, order, 0, 1, key)
     expected = jax.device_get(state)
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
@@ -62,7 +62,7 @@ def test_all_gpus_equal_one_after_one_step_in_float32(tiny_config):
 
 def test_float32_is_float32_and_not_tf32(tiny_config):
     """TF32 keeps 10 bits: the logits of this network then differ by 4e-4 of their norm (H100)."""
-    dataset, experiment, state = setup(tiny_config(), gpus(1))
+    dataset, experiment, state = begin(tiny_config(), gpus(1))
     found = Evaluator(experiment.evaluation_step, dataset, gpus(1), 64)(state).probabilities
     model = experiment.model.clone(axis_name=None, dtype=jnp.float64)
     with jax.enable_x64(True):

@@ -5,21 +5,20 @@ import jax.export
 import numpy as np
 import pytest
 
-from jaxcifar.devices.parallel import OverRows
-from jaxcifar.experiment import build as experiments
+from jaxcifar.experiment.setup import set_up
+from jaxcifar.step.batch import map_step
 from jaxcifar.step.order import epoch_order
-from jaxcifar.step.steps import on_rows
 from tests.test_steps import Looped, layout
 
 
 def lowered(config, step, *, updates_state, platform):
     """Return the program of one dispatch over 8 devices and many rows, as StableHLO text."""
     eight = layout(8, Looped)
-    dataset = experiments.load_split(config, "train_split")
-    experiment = experiments.build(config, experiments.facts_of(config, dataset), eight)
+    setup, dataset = set_up(config, eight)
+    experiment = setup.experiment
     key = jax.random.key(0)
     state = jax.eval_shape(experiment.init_state, key, dataset.images[:1])
-    run = OverRows(on_rows(step(experiment)), eight, updates_state=updates_state)
+    run = map_step(step(experiment), eight, updates_state=updates_state)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     arguments = (state, (dataset.images, dataset.labels), order, np.int32(0), np.int32(5), key)
     exported = jax.export.export(run._program, platforms=(platform,))(*arguments)

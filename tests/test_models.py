@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxcifar.cpu import onednn
-from jaxcifar.devices import runtime
+from jaxcifar.devices import backend
 from jaxcifar.models import MODELS, convolution
 from jaxcifar.models.convolution import Conv, convolve
 from jaxcifar.models.layers import (
@@ -228,7 +228,7 @@ def seconds(function, *arguments):
 
 
 def compiled(function, *arguments):
-    options = runtime.compiler_options(deterministic=False)
+    options = backend.compiler_options(deterministic=False)
     return jax.jit(function).lower(*arguments).compile(compiler_options=options)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxcifar.optim import SCHEDULES, schedules
 from jaxcifar.optim import optimizers as optim
 
 OPTIONS = {
@@ -18,12 +19,12 @@ LAST = {"cosine": 0.0, "linear": 0.2, "step": 0.02, "constant": 2.0}
 
 
 def test_every_schedule_is_tested():
-    assert OPTIONS.keys() == optim.SCHEDULES.keys()
+    assert OPTIONS.keys() == SCHEDULES.keys()
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_schedule_starts_at_the_peak_and_never_rises(name):
-    rates = jax.vmap(optim.SCHEDULES[name](2.0, 100, **OPTIONS[name]))(np.arange(101))
+    rates = jax.vmap(SCHEDULES[name](2.0, 100, **OPTIONS[name]))(np.arange(101))
     assert rates[0] == 2
     assert (jnp.diff(rates) <= 1e-6).all()
     np.testing.assert_allclose(rates[-1], LAST[name], atol=1e-6)
@@ -31,14 +32,14 @@ def test_a_schedule_starts_at_the_peak_and_never_rises(name):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_warmup_rises_along_a_line_and_then_the_schedule_runs_its_course(name):
-    plain = optim.SCHEDULES[name](2.0, 90, **OPTIONS[name])
-    rates = jax.vmap(optim.with_warmup(plain, 2.0, 10))(np.arange(100))
+    plain = SCHEDULES[name](2.0, 90, **OPTIONS[name])
+    rates = jax.vmap(schedules.with_warmup(plain, 2.0, 10))(np.arange(100))
     np.testing.assert_allclose(rates[:10], np.linspace(0.2, 2.0, 10), rtol=1e-6)
     np.testing.assert_allclose(rates[10:], jax.vmap(plain)(np.arange(90)), rtol=1e-6)
 
 
 def test_step_decay_falls_at_its_boundaries():
-    schedule = optim.step_decay(1.0, 100, boundaries=(0.5, 0.75), factor=0.1)
+    schedule = schedules.step_decay(1.0, 100, boundaries=(0.5, 0.75), factor=0.1)
     np.testing.assert_allclose(
         [schedule(step) for step in (0, 49, 51, 74, 76, 99)],
         [1, 1, 0.1, 0.1, 0.01, 0.01],
@@ -47,12 +48,12 @@ def test_step_decay_falls_at_its_boundaries():
 
 
 def test_step_decay_falls_twice_where_two_boundaries_are_one_step():
-    schedule = optim.step_decay(1.0, 2, boundaries=(0.4, 0.5), factor=0.1)
+    schedule = schedules.step_decay(1.0, 2, boundaries=(0.4, 0.5), factor=0.1)
     np.testing.assert_allclose([schedule(0), schedule(2)], [1, 0.01], rtol=1e-6)
 
 
 def test_epochs_to_steps_rounds():
-    assert [optim.epochs_to_steps(e, 195) for e in (0, 0.5, 1, 24)] == [0, 98, 195, 4680]
+    assert [schedules.epochs_to_steps(e, 195) for e in (0, 0.5, 1, 24)] == [0, 98, 195, 4680]
 
 
 PARAMS = {

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcifar.predict import Classifier, fit, main
+from jaxcifar.data.images import fit
+from jaxcifar.evaluation.classifier import Classifier
+from jaxcifar.predict import main
 
 ROOT = Path(__file__).parent.parent
 

@@ -19,7 +19,9 @@ from PIL import Image
 from jaxcifar import predict
 from jaxcifar.cpu import onednn
 from jaxcifar.data import shapes
-from jaxcifar.devices import machine, parallel, platform, runtime
+from jaxcifar.devices import backend, mapping, platform, processor
+from jaxcifar.devices.layout import Layout
+from jaxcifar.host import informative
 from jaxcifar.host.signals import Stopping
 from jaxcifar.training import flops, overview
 
@@ -50,14 +52,14 @@ def rehearse(monkeypatch):
     def start(devices, tell):
         monkeypatch.setattr(platform, "current", lambda: "gpu")
         found = tuple(jax.devices()[:devices])
-        monkeypatch.setattr(runtime, "start", lambda: found)
+        monkeypatch.setattr(backend, "start", lambda: found)
         for owner, name in (
             (jax.stages.Lowered, "cost_analysis"),
             (jax.stages.Compiled, "cost_analysis"),
             (jax.stages.Compiled, "memory_analysis"),
             (importlib.metadata, "version"),
-            (machine, "version"),
-            (machine, "processor"),
+            (informative, "version"),
+            (processor, "describe"),
             (standard_platform, "processor"),
             (overview, "count_flops"),
             (flops, "count_flops"),
@@ -86,13 +88,13 @@ def test_a_run_on_an_accelerator_is_trained_stopped_resumed_evaluated_reported_a
     flags = ["--config=configs/quick.py", *changes, f"--config.precision={precision}"]
     flags.append(f"--workdir={workdir}")
     spans, seen_types = [], set()
-    run_rows = parallel.OverRows.__call__
+    run_rows = mapping.OverRows.__call__
 
     def watched(self, state, data, order, start, stop, key=None):
         spans.append((start, stop))
         return run_rows(self, state, data, order, start, stop, key)
 
-    monkeypatch.setattr(parallel.OverRows, "__call__", watched)
+    monkeypatch.setattr(mapping.OverRows, "__call__", watched)
     convolve = jax.lax.conv_general_dilated
 
     def seen(images, *args, **kwargs):
@@ -145,9 +147,9 @@ def test_a_run_on_an_accelerator_is_trained_stopped_resumed_evaluated_reported_a
 @pytest.mark.parametrize("devices, waits", [(1, False), (2, True)])
 def test_only_virtual_devices_are_waited_for_after_each_dispatch(monkeypatch, devices, waits):
     monkeypatch.setattr(platform, "current", lambda: "gpu")
-    layout = parallel.Layout(tuple(jax.devices()[:devices]), {})
-    run = parallel.OverRows(
-        lambda state, data, indices, places, key: (state, indices.sum()),
+    layout = Layout(tuple(jax.devices()[:devices]), {})
+    run = mapping.OverRows(
+        lambda state, data, index, places, key: (state, index.sum()),
         layout,
         updates_state=False,
     )

@@ -20,10 +20,10 @@ def make_run(tmp_path):
     """Return `make(name, classes)`, which makes what a run of as many classes leaves, without one."""
     from configs import default
     from jaxcifar.data.datasets import Dataset
-    from jaxcifar.evaluation.evaluator import write_evaluation
+    from jaxcifar.evaluation.evaluation_files import write_evaluation
     from jaxcifar.host.files import write_arrays, write_json
     from jaxcifar.step.counts import Counts
-    from jaxcifar.step.steps import Answers
+    from jaxcifar.step.evaluation_step import Answers
 
     def make(name="run", names=tuple("abcdefghij"), evaluated=True, seed=0):
         workdir = tmp_path / name
@@ -59,11 +59,9 @@ def make_run(tmp_path):
 
         write_evaluation(
             workdir,
+            Dataset(images, labels, names, name="made_up", split="test"),
             jax.device_get(answers),
-            dataset=Dataset(images, labels, names),
             augmented={},
-            name="made_up",
-            split="test",
             step=30,
         )
         augmented = rng.integers(0, 256, (4, 8, 32, 32, 3), np.uint8)
@@ -141,7 +139,7 @@ def test_an_evaluation_that_was_cut_off_is_not_mixed_with_the_one_before(make_ru
             raise OSError("no space left")
         files.write_arrays(path, **arrays)
 
-    monkeypatch.setattr("jaxcifar.evaluation.evaluator.write_arrays", write_the_first)
+    monkeypatch.setattr("jaxcifar.evaluation.evaluation_files.write_arrays", write_the_first)
     with pytest.raises(OSError, match="no space left"):
         make_run(seed=1)
     words = text_of(run_report.write_report(workdir))

@@ -29,7 +29,7 @@ def steps_in_tensorboard(workdir):
 
 
 def test_records_after_the_checkpoint_and_half_a_line_are_dropped(tmp_path):
-    from jaxcifar.host.progress import MetricsLog
+    from jaxcifar.host.metrics_log import MetricsLog
 
     lines = [json.dumps({"step": step, "time": 0.0, "train/loss": 1.0}) for step in (5, 10, 15)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 20, "ti')

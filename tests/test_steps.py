@@ -10,16 +10,16 @@ import numpy as np
 import optax
 import pytest
 
-from jaxcifar.augment import augmentations as augment
+from jaxcifar.augment import AUGMENTATIONS
 from jaxcifar.cpu import onednn
 from jaxcifar.data.datasets import Dataset
-from jaxcifar.devices.parallel import Layout, OverRows
+from jaxcifar.devices.layout import Layout
 from jaxcifar.evaluation.analysis import confusion_matrix
-from jaxcifar.evaluation.evaluator import Evaluator, padded_order
-from jaxcifar.experiment import build as experiments
+from jaxcifar.evaluation.split_evaluator import Evaluator
+from jaxcifar.experiment.setup import set_up
+from jaxcifar.step.batch import map_step
 from jaxcifar.step.counts import Counts
-from jaxcifar.step.order import epoch_order
-from jaxcifar.step.steps import on_rows
+from jaxcifar.step.order import epoch_order, padded_order
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,16 +34,14 @@ def layout(devices=1, kind=Layout):
     return kind(tuple(jax.devices()[:devices]), {})
 
 
-def setup(config, layout):
-    dataset = experiments.load_split(config, "train_split")
-    experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
-    state = layout.run_once(experiment.init_state, jax.random.key(config.seed), dataset.images)
-    return dataset, experiment, state
+def begin(config, layout):
+    setup, dataset = set_up(config, layout)
+    return dataset, setup.experiment, setup.new_state(dataset, jax.random.key(config.seed))
 
 
 def run_steps(config, layout, dispatches):
-    dataset, experiment, state = setup(config, layout)
-    run = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
+    dataset, experiment, state = begin(config, layout)
+    run = map_step(experiment.train_step, layout, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     data, order, key = layout.place(
         ((dataset.images, dataset.labels), order, jax.random.key(config.seed))
@@ -55,7 +53,7 @@ def run_steps(config, layout, dispatches):
     return jax.device_get(state), jax.tree.map(lambda *leaves: sum(leaves), *parts)
 
 
-NO_AUGMENTATION = {f"augmentation.{name}.enabled": False for name in augment.AUGMENTATIONS}
+NO_AUGMENTATION = {f"augmentation.{name}.enabled": False for name in AUGMENTATIONS}
 
 
 def relative(a, b):
@@ -113,8 +111,8 @@ def test_two_devices_with_the_same_rows_drop_different_units(tiny_config, dropou
     config = tiny_config({"model.cnn.dropout_rate": dropout_rate} | NO_AUGMENTATION)
     losses = []
     for devices in (1, 2):
-        dataset, experiment, state = setup(config, layout(devices))
-        run = OverRows(on_rows(experiment.train_step), layout(devices), updates_state=True)
+        dataset, experiment, state = begin(config, layout(devices))
+        run = map_step(experiment.train_step, layout(devices), updates_state=True)
         order = np.tile(np.arange(16, dtype=np.int32), (1, devices))
         _, counts = run(state, (dataset.images, dataset.labels), order, 0, 1, jax.random.key(0))
         losses.append(float(counts.loss_sum) / devices)
@@ -134,7 +132,7 @@ def test_the_gradient_is_that_of_the_mean_over_the_global_batch(tiny_config):
         "label_smoothing": 0.1,
     }
     config = tiny_config(changes | NO_AUGMENTATION)
-    dataset, experiment, before = setup(config, layout())
+    dataset, experiment, before = begin(config, layout())
     before = jax.device_get(before)
     after, counts = run_steps(config, layout(8), [(0, 1)])
     rows = epoch_order(0, 0, len(dataset), config.batch_size)[0]
@@ -158,7 +156,7 @@ def test_the_gradient_is_that_of_the_mean_over_the_global_batch(tiny_config):
 
 def test_a_program_compiled_ahead_gives_the_same_state_bit_for_bit(tiny_config):
     config, one = tiny_config(), layout(2)
-    dataset, experiment, _ = setup(config, one)
+    dataset, experiment, _ = begin(config, one)
     arguments = (
         (dataset.images, dataset.labels),
         epoch_order(0, 0, len(dataset), config.batch_size),
@@ -167,7 +165,7 @@ def test_a_program_compiled_ahead_gives_the_same_state_bit_for_bit(tiny_config):
     results = []
     for ahead in (False, True):
         state = one.run_once(experiment.init_state, jax.random.key(0), dataset.images)
-        run = OverRows(on_rows(experiment.train_step), one, updates_state=True)
+        run = map_step(experiment.train_step, one, updates_state=True)
         if ahead:
             run.compile(state, *arguments, key)
         results.append(jax.device_get(run(state, data, order, 0, 1, key)))
@@ -195,9 +193,9 @@ def computations_in_loops(text):
 def test_a_cpu_computes_no_convolution_of_xla_s_in_a_loop(tiny_config, monkeypatch, kind, inside):
     monkeypatch.setattr(onednn, "available", lambda dtype: False)
     config, one = tiny_config(), layout(kind=kind)
-    dataset, experiment, state = setup(config, one)
+    dataset, experiment, state = begin(config, one)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
-    run = OverRows(on_rows(experiment.train_step), one, updates_state=True)
+    run = map_step(experiment.train_step, one, updates_state=True)
     program = run.compile(state, (dataset.images, dataset.labels), order, jax.random.key(1))
     bodies = "\n".join(computations_in_loops(program.as_text()))
     assert (" convolution(" in bodies) == inside
@@ -238,7 +236,7 @@ def test_evaluation_of_10007_examples_counts_each_once_on_one_device_and_on_eigh
     dataset = images_like(10_007)
     answered = []
     for devices in (1, 8):
-        _, experiment, state = setup(tiny_config(), layout(devices))
+        _, experiment, state = begin(tiny_config(), layout(devices))
         answered.append(Evaluator(experiment.evaluation_step, dataset, layout(devices), 512)(state))
     for answers in answered:
         counts = answers.counts
@@ -258,7 +256,7 @@ def test_evaluation_of_10007_examples_counts_each_once_on_one_device_and_on_eigh
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 100, 1000])
 def test_padding_does_not_change_accuracy(tiny_config, batch_size):
     dataset = images_like(100)
-    _, experiment, state = setup(tiny_config(), layout())
+    _, experiment, state = begin(tiny_config(), layout())
     expected = Evaluator(experiment.evaluation_step, dataset, layout(), 50)(state)
     answers = Evaluator(experiment.evaluation_step, dataset, layout(), batch_size)(state)
     np.testing.assert_array_equal(answers.counts.confusion, expected.counts.confusion)
@@ -268,7 +266,7 @@ def test_padding_does_not_change_accuracy(tiny_config, batch_size):
 
 def test_probabilities_are_those_of_the_examples_in_their_order(tiny_config):
     dataset = images_like(30)
-    _, experiment, state = setup(tiny_config(), layout(8))
+    _, experiment, state = begin(tiny_config(), layout(8))
     found = Evaluator(experiment.evaluation_step, dataset, layout(8), 16)(state).probabilities
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     images = (dataset.images / 255 - experiment.facts.mean) / experiment.facts.std

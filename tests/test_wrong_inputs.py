@@ -9,12 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs import default
-from jaxcifar.config import command_line, fields
-from jaxcifar.devices.parallel import OverRows
+from jaxcifar.config import checks, command_line, fields
 from jaxcifar.errors import UserError
-from jaxcifar.experiment import build as experiments
+from jaxcifar.experiment.setup import check, load_split, set_up
+from jaxcifar.step.batch import map_step
 from jaxcifar.step.order import epoch_order
-from jaxcifar.step.steps import on_rows
 from tests.conftest import TINY
 from tests.test_steps import layout
 
@@ -224,14 +223,13 @@ CHANGES = st.lists(st.sampled_from(sorted(FIELDS)), max_size=4, unique=True).fla
 
 def build(config, devices=8):
     """Go through all that is checked before a run begins."""
-    experiments.check(config)
+    check(config)
     one = layout(devices)
-    experiments.config_checks.check_devices(config, devices)
+    checks.check_devices(config, devices)
     if config.data.shapes.train_examples > 5000 or config.data.shapes.test_examples > 5000:
         raise UserError("not drawn here, for it takes long")
-    dataset = experiments.load_split(config, "train_split")
-    experiments.load_split(config, "test_split")
-    return dataset, experiments.build(config, experiments.facts_of(config, dataset), one), one
+    load_split(config, "test_split")
+    return *set_up(config, one), one
 
 
 QUIETLY = {"deadline": None, "derandomize": True, "database": None}
@@ -281,7 +279,7 @@ def test_a_sound_config_drawn_at_random_takes_a_step(changes):
     config.update_from_flattened_dict(TINY | narrow | changes)
     dataset, experiment, one = build(config, devices=2)
     state = one.run_once(experiment.init_state, jax.random.key(0), dataset.images[:100])
-    run = OverRows(on_rows(experiment.train_step), one, updates_state=True)
+    run = map_step(experiment.train_step, one, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     data = (dataset.images, dataset.labels)
     state, counts = run(state, *one.place((data, order)), 0, 1, jax.random.key(1))

@@ -1,1 +1,16 @@
-"""Augmentations of training and of test time."""
+"""Augmentations of training and of test time, by name."""
+
+from jaxcifar.augment.augmentations import alternating_flip, color_jitter, crop, cutout, flip
+from jaxcifar.augment.test_time import mirror, mirror_translate, plain
+
+AUGMENTATIONS = {
+    "flip": flip,
+    "alternating_flip": alternating_flip,
+    "crop": crop,
+    "color_jitter": color_jitter,
+    "cutout": cutout,
+}
+"""By name, in the order in which they are applied."""
+
+TEST_TIME_AUGMENTATIONS = {"none": plain, "mirror": mirror, "mirror_translate": mirror_translate}
+"""By name; the logits of an image are the weighted mean of those of its views."""

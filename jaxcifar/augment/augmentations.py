@@ -2,12 +2,12 @@
 
 An augmentation is `(keys, examples, **options) -> examples` with `keys: [batch]`. The keys depend on
 the seed, the step and the example's place in the global batch, so that the outcome does not depend
-on how many devices share the batch. What mixes two examples must mix the rows 2i and 2i+1, and needs
-an even number of rows on each device.
+on how many devices share the batch. What mixes two examples must mix those at the places 2i and 2i+1,
+and needs an even number of examples on each device.
 """
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import flax.struct
 import jax
@@ -25,7 +25,7 @@ class Examples:
     targets: jax.Array
     """[batch, class] float, rows sum to 1."""
     index: jax.Array
-    """[batch] int32, the example's place in the dataset."""
+    """[batch] int32, which example of the split each is."""
     epoch: jax.Array
     """[] int32, from 0."""
 
@@ -136,23 +136,13 @@ def cutout(keys: jax.Array, examples: Examples, *, size: int) -> Examples:
     height, width = examples.images.shape[1:3]
 
     def inside(key):
-        row_key, column_key = jax.random.split(key)
-        rows = jnp.arange(height) - jax.random.randint(row_key, (), 0, height) + size // 2
-        columns = jnp.arange(width) - jax.random.randint(column_key, (), 0, width) + size // 2
-        return ((rows >= 0) & (rows < size))[:, None] & ((columns >= 0) & (columns < size))
+        y_key, x_key = jax.random.split(key)
+        y = jnp.arange(height) - jax.random.randint(y_key, (), 0, height) + size // 2
+        x = jnp.arange(width) - jax.random.randint(x_key, (), 0, width) + size // 2
+        return ((y >= 0) & (y < size))[:, None] & ((x >= 0) & (x < size))
 
     hidden = jax.vmap(inside)(keys)[..., None]
     return examples.replace(images=jnp.where(hidden, 0.5, examples.images))
-
-
-AUGMENTATIONS = {
-    "flip": flip,
-    "alternating_flip": alternating_flip,
-    "crop": crop,
-    "color_jitter": color_jitter,
-    "cutout": cutout,
-}
-"""By name, in the order in which they are applied."""
 
 
 Augment = Callable[[jax.Array, jax.Array, Examples], Examples]
@@ -163,7 +153,7 @@ def chain(augmentations: Mapping[str, Augmentation]) -> Augment:
     """Return `augment(key, places, examples)`, which applies `augmentations` one after the other.
 
     Each draws from its own name's key, so that switching one off leaves the others' draws alone.
-    `places: [batch] int32` are the rows' places in the global batch.
+    `places: [batch] int32` are the examples' places in the global batch.
     """
 
     def augment(key, places, examples):
@@ -173,33 +163,3 @@ def chain(augmentations: Mapping[str, Augmentation]) -> Augment:
         return examples
 
     return augment
-
-
-Views = Callable[[jax.Array], Sequence[tuple[float, jax.Array]]]
-"""`images -> [(weight, images), ...]`: the ways to look at an image, with weights that sum to 1."""
-
-
-def plain(images: jax.Array) -> Sequence[tuple[float, jax.Array]]:
-    """Look at each image as it is."""
-    return [(1.0, images)]
-
-
-def mirror(images: jax.Array) -> Sequence[tuple[float, jax.Array]]:
-    """Look at each image and its mirror image."""
-    return [(0.5, images), (0.5, images[:, :, ::-1])]
-
-
-def mirror_translate(images: jax.Array) -> Sequence[tuple[float, jax.Array]]:
-    """Look at each image and its mirror image, and at both shifted a pixel up-left and down-right.
-
-    The shifted ones together weigh as much as the others (Jordan 2024, arXiv:2404.00498).
-    """
-    height, width = images.shape[1:3]
-    around = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-    shifted = [around[:, i : i + height, i : i + width] for i in (0, 2)]
-    weighted = zip((0.5, 0.25, 0.25), (images, *shifted), strict=True)
-    return [(share * weight, view) for share, seen in weighted for weight, view in mirror(seen)]
-
-
-TEST_TIME_AUGMENTATIONS = {"none": plain, "mirror": mirror, "mirror_translate": mirror_translate}
-"""By name; the logits of an image are the weighted mean of those of its views."""

@@ -20,7 +20,7 @@ import numpy as np
 from jaxcifar.cpu import foreign
 from jaxcifar.cpu.onednn_library import ACTIVATIONS, DTYPES, KINDS, Convolutions
 from jaxcifar.devices import platform
-from jaxcifar.devices.machine import multiplies_bfloat16
+from jaxcifar.devices.processor import multiplies_bfloat16
 
 PACKAGE = "onednn-cpu-gomp"
 

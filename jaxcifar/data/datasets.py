@@ -1,7 +1,7 @@
 """Datasets: each split is two arrays and the names of the classes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +26,10 @@ class Dataset:
     class_names: tuple[str, ...]
     parts: tuple[tuple[str, int, int], ...] = ()
     """What of the dataset they are, in order: `(split, start, stop)`."""
+    name: str = ""
+    """Of the dataset."""
+    split: str = ""
+    """As the config has it."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,8 +77,10 @@ def load(name: str, split: str, *, data_dir: str, image_size: int, options: Mapp
       UserError: there is no such dataset or split, or it cannot be had here.
     """
     if name in DATASETS:
-        return DATASETS[name](split, **options)
-    return tfds(split, name=name, data_dir=data_dir, image_size=image_size)
+        dataset = DATASETS[name](split, **options)
+    else:
+        dataset = tfds(split, name=name, data_dir=data_dir, image_size=image_size)
+    return dataclasses.replace(dataset, name=name, split=split)
 
 
 def _select(split, sizes, whole) -> tuple[np.ndarray, np.ndarray, tuple]:
@@ -103,23 +109,3 @@ def _select(split, sizes, whole) -> tuple[np.ndarray, np.ndarray, tuple]:
         for part in parts
     )
     return images, labels, tuple(named)
-
-
-def channel_statistics(images: np.ndarray) -> tuple[Sequence[float], Sequence[float]]:
-    """Return each channel's mean and standard deviation, of pixels scaled to [0, 1].
-
-    The sums are taken over whole numbers, so they are exact. A channel that never changes is given
-    the standard deviation of one grey level, so that it can be divided by.
-    """
-    channels = images.shape[-1]
-    sums = np.zeros((2, channels), np.int64)
-    # Down the columns of flattened images, which NumPy vectorises.
-    rows = images.reshape(len(images), -1)
-    for start in range(0, len(rows), 500):
-        block = rows[start : start + 500].astype(np.uint16)
-        for total, values in zip(sums, (block, block * block)):
-            total += values.sum(0, np.uint32).reshape(-1, channels).sum(0, np.int64)
-    pixels = images.size // channels
-    mean, mean_of_squares = sums / pixels / np.array([[255], [255**2]])
-    std = np.sqrt(np.maximum(mean_of_squares - mean**2, 0))
-    return mean.tolist(), np.maximum(std, 1 / 255).tolist()

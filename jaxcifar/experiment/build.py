@@ -1,8 +1,7 @@
-"""Turns a config into the frozen bundle of functions and values that a run is made of."""
+"""Turns a config into the frozen bundle of functions and values that a run computes with."""
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,38 +11,23 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from jaxcifar.augment import augmentations as augment
+from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS
+from jaxcifar.augment.augmentations import Augment, Augmentation, chain
+from jaxcifar.augment.test_time import plain
 from jaxcifar.config import checks
 from jaxcifar.cpu import onednn
-from jaxcifar.data import datasets
-from jaxcifar.devices import parallel, platform, runtime
-from jaxcifar.devices.machine import bfloat16_is_quicker
-from jaxcifar.devices.parallel import Layout
-from jaxcifar.errors import UserError
+from jaxcifar.data.facts import DataFacts
+from jaxcifar.devices import platform
+from jaxcifar.devices.collectives import AXIS
+from jaxcifar.devices.processor import bfloat16_is_quicker
 from jaxcifar.models import MODELS
-from jaxcifar.models.layers import ACTIVATIONS
-from jaxcifar.optim import optimizers as optim
-from jaxcifar.step import steps
+from jaxcifar.optim import OPTIMIZERS, SCHEDULES
+from jaxcifar.optim.optimizers import with_penalty_and_clipping
+from jaxcifar.optim.schedules import epochs_to_steps, with_warmup
+from jaxcifar.step.batch import Step, normalise, with_full_products
+from jaxcifar.step.evaluation_step import make_evaluation_step
 from jaxcifar.step.state import TrainState
-
-
-@dataclasses.dataclass(frozen=True)
-class DataFacts:
-    """Hold what a model must know of the data it was trained on; kept in every checkpoint."""
-
-    image_shape: tuple[int, int, int]
-    """Height, width, channel."""
-    class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    """Of each channel of pixels in [0, 1]; subtracted."""
-    std: tuple[float, ...]
-    """Likewise; divided by."""
-    train_examples: int
-
-    @classmethod
-    def from_json(cls, value: Mapping) -> "DataFacts":
-        """Return what `dataclasses.asdict` and JSON made a dict of."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+from jaxcifar.step.train_step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +38,12 @@ class Experiment:
     model: nn.Module
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
-    augment: augment.Augment
+    augment: Augment
     steps_per_epoch: int
     num_epochs: int
-    train_step: steps.Step
-    evaluation_step: steps.Step
-    augmented_evaluation_step: steps.Step
+    train_step: Step
+    evaluation_step: Step
+    augmented_evaluation_step: Step
     """The same under the config's test-time augmentation."""
 
     @property
@@ -75,7 +59,7 @@ class Experiment:
           images: [n, height, width, channel] uint8, for models that take something from the data.
         """
         mean, std = jnp.asarray(self.facts.mean), jnp.asarray(self.facts.std)
-        images = steps.normalise(images / 255, mean, std)
+        images = normalise(images / 255, mean, std)
         variables = self.model.init(key, images[:1], train=False)
         if hasattr(self.model, "initialise_from"):
             variables = self.model.initialise_from(variables, images)
@@ -87,76 +71,6 @@ class Experiment:
         )
 
 
-def check(config: ConfigDict) -> None:
-    """Check every field, before any work begins.
-
-    Raises:
-      UserError: for the first field that is wrong.
-    """
-    checks.check_config(
-        config,
-        {
-            "precision": checks.PRECISIONS,
-            "data.normalisation": checks.NORMALISATIONS,
-            "model.name": tuple(MODELS),
-            "model.cnn.activation": tuple(ACTIVATIONS),
-            "optimizer.name": tuple(optim.OPTIMIZERS),
-            "schedule.name": tuple(optim.SCHEDULES),
-            "evaluation.test_time_augmentation": tuple(augment.TEST_TIME_AUGMENTATIONS),
-        },
-        built_in=tuple(datasets.DATASETS),
-    )
-
-
-def start_layout(config: ConfigDict) -> Layout:
-    """Start JAX, and lay the run out over all the devices that there are.
-
-    Raises:
-      UserError: the config asks for a precision that JAX is not set up for.
-    """
-    devices = runtime.start()
-    if config.precision == "float64" and not jax.config.jax_enable_x64:
-        raise UserError(
-            "--config.precision=float64 needs JAX's 64-bit mode: set JAX_ENABLE_X64=1 in the "
-            "environment"
-        )
-    options = runtime.compiler_options(deterministic=config.deterministic)
-    return Layout(devices, options)
-
-
-def load_split(config: ConfigDict, field: str) -> datasets.Dataset:
-    """Load the split that `config.data[field]` names.
-
-    Raises:
-      UserError: there is no such dataset or split, or it cannot be had here.
-    """
-    data = config.data
-    options = _options(data) if data.name in datasets.DATASETS else {}
-    try:
-        return datasets.load(
-            data.name,
-            data[field],
-            data_dir=data.data_dir,
-            image_size=data.image_size,
-            options=options,
-        )
-    except datasets.SplitError as error:
-        raise UserError(f"--config.data.{field}={data[field]}: {error}") from error
-
-
-def facts_of(config: ConfigDict, train: datasets.Dataset) -> DataFacts:
-    """Measure the training split."""
-    channels = train.images.shape[-1]
-    match config.data.normalisation:
-        case "statistics":
-            mean, std = datasets.channel_statistics(train.images)
-        case "symmetric":
-            mean, std = [0.5] * channels, [0.5] * channels
-        case "unit":
-            mean, std = [0.0] * channels, [1.0] * channels
-    return DataFacts(train.images.shape[1:], train.class_names, tuple(mean), tuple(std), len(train))
-
-
 def computation_dtype(precision: str) -> np.dtype:
     """Return the type in which models compute under `config.precision` on this platform."""
     if precision == "auto":
@@ -166,7 +80,7 @@ def computation_dtype(precision: str) -> np.dtype:
     return jnp.dtype(precision)
 
 
-def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
+def build(config: ConfigDict, facts: DataFacts) -> Experiment:
     """Build the experiment that `config` describes, for data with these facts.
 
     Raises:
@@ -174,72 +88,50 @@ def build(config: ConfigDict, facts: DataFacts, layout: Layout) -> Experiment:
     """
     checks.check_data(config, image_shape=facts.image_shape, train_examples=facts.train_examples)
     dtype = computation_dtype(config.precision)
-    wide = jnp.promote_types(dtype, jnp.float32)
-    classes = len(facts.class_names)
     model = MODELS[config.model.name](
-        classes=classes, dtype=dtype, axis_name=parallel.AXIS, **_options(config.model)
+        classes=len(facts.class_names), dtype=dtype, axis_name=AXIS, **options_of(config.model)
     )
     steps_per_epoch = facts.train_examples // config.batch_size
     schedule = _schedule(config, steps_per_epoch)
-    make_optimizer = optim.OPTIMIZERS[config.optimizer.name]
-    optimizer = optim.with_penalty_and_clipping(
-        make_optimizer(schedule, **_options(config.optimizer)),
+    optimizer = with_penalty_and_clipping(
+        OPTIMIZERS[config.optimizer.name](schedule, **options_of(config.optimizer)),
         l2_penalty=config.optimizer.l2_penalty,
         clip_norm=config.optimizer.clip_norm,
     )
-    mean, std = np.asarray(facts.mean, wide), np.asarray(facts.std, wide)
-    evaluation_step = functools.partial(
-        steps.make_evaluation_step, model, mean=mean, std=std, dtype=wide
-    )
-    augmentations = augment.chain(_augmentations(config.augmentation))
-    computed_wide = dtype == wide and platform.current() != "cpu"
-    finished = steps.with_full_products if computed_wide else lambda step: step
-    return Experiment(
+    augment = chain(_augmentations(config.augmentation))
+    train_step = make_train_step(
+        model,
+        optimizer,
+        augment,
         facts=facts,
-        model=model,
-        optimizer=optimizer,
-        schedule=schedule,
-        augment=augmentations,
+        label_smoothing=config.label_smoothing,
         steps_per_epoch=steps_per_epoch,
-        num_epochs=config.num_epochs,
-        train_step=finished(
-            steps.make_train_step(
-                model,
-                optimizer,
-                augmentations,
-                classes=classes,
-                mean=mean,
-                std=std,
-                label_smoothing=config.label_smoothing,
-                steps_per_epoch=steps_per_epoch,
-                dtype=wide,
-            )
-        ),
-        evaluation_step=finished(evaluation_step(augment.plain)),
-        augmented_evaluation_step=finished(
-            evaluation_step(
-                augment.TEST_TIME_AUGMENTATIONS[config.evaluation.test_time_augmentation]
-            )
-        ),
+    )
+    views = TEST_TIME_AUGMENTATIONS[config.evaluation.test_time_augmentation]
+    steps = [train_step, *(make_evaluation_step(model, seen, facts) for seen in (plain, views))]
+    if dtype != jnp.bfloat16 and platform.current() != "cpu":
+        steps = map(with_full_products, steps)
+    return Experiment(
+        facts, model, optimizer, schedule, augment, steps_per_epoch, config.num_epochs, *steps
     )
 
 
-def _options(section: ConfigDict) -> dict[str, Any]:
+def options_of(section: ConfigDict) -> dict[str, Any]:
     """Return the options of the thing that the section names, under its name; it may have none."""
     return dict(section[section.name]) if section.name in section else {}
 
 
 def _schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
-    warmup = optim.epochs_to_steps(config.schedule.warmup_epochs, steps_per_epoch)
+    warmup = epochs_to_steps(config.schedule.warmup_epochs, steps_per_epoch)
     peak = config.optimizer.learning_rate
-    total = optim.epochs_to_steps(config.num_epochs, steps_per_epoch)
-    make = optim.SCHEDULES[config.schedule.name]
-    return optim.with_warmup(make(peak, total - warmup, **_options(config.schedule)), peak, warmup)
+    total = epochs_to_steps(config.num_epochs, steps_per_epoch)
+    make = SCHEDULES[config.schedule.name]
+    return with_warmup(make(peak, total - warmup, **options_of(config.schedule)), peak, warmup)
 
 
-def _augmentations(section: ConfigDict) -> dict[str, augment.Augmentation]:
+def _augmentations(section: ConfigDict) -> dict[str, Augmentation]:
     chosen = {}
-    for name, function in augment.AUGMENTATIONS.items():
+    for name, function in AUGMENTATIONS.items():
         # A run that was made before an augmentation was added does not name it.
         options = dict(section[name]) if name in section else {"enabled": False}
         if options.pop("enabled"):

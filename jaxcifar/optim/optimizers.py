@@ -1,55 +1,11 @@
-"""Learning-rate schedules and optimisers, from Optax."""
+"""Optimisers, from Optax."""
 
-import collections
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
-
-
-def epochs_to_steps(epochs: float, steps_per_epoch: int) -> int:
-    """Return the nearest whole number of steps."""
-    return round(epochs * steps_per_epoch)
-
-
-def cosine(peak: float, steps: int, *, final_fraction: float) -> optax.Schedule:
-    """Fall along half a cosine from `peak` to `final_fraction` of it (Loshchilov and Hutter 2016)."""
-    return optax.cosine_decay_schedule(peak, max(steps, 1), alpha=final_fraction)
-
-
-def linear(peak: float, steps: int, *, final_fraction: float) -> optax.Schedule:
-    """Fall along a line from `peak` to `final_fraction` of it."""
-    return optax.linear_schedule(peak, final_fraction * peak, max(steps, 1))
-
-
-def step_decay(
-    peak: float, steps: int, *, boundaries: Sequence[float], factor: float
-) -> optax.Schedule:
-    """Multiply by `factor` at each of `boundaries`, given as fractions of `steps`."""
-    falls = collections.Counter(round(at * steps) for at in boundaries)
-    scales = {step: factor**times for step, times in falls.items()}
-    return optax.piecewise_constant_schedule(peak, scales)
-
-
-def constant(peak: float, steps: int) -> optax.Schedule:
-    """Stay at `peak`."""
-    del steps
-    return optax.constant_schedule(peak)
-
-
-SCHEDULES = {"cosine": cosine, "linear": linear, "step": step_decay, "constant": constant}
-"""`SCHEDULES[name](peak, steps, **options)`, `steps` counted from the end of the warm-up."""
-
-
-def with_warmup(schedule: optax.Schedule, peak: float, warmup_steps: int) -> optax.Schedule:
-    """Rise along a line to `peak` over `warmup_steps`, the first of them above zero; then `schedule`."""
-    if warmup_steps == 0:
-        return schedule
-    rise = optax.linear_schedule(peak / warmup_steps, peak, max(warmup_steps - 1, 1))
-    return optax.join_schedules([rise, schedule], [warmup_steps])
 
 
 def is_decayed(params: Any) -> Any:
@@ -148,10 +104,6 @@ def muon(
         {"kernel": kernel, "bias": sgd(bias_multiplier), "head": sgd(head_multiplier)},
         lambda params: jax.tree.map(kind, params),
     )
-
-
-OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd, "muon": muon}
-"""`OPTIMIZERS[name](schedule, **options)`."""
 
 
 def with_penalty_and_clipping(

@@ -4,42 +4,43 @@ import jax
 import jax.numpy as jnp
 from clu import parameter_overview
 
-from jaxcifar.devices import machine
-from jaxcifar.devices.machine import known
-from jaxcifar.devices.parallel import Layout
-from jaxcifar.experiment.build import Experiment
+from jaxcifar.devices import processor
+from jaxcifar.experiment.setup import Setup
+from jaxcifar.host import informative
+from jaxcifar.host.informative import known
 from jaxcifar.step.state import TrainState
 from jaxcifar.training.flops import count_flops
 
 
-def forward_flops(experiment: Experiment, state: TrainState) -> int:
+def forward_flops(setup: Setup, state: TrainState) -> int:
     """Return the floating-point operations of one image's way through the model, see `count_flops`.
 
     Neither augmentation nor gradients are counted.
     """
-    image = jax.ShapeDtypeStruct((1, *experiment.facts.image_shape), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *setup.experiment.facts.image_shape), jnp.float32)
 
     def forward(params, batch_stats, images):
         variables = {"params": params, "batch_stats": batch_stats}
-        return experiment.model.apply(variables, images, train=False)
+        return setup.experiment.model.apply(variables, images, train=False)
 
     return count_flops(forward, state.params, state.batch_stats, image)
 
 
-def summarise(experiment: Experiment, state: TrainState, layout: Layout) -> dict:
+def summarise(setup: Setup, state: TrainState) -> dict:
     """Return what a run is made of, for `run.json`; None for what is not known."""
+    experiment, devices = setup.experiment, setup.layout.devices
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "forward_flops": known(forward_flops, experiment, state),
+        "forward_flops": known(forward_flops, setup, state),
         "precision": jnp.dtype(experiment.model.dtype).name,
         "image_shape": experiment.facts.image_shape,
         "classes": len(experiment.facts.class_names),
         "train_examples": experiment.facts.train_examples,
         "epochs": experiment.num_epochs,
         "steps_per_epoch": experiment.steps_per_epoch,
-        "devices": f"{len(layout.devices)} × {layout.devices[0].device_kind}",
-        "processor": known(machine.processor),
-        "versions": known(machine.versions),
+        "devices": f"{len(devices)} × {devices[0].device_kind}",
+        "processor": known(processor.describe),
+        "versions": known(informative.versions),
     }
 
 

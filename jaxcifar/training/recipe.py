@@ -1,7 +1,6 @@
-"""The recipe: build, restore, loop, evaluate, save."""
+"""The recipe: set up, restore, loop, evaluate."""
 
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -12,21 +11,22 @@ from ml_collections import ConfigDict
 from jaxcifar.augment.augmentations import Examples
 from jaxcifar.config import checks
 from jaxcifar.data.datasets import Dataset
-from jaxcifar.devices.parallel import Layout, OverRows
-from jaxcifar.evaluation.checkpoint_evaluation import evaluate_augmented
-from jaxcifar.evaluation.evaluator import Evaluator, write_evaluation
-from jaxcifar.experiment import build as experiments
-from jaxcifar.experiment import restore
-from jaxcifar.experiment.build import Experiment
+from jaxcifar.evaluation.split_evaluator import Evaluator
+from jaxcifar.evaluation.workdir_evaluation import finish_evaluation
+from jaxcifar.experiment import same_run
+from jaxcifar.experiment.choice import SavedRun
+from jaxcifar.experiment.setup import Setup, check, load_split, set_up, start_layout
 from jaxcifar.host.checkpoints import Checkpoints
-from jaxcifar.host.files import read_records, sole_writer, write_arrays, write_json
+from jaxcifar.host.files import sole_writer, write_arrays, write_json
 from jaxcifar.host.laps import Laps
-from jaxcifar.host.progress import MetricsLog, Progress, Silent
+from jaxcifar.host.metrics_log import MetricsLog
+from jaxcifar.host.progress import Progress, Silent
 from jaxcifar.host.signals import Stopping
-from jaxcifar.step.order import Interval, epoch_order
-from jaxcifar.step.steps import on_rows
 from jaxcifar.training import overview
-from jaxcifar.training.loop import Trainer
+from jaxcifar.training.interval import Interval
+from jaxcifar.training.loop import Loop
+from jaxcifar.training.recorder import Recorder
+from jaxcifar.training.stepper import Stepper
 
 
 def train(
@@ -42,8 +42,8 @@ def train(
       stopping: has taken the signals.
 
     Returns:
-      What it wrote to `evaluation.json`, see `evaluate.write_evaluation`; None in the processes that
-      write nothing, all but the first of several.
+      What it wrote to `evaluation.json`, see `evaluation_files.write_evaluation`; None in the processes
+      that write nothing, all but the first of several.
 
     Raises:
       UserError: the config, the data, the devices and the workdir do not go together, the loss is
@@ -51,129 +51,76 @@ def train(
       Stopped: by a signal; what was computed is saved.
     """
     laps.end("imports")
-    experiments.check(config)
-    layout = experiments.start_layout(config)
+    check(config)
+    layout = start_layout(config)
     checks.check_devices(config, len(layout.devices))
     with contextlib.ExitStack() as stack:
         if layout.leads:
             stack.enter_context(sole_writer(workdir))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
         stack.enter_context(contextlib.closing(checkpoints))
-        return _train(config, workdir, layout, checkpoints, extend, laps, stopping)
+        saved = SavedRun.find(checkpoints, workdir)
+        same_run.check_same_config(config, saved, workdir, extend=extend)
+        laps.end("devices")
+
+        setup, dataset = set_up(config, layout)
+        facts = setup.experiment.facts
+        same_run.check_same_data(facts, saved, workdir)
+        laps.end("data")
+        stepper = Stepper(setup, dataset)
+        held_out = load_held_out(config, dataset)
+        laps.end("held-out data")
+
+        same_run.check_processes_agree(config, facts, saved)
+        if saved.damaged:
+            checkpoints.set_aside(saved.damaged)
+        restored = setup.restored_state(checkpoints, saved.step) if saved.step else None
+        stepper.begin(restored, saved.step)
+        recorder = _start_recording(setup, stepper, saved, workdir, laps)
+        evaluators = {
+            name: Evaluator(
+                setup.experiment.evaluation_step, split, layout, config.evaluation.batch_size
+            )
+            for name, split in held_out.items()
+        }
+        laps.end("set-up")
+        stepper.wait_until_compiled()
+        evaluated = Loop(setup, stepper, recorder, evaluators, checkpoints, stopping).run(workdir)
+
+        augmentation = draw_augmented(setup, dataset)
+        if layout.leads:
+            write_arrays(workdir / "augmentation.npz", **augmentation)
+        state, step = stepper.state, stepper.step
+        answers = evaluated["test"] if evaluated else evaluators["test"](state)
+        return finish_evaluation(setup, workdir, held_out["test"], answers, state, step)
 
 
-def _train(
-    config: ConfigDict,
-    workdir: Path,
-    layout: Layout,
-    checkpoints: Checkpoints,
-    extend: bool,
-    laps: Laps,
-    stopping: Stopping,
-) -> dict | None:
-    step, damaged = restore.newest_whole(checkpoints, workdir)
-    saved = checkpoints.description(step) if step else None
-    if saved:
-        restore.check_same_run(config, saved["config"], workdir, extend=extend)
-    laps.end("devices")
-
-    dataset = experiments.load_split(config, "train_split")
-    facts = experiments.facts_of(config, dataset)
-    if saved:
-        restore.check_same_data(facts, saved["facts"], workdir)
-    laps.end("data")
-
-    experiment = experiments.build(config, facts, layout)
-    init_key, train_key = jax.random.split(jax.random.key(config.seed))
-    beginning = (init_key, dataset.images[:1000])
-    init = layout.traced(experiment.init_state, *beginning)
-    program = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
-    background = ThreadPoolExecutor(1)
-    compilation = background.submit(
-        program.compile,
-        init.out_info,
-        (dataset.images, dataset.labels),
-        epoch_order(config.seed, 0, len(dataset), config.batch_size),
-        train_key,
-    )
-    background.shutdown(wait=False)
-    held_out = load_held_out(config, dataset)
-    laps.end("held-out data")
-
-    records = read_records(workdir / "metrics.jsonl")
-    recorded = any(record["step"] == step for record in records)
-    restore.check_processes_agree(config, facts, step, recorded)
-    if damaged:
-        checkpoints.set_aside(damaged)
-    if saved:
-        state = restore.restore_state(checkpoints, step, experiment, layout)
-    else:
-        state = init.lower().compile()(*beginning)
-    train_key, data = layout.place((train_key, (dataset.images, dataset.labels)))
-    all_steps = np.arange(experiment.total_steps)
-    summary = overview.summarise(experiment, state, layout)
+def _start_recording(
+    setup: Setup, stepper: Stepper, saved: SavedRun, workdir: Path, laps: Laps
+) -> Recorder:
+    """Write and say what the run is and where it stands, and return what records how it goes on."""
+    config, experiment = setup.config, setup.experiment
+    summary = overview.summarise(setup, stepper.state)
     log, progress = Silent(), Silent()
-    if layout.leads:
-        write_json(workdir / "config.json", restore.as_json(config))
+    if setup.layout.leads:
+        write_json(workdir / "config.json", same_run.as_json(config))
         write_json(workdir / "run.json", summary)
-        log = MetricsLog(workdir, last_step=step)
+        log = MetricsLog(workdir, last_step=saved.step)
         progress = Progress(
             epochs=config.num_epochs,
             images_per_epoch=experiment.steps_per_epoch * config.batch_size,
-            images_done=step * config.batch_size,
+            images_done=saved.step * config.batch_size,
         )
-    learning_rates = np.asarray(layout.run_once(jax.vmap(experiment.schedule), all_steps))
-    evaluators = {
-        name: Evaluator(experiment.evaluation_step, split, layout, config.evaluation.batch_size)
-        for name, split in held_out.items()
-    }
-    progress.say(overview.describe(summary, state))
-    if step == experiment.total_steps:
-        progress.say(f"{workdir} is finished: all {step} steps are done")
-    elif step:
-        progress.say(f"going on from step {step} of {experiment.total_steps} in {workdir}")
-    elif records:
+    interval = Interval(**saved.description["interval"]) if saved.unrecorded else Interval()
+    recorder = Recorder(setup, interval, log, progress, laps)
+    progress.say(overview.describe(summary, stepper.state))
+    if saved.step == experiment.total_steps:
+        progress.say(f"{workdir} is finished: all {saved.step} steps are done")
+    elif saved.step:
+        progress.say(f"going on from step {saved.step} of {experiment.total_steps} in {workdir}")
+    elif saved.records:
         progress.say(f"{workdir} holds no checkpoint: its run begins anew")
-    laps.end("set-up")
-    compilation.result()
-
-    trainer = Trainer(
-        config=config,
-        workdir=workdir,
-        experiment=experiment,
-        layout=layout,
-        program=program,
-        data=data,
-        key=train_key,
-        learning_rates=learning_rates,
-        evaluators=evaluators,
-        state=state,
-        step=step,
-        interval=Interval(**saved["interval"]) if saved and not recorded else Interval(),
-        checkpoints=checkpoints,
-        log=log,
-        progress=progress,
-        laps=laps,
-        stopping=stopping,
-    )
-    evaluated = trainer.run()
-
-    state, test = trainer.state, held_out["test"]
-    augmentation = draw_augmented(config, experiment, dataset, layout)
-    answers = evaluated["test"] if evaluated else trainer.evaluators["test"](state)
-    augmented = evaluate_augmented(config, experiment, state, test, layout)
-    if not layout.leads:
-        return None
-    write_arrays(workdir / "augmentation.npz", **augmentation)
-    return write_evaluation(
-        workdir,
-        answers,
-        dataset=test,
-        augmented=augmented,
-        name=config.data.name,
-        split=config.data.test_split,
-        step=trainer.step,
-    )
+    return recorder
 
 
 def load_held_out(config: ConfigDict, train: Dataset) -> dict[str, Dataset]:
@@ -183,7 +130,7 @@ def load_held_out(config: ConfigDict, train: Dataset) -> dict[str, Dataset]:
       UserError: a split cannot be loaded, or overlaps another.
     """
     held_out = {
-        name: experiments.load_split(config, f"{name}_split")
+        name: load_split(config, f"{name}_split")
         for name in ("validation", "test")
         if config.data[f"{name}_split"]
     }
@@ -192,9 +139,7 @@ def load_held_out(config: ConfigDict, train: Dataset) -> dict[str, Dataset]:
     return held_out
 
 
-def draw_augmented(
-    config: ConfigDict, experiment: Experiment, dataset: Dataset, layout: Layout
-) -> dict[str, np.ndarray]:
+def draw_augmented(setup: Setup, dataset: Dataset) -> dict[str, np.ndarray]:
     """Return eight training images and four draws of their augmentation, for the report.
 
     Returns:
@@ -209,9 +154,9 @@ def draw_augmented(
             index=jnp.arange(len(images)),
             epoch=epoch,
         )
-        drawn = experiment.augment(key, jnp.arange(len(images)), examples).images
+        drawn = setup.experiment.augment(key, jnp.arange(len(images)), examples).images
         return jnp.round(jnp.clip(drawn, 0, 1) * 255).astype(jnp.uint8)
 
-    keys = jax.random.split(jax.random.key(config.seed), 4)
-    augmented = layout.run_once(jax.vmap(draw), keys, np.arange(4))
+    keys = jax.random.split(jax.random.key(setup.config.seed), 4)
+    augmented = setup.layout.run_once(jax.vmap(draw), keys, np.arange(4))
     return {"images": images, "augmented": np.asarray(augmented)}

@@ -1,106 +1,19 @@
 """The one place that maps a step over the devices, and over the rows of an epoch's order."""
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
-from jaxcifar.devices import platform, runtime
+from jaxcifar.devices import backend
+from jaxcifar.devices.collectives import AXIS
+from jaxcifar.devices.layout import Layout
 
 T = TypeVar("T")
-
-AXIS = "devices"
-"""The name of the mapped axis, for modules that synchronise in their forward pass (BatchNorm)."""
-
-
-def mean_over_devices(tree: Any) -> Any:
-    """Average every leaf over the devices; for use inside a mapped step."""
-    return lax.pmean(tree, AXIS)
-
-
-def device_index() -> jax.Array:
-    """Return the position of the device that runs this step: [] int32."""
-    return lax.axis_index(AXIS)
-
-
-def whole_row(values: jax.Array, places: jax.Array) -> jax.Array:
-    """Return the values of a whole row: this device's share at its places, zeros elsewhere.
-
-    The sum over the devices, which every mapped step ends in, fills the row.
-
-    Args:
-      values: [share, ...], of the examples that this device holds.
-      places: [share] int32, their columns in the row.
-    """
-    shape = (len(values) * lax.axis_size(AXIS), *values.shape[1:])
-    return jnp.zeros(shape, values.dtype).at[places].set(values)
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Say on which devices a program runs, and how."""
-
-    devices: tuple[jax.Device, ...]
-    compiler_options: Mapping[str, Any]
-    """XLA options, understood by the devices' compiler."""
-
-    @property
-    def rows_per_dispatch(self) -> int:
-        """The most rows that one dispatch may hold.
-
-        One on a CPU: inside a loop XLA's CPU compiler makes the gradient of a convolution many
-        times slower (see jax issue 12868), and a signal waits for a dispatch to end. Elsewhere as many
-        as the caller likes.
-        """
-        return 1 if platform.current() == "cpu" else 2**31 - 1
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process is the one that prints and writes; the others only compute and save."""
-        return jax.process_index() == 0
-
-    @property
-    def everywhere(self) -> NamedSharding:
-        """The sharding of an array that every device holds whole."""
-        return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
-
-    def place(self, tree: Any) -> Any:
-        """Copy every leaf to every device, once: an array left on the host is sent at each dispatch."""
-
-        def placed(leaf):
-            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                return jax.random.wrap_key_data(placed(jax.random.key_data(leaf)))
-            leaf = np.asarray(leaf)
-            return jax.make_array_from_callback(leaf.shape, self.everywhere, leaf.__getitem__)
-
-        return jax.tree.map(placed, tree)
-
-    def traced(self, function: Callable, *args: Any) -> jax.stages.Traced:
-        """Trace `function`, for every device; to be compiled in haste, since it runs once.
-
-        A CPU's optimised code for a handful of random draws takes seconds to make.
-        """
-        hasty = {"xla_backend_optimization_level": 0} if platform.current() == "cpu" else {}
-        jitted = jax.jit(function, out_shardings=self.everywhere, compiler_options=hasty)
-        return jitted.trace(*args)
-
-    def run_once(self, function: Callable, *args: Any) -> Any:
-        """Return `function(*args)`, on every device."""
-        program = self.traced(function, *args).lower().compile()
-        runtime.give_back_freed_memory()
-        return program(*args)
-
-    def dispatches(self, start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
-        """Cut rows `start` to `stop` into dispatches, none of which passes a multiple of `every`."""
-        while start < stop:
-            end = min(stop, start - start % every + every, start + self.rows_per_dispatch)
-            yield start, end
-            start = end
 
 
 def one_behind(items: Iterable[T]) -> Iterator[T]:
@@ -119,7 +32,7 @@ class OverRows:
         """Map `step`.
 
         Args:
-          step: `(state, data, indices, places, key) -> (state, sums)`. `indices: [share] int32` are
+          step: `(state, data, index, places, key) -> (state, sums)`. `index: [share] int32` are
             this device's part of a row of the order, `places: [share] int32` their columns in it;
             `sums` is a pytree that is added up over rows and devices.
           layout: the devices, and the compiler options.
@@ -147,7 +60,7 @@ class OverRows:
         self._program = self._program.lower(
             *arguments, row, row, jax.tree.map(placed, key)
         ).compile()
-        runtime.give_back_freed_memory()
+        backend.give_back_freed_memory()
         return self._program
 
     def __call__(

@@ -1,28 +1,12 @@
-"""What a program runs on: the processor, and the versions of what computes."""
+"""The processor: its name, and what it computes quickly."""
 
 import functools
 import os
 import platform
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
-
-T = TypeVar("T")
 
 
-def known(tell: Callable[..., T], *args: Any) -> T | None:
-    """Return `tell(*args)`, or None where it fails.
-
-    For what only informs, such as versions and costs: no run may stop for want of it.
-    """
-    try:
-        return tell(*args)
-    except Exception:
-        return None
-
-
-def processor() -> str:
+def describe() -> str:
     """Return the processor's name, its vectors and how many cores this program may use."""
     name = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).exists():
@@ -57,14 +41,3 @@ def has_avx512() -> bool:
 def _words():
     info = Path("/proc/cpuinfo")
     return frozenset(info.read_text().split()) if info.exists() else frozenset()
-
-
-def versions(*more: str) -> dict[str, str]:
-    """Return the versions of Python, of the packages that compute, and of `more`, by name."""
-    found = {"python": platform.python_version()}
-    for name in ("jax", "jaxlib", "flax", "optax", "onednn-cpu-gomp", *more):
-        try:
-            found[name] = version(name) or "not known"
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found

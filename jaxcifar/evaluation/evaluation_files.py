@@ -1,78 +1,30 @@
-"""Evaluates a state on a whole split, and writes down what came of it."""
+"""Writes `evaluation.json`, and the arrays that belong to it."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from jaxcifar.data.datasets import Dataset
-from jaxcifar.devices.parallel import Layout, OverRows, one_behind
 from jaxcifar.evaluation import analysis
 from jaxcifar.host.files import write_arrays, write_json
-from jaxcifar.step.counts import Counts
-from jaxcifar.step.state import TrainState
-from jaxcifar.step.steps import Answers, Step, on_rows
-
-
-def padded_order(examples: int, batch_size: int) -> np.ndarray:
-    """Return every index once, in order, in rows: [rows, batch_size] int32, padded with -1."""
-    rows = -(-examples // batch_size)
-    order = np.full(rows * batch_size, -1, np.int32)
-    order[:examples] = np.arange(examples)
-    return order.reshape(rows, batch_size)
-
-
-class Evaluator:
-    """Hold one split on the devices, and evaluate states on all of it."""
-
-    def __init__(self, evaluation_step: Step, dataset: Dataset, layout: Layout, batch_size: int):
-        """Place the split; `batch_size` is global, rounded up to a multiple of the devices."""
-        devices = len(layout.devices)
-        rows = min(batch_size, len(dataset))
-        order = padded_order(len(dataset), -(-rows // devices) * devices)
-        self._examples = len(dataset)
-        self._data, self._order = layout.place(((dataset.images, dataset.labels), order))
-        self._run = OverRows(on_rows(evaluation_step), layout, updates_state=False)
-
-    def __call__(self, state: TrainState, between: Callable[[], None] = lambda: None) -> Answers:
-        """Return the answers on every example, none left out or counted twice, as NumPy arrays.
-
-        `probabilities` is [n, class] float. `between` is called after every batch, and may raise.
-        """
-        rows = range(len(self._order))
-        parts = []
-        for part in one_behind(
-            self._run(state, self._data, self._order, row, row + 1) for row in rows
-        ):
-            parts.append(jax.device_get(part))
-            between()
-        counts = functools.reduce(Counts.merge, (part.counts for part in parts))
-        assert counts.seen == self._examples, (counts.seen, self._examples)
-        probabilities = np.concatenate([part.probabilities for part in parts])
-        return Answers(counts, probabilities[: self._examples])
+from jaxcifar.step.evaluation_step import Answers
 
 
 def write_evaluation(
     workdir: Path,
-    answers: Answers,
-    *,
     dataset: Dataset,
+    answers: Answers,
     augmented: Mapping[str, Answers],
-    name: str,
-    split: str,
     step: int,
 ) -> dict:
     """Write `evaluation.json`, `predictions.npz` and `examples.npz`, and return the first.
 
     Args:
       workdir: where they go.
-      answers: on the whole of `dataset`.
       dataset: the split that was evaluated.
+      answers: on the whole of it.
       augmented: the answers under test-time augmentations, by their names.
-      name: of the dataset.
-      split: as the config has it.
       step: of the state that answered.
 
     Returns:
@@ -85,8 +37,8 @@ def write_evaluation(
     pairs = analysis.confused_pairs(counts.confusion)
     scores = analysis.per_class(counts.confusion)
     evaluation = {
-        "dataset": name,
-        "split": split,
+        "dataset": dataset.name,
+        "split": dataset.split,
         "step": step,
         "examples": examples,
         "correct": correct,

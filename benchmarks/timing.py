@@ -8,13 +8,10 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from jaxcifar.data.datasets import Dataset
-from jaxcifar.devices.parallel import Layout, OverRows
-from jaxcifar.experiment import build as experiments
-from jaxcifar.experiment.build import Experiment
+from jaxcifar.devices.layout import Layout
+from jaxcifar.experiment.setup import set_up
+from jaxcifar.step.batch import map_step
 from jaxcifar.step.order import epoch_order
-from jaxcifar.step.state import TrainState
-from jaxcifar.step.steps import on_rows
 from jaxcifar.training import overview
 
 
@@ -28,24 +25,6 @@ def config_arguments() -> list[str]:
     ]
 
 
-def prepare(
-    config, layout: Layout, *, training: bool = True
-) -> tuple[Dataset, Experiment, TrainState]:
-    """Return the training split, the experiment on it, and the state in which that begins.
-
-    If not `training`, without what only the optimiser needs, as in an evaluation.
-    """
-    dataset = experiments.load_split(config, "train_split")
-    experiment = experiments.build(config, experiments.facts_of(config, dataset), layout)
-
-    def init_state(key, images):
-        state = experiment.init_state(key, images)
-        return state if training else state.replace(opt_state=None)
-
-    state = layout.run_once(init_state, jax.random.key(0), dataset.images[:1000])
-    return dataset, experiment, state
-
-
 def training_rate(config, layout: Layout, seconds: float) -> dict:
     """Time the training step for `seconds`, in dispatches as long as the devices take.
 
@@ -53,11 +32,12 @@ def training_rate(config, layout: Layout, seconds: float) -> dict:
       images a second, an image's FLOPs forward, the bytes that XLA plans for the program, and the
       precision of the computation.
     """
-    dataset, experiment, state = prepare(config, layout)
-    run = OverRows(on_rows(experiment.train_step), layout, updates_state=True)
+    setup, dataset = set_up(config, layout)
+    state = setup.new_state(dataset, jax.random.key(0))
+    run = map_step(setup.experiment.train_step, layout, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     rows = min(len(order), layout.rows_per_dispatch)
-    flops = overview.forward_flops(experiment, state)
+    flops = overview.forward_flops(setup, state)
     data, order, key = layout.place(((dataset.images, dataset.labels), order, jax.random.key(1)))
     planned = run.compile(state, data, order, key).memory_analysis()
 
@@ -69,7 +49,7 @@ def training_rate(config, layout: Layout, seconds: float) -> dict:
     return {
         "images_per_second": rows * config.batch_size / repeated(dispatch, seconds),
         "flops": flops,
-        "precision": jax.numpy.dtype(experiment.model.dtype).name,
+        "precision": jax.numpy.dtype(setup.experiment.model.dtype).name,
         "planned_bytes": planned.temp_size_in_bytes + planned.argument_size_in_bytes,
     }
 

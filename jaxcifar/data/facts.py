@@ -1,0 +1,62 @@
+"""What a model must know of the data it is trained on."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxcifar.data.datasets import Dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFacts:
+    """Hold what a model must know of the data it was trained on; kept in every checkpoint."""
+
+    image_shape: tuple[int, int, int]
+    """Height, width, channel."""
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    """Of each channel of pixels in [0, 1]; subtracted."""
+    std: tuple[float, ...]
+    """Likewise; divided by."""
+    train_examples: int
+
+    @classmethod
+    def from_json(cls, value: Mapping) -> "DataFacts":
+        """Return what `dataclasses.asdict` and JSON made a dict of."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+
+
+def measure(train: Dataset, normalisation: str) -> DataFacts:
+    """Measure the training split; `normalisation` is one of those of `configs/default.py`."""
+    channels = train.images.shape[-1]
+    match normalisation:
+        case "statistics":
+            mean, std = channel_statistics(train.images)
+        case "symmetric":
+            mean, std = [0.5] * channels, [0.5] * channels
+        case "unit":
+            mean, std = [0.0] * channels, [1.0] * channels
+        case _:
+            raise ValueError(normalisation)
+    return DataFacts(train.images.shape[1:], train.class_names, tuple(mean), tuple(std), len(train))
+
+
+def channel_statistics(images: np.ndarray) -> tuple[Sequence[float], Sequence[float]]:
+    """Return each channel's mean and standard deviation, of pixels scaled to [0, 1].
+
+    The sums are taken over whole numbers, so they are exact. A channel that never changes is given
+    the standard deviation of one grey level, so that it can be divided by.
+    """
+    channels = images.shape[-1]
+    sums = np.zeros((2, channels), np.int64)
+    # Down the columns of flattened images, which NumPy vectorises.
+    flat = images.reshape(len(images), -1)
+    for start in range(0, len(flat), 500):
+        block = flat[start : start + 500].astype(np.uint16)
+        for total, values in zip(sums, (block, block * block)):
+            total += values.sum(0, np.uint32).reshape(-1, channels).sum(0, np.int64)
+    pixels = images.size // channels
+    mean, mean_of_squares = sums / pixels / np.array([[255], [255**2]])
+    std = np.sqrt(np.maximum(mean_of_squares - mean**2, 0))
+    return mean.tolist(), np.maximum(std, 1 / 255).tolist()

@@ -1,0 +1,60 @@
+"""JAX's backend: its devices, its compilation cache, its compiler's options."""
+
+import ctypes
+import os
+from typing import Any
+
+import jax
+
+from jaxcifar.devices import platform
+from jaxcifar.errors import UserError
+from jaxcifar.host.files import user_cache
+
+
+def start() -> tuple[jax.Device, ...]:
+    """Turn the compilation cache on and return the devices of this run: all there are.
+
+    Programs are kept in the user's cache directory; JAX_COMPILATION_CACHE_DIR names another.
+
+    Raises:
+      UserError: the platform that JAX_PLATFORMS names is not there.
+    """
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    try:
+        return tuple(jax.devices())
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(
+            f"JAX_PLATFORMS={asked} gives no device ({str(error).splitlines()[0]}): "
+            "unset it to use what there is, or install JAX for that platform (./run.sh does so where "
+            "it finds an NVIDIA GPU or a TPU)"
+        ) from error
+
+
+def give_back_freed_memory() -> None:
+    """Give the system back what was freed: glibc keeps it, hundreds of MB after XLA's compiler ran."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another C library
+        pass
+
+
+def compiler_options(*, deterministic: bool) -> dict[str, Any]:
+    """Return the XLA options with which programs for this platform are compiled.
+
+    An option that the user has set in XLA_FLAGS is left alone.
+    """
+    options = {}
+    if platform.current() == "cpu":
+        # By default XLA hands convolutions to a library whose kernel gradient is 3 to 10 times
+        # slower than XLA's own; any value without INDIVIDUAL_CONVOLUTION keeps them. With DOT, which
+        # hands over what stands around a product too, jaxlib 0.10.2 and 0.11.2 read past the end of a
+        # vector that is broadcast into one.
+        options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+    if platform.current() == "gpu" and deterministic:
+        options["xla_gpu_deterministic_ops"] = True
+    own = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in options.items() if name not in own}

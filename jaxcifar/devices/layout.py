@@ -1,0 +1,75 @@
+"""On which devices a program runs, and how arrays come to lie there."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxcifar.devices import backend, platform
+from jaxcifar.devices.collectives import AXIS
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Say on which devices a program runs, and how."""
+
+    devices: tuple[jax.Device, ...]
+    compiler_options: Mapping[str, Any]
+    """XLA options, understood by the devices' compiler."""
+
+    @property
+    def rows_per_dispatch(self) -> int:
+        """The most rows that one dispatch may hold.
+
+        One on a CPU: inside a loop XLA's CPU compiler makes the gradient of a convolution many
+        times slower (see jax issue 12868), and a signal waits for a dispatch to end. Elsewhere as many
+        as the caller likes.
+        """
+        return 1 if platform.current() == "cpu" else 2**31 - 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that prints and writes; the others only compute and save."""
+        return jax.process_index() == 0
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        """The sharding of an array that every device holds whole."""
+        return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
+
+    def place(self, tree: Any) -> Any:
+        """Copy every leaf to every device, once: an array left on the host is sent at each dispatch."""
+
+        def placed(leaf):
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jax.random.wrap_key_data(placed(jax.random.key_data(leaf)))
+            leaf = np.asarray(leaf)
+            return jax.make_array_from_callback(leaf.shape, self.everywhere, leaf.__getitem__)
+
+        return jax.tree.map(placed, tree)
+
+    def traced(self, function: Callable, *args: Any) -> jax.stages.Traced:
+        """Trace `function`, for every device; to be compiled in haste, since it runs once.
+
+        A CPU's optimised code for a handful of random draws takes seconds to make.
+        """
+        hasty = {"xla_backend_optimization_level": 0} if platform.current() == "cpu" else {}
+        jitted = jax.jit(function, out_shardings=self.everywhere, compiler_options=hasty)
+        return jitted.trace(*args)
+
+    def run_once(self, function: Callable, *args: Any) -> Any:
+        """Return `function(*args)`, on every device."""
+        program = self.traced(function, *args).lower().compile()
+        backend.give_back_freed_memory()
+        return program(*args)
+
+    def dispatches(self, start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
+        """Cut rows `start` to `stop` into dispatches, none of which passes a multiple of `every`."""
+        while start < stop:
+            end = min(stop, start - start % every + every, start + self.rows_per_dispatch)
+            yield start, end
+            start = end

@@ -1,0 +1,62 @@
+"""Evaluates a run, plainly and under test-time augmentation, and writes down what came of it."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxcifar.data.datasets import Dataset
+from jaxcifar.evaluation.evaluation_files import write_evaluation
+from jaxcifar.evaluation.split_evaluator import Evaluator
+from jaxcifar.experiment import same_run
+from jaxcifar.experiment.setup import Setup, load_split, set_up_from_workdir
+from jaxcifar.step.evaluation_step import Answers
+from jaxcifar.step.state import TrainState
+
+
+def evaluate(config: ConfigDict, workdir: Path, step: int | None) -> dict | None:
+    """Evaluate a checkpoint in `workdir` on `config.data.test_split`.
+
+    Args:
+      config: whole.
+      workdir: of a run.
+      step: of the checkpoint; None for the newest.
+
+    Returns:
+      What it wrote to `evaluation.json`, see `evaluation_files.write_evaluation`; None in the processes
+      that write nothing, all but the first of several.
+
+    Raises:
+      UserError: there is no such checkpoint, or it, the config and the data do not go together.
+    """
+    setup, state, step = set_up_from_workdir(workdir, step, config)
+    dataset = load_split(config, "test_split")
+    same_run.check_same_classes(setup.experiment.facts, dataset)
+    plain = Evaluator(
+        setup.experiment.evaluation_step, dataset, setup.layout, config.evaluation.batch_size
+    )
+    return finish_evaluation(setup, workdir, dataset, plain(state), state, step)
+
+
+def finish_evaluation(
+    setup: Setup, workdir: Path, dataset: Dataset, answers: Answers, state: TrainState, step: int
+) -> dict | None:
+    """Evaluate under the config's test-time augmentation too, if it has one, and write all down.
+
+    Args:
+      setup: of the run.
+      workdir: where it is written.
+      dataset: the split.
+      answers: plain ones, on the whole of it.
+      state: the one that answered.
+      step: of that state.
+
+    Returns:
+      As `evaluate`.
+    """
+    evaluation, augmented = setup.config.evaluation, {}
+    if (name := evaluation.test_time_augmentation) != "none":
+        views = setup.experiment.augmented_evaluation_step
+        augmented[name] = Evaluator(views, dataset, setup.layout, evaluation.batch_size)(state)
+    if not setup.layout.leads:
+        return None
+    return write_evaluation(workdir, dataset, answers, augmented, step)

@@ -1,0 +1,95 @@
+"""Which checkpoint of a workdir is used: the newest that is whole, or the one that is asked for."""
+
+import dataclasses
+from pathlib import Path
+
+from jaxcifar.errors import UserError
+from jaxcifar.host.checkpoints import Checkpoints
+from jaxcifar.host.files import read_records
+from jaxcifar.host.progress import warn
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedRun:
+    """Hold what a workdir tells of the run in it."""
+
+    step: int
+    """Of the newest checkpoint that is whole, 0 if there is none."""
+    damaged: list[int]
+    """Steps of newer checkpoints, which are damaged."""
+    description: dict
+    """What was saved beside the state; empty if there is none."""
+    records: list[dict]
+    """Of `metrics.jsonl`."""
+
+    @classmethod
+    def find(cls, checkpoints: Checkpoints, workdir: Path) -> "SavedRun":
+        """Look what `workdir` holds.
+
+        Raises:
+          UserError: there are checkpoints, and all are damaged.
+        """
+        step, damaged = newest_whole(checkpoints, workdir)
+        description = checkpoints.description(step) if step else {}
+        return cls(step, damaged, description, read_records(workdir / "metrics.jsonl"))
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether what led to the checkpoint is not recorded yet, or not to its end."""
+        return bool(self.step) and all(record["step"] != self.step for record in self.records)
+
+
+def newest_whole(checkpoints: Checkpoints, workdir: Path) -> tuple[int, list[int]]:
+    """Return the step of the newest checkpoint that is as it was written, 0 if there is none at all.
+
+    Returns:
+      That step, and those of newer ones, which are damaged and were warned of.
+
+    Raises:
+      UserError: there are checkpoints, and all are damaged.
+    """
+    steps = checkpoints.steps()
+    faults = {}
+    for step in reversed(steps):
+        if (fault := checkpoints.fault(step)) is None:
+            for damaged, fault in faults.items():
+                warn(
+                    f"checkpoint {damaged} in {workdir} is damaged ({fault}): using {step} instead"
+                )
+            return step, list(faults)
+        faults[step] = fault
+    if not steps:
+        return 0, []
+    listed = "; ".join(f"{step}: {fault}" for step, fault in faults.items())
+    raise UserError(
+        f"--workdir={workdir} holds no checkpoint that is whole ({listed}); all are left as they are: "
+        "bring one back from a copy, or train anew in another --workdir"
+    )
+
+
+def chosen_step(checkpoints: Checkpoints, workdir: Path, step: int | None) -> int:
+    """Return `step`, or if that is None the step of the newest whole checkpoint in `workdir`.
+
+    Raises:
+      UserError: there is no such checkpoint, or it is damaged.
+    """
+    steps = checkpoints.steps()
+    if not steps:
+        raise UserError(
+            f"--workdir={workdir} holds no checkpoint: train one with "
+            f"python -m jaxcifar.main --config=configs/default.py --workdir={workdir}, or name the "
+            "workdir of a run"
+        )
+    if step is None:
+        return newest_whole(checkpoints, workdir)[0]
+    if step not in steps:
+        raise UserError(
+            f"--step={step}: --workdir={workdir} holds checkpoints of the steps "
+            f"{', '.join(map(str, steps))} (--config.checkpoint.keep says how many are kept)"
+        )
+    if fault := checkpoints.fault(step):
+        raise UserError(
+            f"--step={step}: that checkpoint in --workdir={workdir} is damaged ({fault}): name "
+            "another, or none for the newest that is whole"
+        )
+    return step

@@ -1,0 +1,153 @@
+"""The one set-up: from a config, or a workdir, to what training, evaluation and prediction compute with."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxcifar.augment import TEST_TIME_AUGMENTATIONS
+from jaxcifar.config import checks
+from jaxcifar.config.saved_config import as_config
+from jaxcifar.data import datasets, facts
+from jaxcifar.data.datasets import Dataset
+from jaxcifar.data.facts import DataFacts
+from jaxcifar.devices import backend
+from jaxcifar.devices.layout import Layout
+from jaxcifar.errors import UserError
+from jaxcifar.experiment import choice
+from jaxcifar.experiment.build import Experiment, build, options_of
+from jaxcifar.host.checkpoints import Checkpoints
+from jaxcifar.models import MODELS
+from jaxcifar.models.layers import ACTIVATIONS
+from jaxcifar.optim import OPTIMIZERS, SCHEDULES
+from jaxcifar.step.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """Hold a config, and what it describes, ready to compute."""
+
+    config: ConfigDict
+    layout: Layout
+    experiment: Experiment
+
+    def beginning(self, train: Dataset, key: jax.Array) -> tuple[jax.Array, np.ndarray]:
+        """Return the arguments of `experiment.init_state` in a run that begins."""
+        return key, train.images[:1000]
+
+    def new_state(self, train: Dataset, key: jax.Array) -> TrainState:
+        """Return the state in which a run on the training split `train` begins, on all devices."""
+        return self.layout.run_once(self.experiment.init_state, *self.beginning(train, key))
+
+    def restored_state(self, checkpoints: Checkpoints, step: int) -> TrainState:
+        """Restore a state to the devices, whatever devices it was saved from."""
+        image = jax.ShapeDtypeStruct((1, *self.experiment.facts.image_shape), np.uint8)
+        like = jax.eval_shape(self.experiment.init_state, jax.random.key(0), image)
+        return checkpoints.restore(step, like, self.layout.everywhere)
+
+
+def set_up(config: ConfigDict, layout: Layout | None = None) -> tuple[Setup, Dataset]:
+    """Read the training split, and build the experiment on it.
+
+    Args:
+      config: whole.
+      layout: what `start_layout` returned; None to start it here.
+
+    Returns:
+      The set-up, and the training split.
+
+    Raises:
+      UserError: something in the config is wrong, or the data cannot be had.
+    """
+    if layout is None:
+        check(config)
+        layout = start_layout(config)
+    train = load_split(config, "train_split")
+    measured = facts.measure(train, config.data.normalisation)
+    return Setup(config, layout, build(config, measured)), train
+
+
+def set_up_from_workdir(
+    workdir: Path, step: int | None = None, config: ConfigDict | None = None
+) -> tuple[Setup, TrainState, int]:
+    """Restore a run for inference; what only the optimiser needs of its state is given up.
+
+    Args:
+      workdir: of the run.
+      step: of the checkpoint; None for the newest that is whole.
+      config: whole; None for the one that the checkpoint was saved with.
+
+    Returns:
+      The set-up, the state and its step.
+
+    Raises:
+      UserError: there is no such checkpoint, this machine cannot run it, or it does not fit the config.
+    """
+    if config:
+        check(config)
+    backend.start()  # before Orbax asks JAX for its devices
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    step = choice.chosen_step(checkpoints, workdir, step)
+    saved = checkpoints.description(step)
+    config = config or as_config(saved["config"])
+    setup = Setup(config, start_layout(config), build(config, DataFacts.from_json(saved["facts"])))
+    state = setup.restored_state(checkpoints, step).replace(opt_state=None)
+    checkpoints.close()
+    return setup, state, step
+
+
+def check(config: ConfigDict) -> None:
+    """Check every field, before any work begins.
+
+    Raises:
+      UserError: for the first field that is wrong.
+    """
+    checks.check_config(
+        config,
+        {
+            "precision": checks.PRECISIONS,
+            "data.normalisation": checks.NORMALISATIONS,
+            "model.name": tuple(MODELS),
+            "model.cnn.activation": tuple(ACTIVATIONS),
+            "optimizer.name": tuple(OPTIMIZERS),
+            "schedule.name": tuple(SCHEDULES),
+            "evaluation.test_time_augmentation": tuple(TEST_TIME_AUGMENTATIONS),
+        },
+        built_in=tuple(datasets.DATASETS),
+    )
+
+
+def start_layout(config: ConfigDict) -> Layout:
+    """Start JAX, and lay the run out over all the devices that there are.
+
+    Raises:
+      UserError: the config asks for a precision that JAX is not set up for.
+    """
+    devices = backend.start()
+    if config.precision == "float64" and not jax.config.jax_enable_x64:
+        raise UserError(
+            "--config.precision=float64 needs JAX's 64-bit mode: set JAX_ENABLE_X64=1 in the "
+            "environment"
+        )
+    return Layout(devices, backend.compiler_options(deterministic=config.deterministic))
+
+
+def load_split(config: ConfigDict, field: str) -> Dataset:
+    """Load the split that `config.data[field]` names.
+
+    Raises:
+      UserError: there is no such dataset or split, or it cannot be had here.
+    """
+    data = config.data
+    try:
+        return datasets.load(
+            data.name,
+            data[field],
+            data_dir=data.data_dir,
+            image_size=data.image_size,
+            options=options_of(data) if data.name in datasets.DATASETS else {},
+        )
+    except datasets.SplitError as error:
+        raise UserError(f"--config.data.{field}={data[field]}: {error}") from error

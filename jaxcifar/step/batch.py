@@ -1,0 +1,57 @@
+"""One batch, and the form of the steps that take it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+
+from jaxcifar.devices.layout import Layout
+from jaxcifar.devices.mapping import OverRows
+from jaxcifar.step.state import TrainState
+
+
+@flax.struct.dataclass
+class Batch:
+    """Hold the examples of one step as they lie in the dataset."""
+
+    images: jax.Array
+    """[batch, height, width, channel] uint8."""
+    labels: jax.Array
+    """[batch] int32."""
+    index: jax.Array
+    """[batch] int32, which example of the split each is; negative for padding."""
+    places: jax.Array
+    """[batch] int32, where in the global batch each stands: what the random draws depend on."""
+
+
+Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Any]]
+"""`(state, batch, key) -> (state, sums)`; the sums are of this device's examples alone."""
+
+
+def map_step(step: Step, layout: Layout, *, updates_state: bool) -> OverRows:
+    """Map `step` over the devices and the rows of an order; its data are `(images, labels)`."""
+
+    def step_on_row(state, data, index, places, key):
+        images, labels = data
+        return step(state, Batch(images[index], labels[index], index, places), key)
+
+    return OverRows(step_on_row, layout, updates_state=updates_state)
+
+
+def with_full_products(step: Step) -> Step:
+    """Return `step` with products of float32 arrays in float32.
+
+    By default a GPU rounds their factors to TF32 and a TPU to bfloat16.
+    """
+
+    def full_step(*args):
+        with jax.default_matmul_precision("float32"):
+            return step(*args)
+
+    return full_step
+
+
+def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """Shift and scale `images: [batch, height, width, channel]` in [0, 1], channel by channel."""
+    return (images - mean) / std

@@ -1,0 +1,74 @@
+"""The step that trains: augment, forward pass, backward pass, update."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxcifar.augment.augmentations import Augment, Examples
+from jaxcifar.data.facts import DataFacts
+from jaxcifar.devices import collectives
+from jaxcifar.step.batch import Step, normalise
+from jaxcifar.step.counts import Counts
+from jaxcifar.step.state import TrainState
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    augment: Augment,
+    *,
+    facts: DataFacts,
+    label_smoothing: float,
+    steps_per_epoch: int,
+) -> Step:
+    """Return the step that trains.
+
+    The loss is the cross-entropy in nats between the logits and the (smoothed, perhaps mixed)
+    targets, averaged over the global batch. The counts compare the logits with the true labels.
+    """
+    wide = jnp.promote_types(model.dtype, jnp.float32)
+    mean, std = np.asarray(facts.mean, wide), np.asarray(facts.std, wide)
+
+    def train_step(state, batch, key):
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+        targets = jax.nn.one_hot(batch.labels, len(facts.class_names), dtype=wide)
+        examples = augment(
+            augment_key,
+            batch.places,
+            Examples(
+                images=batch.images.astype(wide) / 255,
+                targets=optax.smooth_labels(targets, label_smoothing),
+                index=batch.index,
+                epoch=state.step // steps_per_epoch,
+            ),
+        )
+        images = normalise(examples.images, mean, std)
+
+        def mean_loss(params):
+            logits, updated = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                train=True,
+                rngs={"dropout": jax.random.fold_in(dropout_key, collectives.device_index())},
+                mutable=["batch_stats"],
+            )
+            losses = optax.softmax_cross_entropy(logits, examples.targets)
+            return losses.mean(), (logits, losses, updated)
+
+        grads, (logits, losses, updated) = jax.grad(mean_loss, has_aux=True)(state.params)
+        grads = collectives.mean_over_devices(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        counts = Counts.from_scores(logits, losses, batch.labels, jnp.ones_like(batch.labels, bool))
+        return (
+            TrainState(
+                step=state.step + 1,
+                params=optax.apply_updates(state.params, updates),
+                batch_stats=updated.get("batch_stats", state.batch_stats),
+                opt_state=opt_state,
+            ),
+            counts,
+        )
+
+    return train_step
