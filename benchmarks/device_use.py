@@ -4,8 +4,8 @@ python -m benchmarks.device_use --config=configs/fast.py [--seconds=10] [--out=F
 
 Prints the rate of the training step in dispatches as long as the device takes, the rate that the program
 reaches on the same images with its logging, the share of the time within an epoch that the device waits
-for the program (one minus their ratio), and the share of the device's matrix rate, which is measured too, with the
-largest product of square matrices in the precision of the run.
+for the program (one minus their ratio), and the share of the device's matrix rate. That is measured too,
+with the largest product of square matrices in the precision of the run.
 """
 
 import json

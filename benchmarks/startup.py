@@ -4,8 +4,8 @@ python -m benchmarks.startup --config=configs/fast.py [--starts=5] [--out=FILE.j
 
 Starts the program as a user does, in a workdir of its own each time, and ends it after its first step.
 The first start has an empty compilation cache and, where the dataset is one of TFDS in a folder that
-cannot be written to, an empty cache of decoded images; the others find both. Times are the program's own, but for the whole, which includes
-the interpreter's start.
+cannot be written to, an empty cache of decoded images; the others find both. Times are the program's
+own, but for the whole, which includes the interpreter's start.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Image classification in JAX and Flax: `Classifier` answers with a model that was trained here."""
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

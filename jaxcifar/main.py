@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     try:
         values = parse(argv)
         if values.help:
-            print(__doc__ + define_flags().get_help(include_special_flags=False))
+            print(f"{__doc__}{define_flags().get_help(include_special_flags=False)}")
             return 0
         workdir = Path(values.workdir)
         _check_writable(workdir)
@@ -59,16 +59,13 @@ _NO_FAULT_OF_THE_PROGRAM = (
 
 def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | None:
     import jax
-    from absl import logging
 
     from jaxcifar.devices import processes
     from jaxcifar.evaluation import workdir_evaluation
+    from jaxcifar.host import compat
     from jaxcifar.training import recipe
 
-    # Orbax logs every exception before it raises it, and TensorStore prints one for each array that
-    # was still being written.
-    logging.set_verbosity(logging.FATAL)
-    sys.unraisablehook = _print_unless_after_a_failed_save
+    compat.say_nothing_after_a_failed_save()
     training = values.mode == "train"
     if values.distributed:
         where = (values.coordinator_address, values.num_processes, values.process_id)
@@ -98,11 +95,6 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
             f"another process of this run has ended or cannot be reached ({str(error).splitlines()[0]}): "
             "start all of them again with the same commands, and they go on from the newest checkpoint"
         ) from error
-
-
-def _print_unless_after_a_failed_save(unraisable) -> None:
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
 
 
 def _end(line: str, exit_code: int) -> int:

@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     try:
         values, paths = _parse(argv)
         if values.help:
-            print(__doc__ + values.get_help(include_special_flags=False))
+            print(f"{__doc__}{values.get_help(include_special_flags=False)}")
             return 0
         classifier = Classifier(values.workdir, values.step)
         unread = _answer_all(classifier, list(find_images(paths)), values)

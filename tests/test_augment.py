@@ -67,7 +67,7 @@ def test_shape_dtype_and_range_stay(name, channels, examples):
     before = examples.replace(images=examples.images[..., :channels])
     after = ALL[name](keys(), before)
     assert (after.images.shape, after.images.dtype) == (before.images.shape, before.images.dtype)
-    assert 0 <= after.images.min() and after.images.max() <= 1
+    assert after.images.min() >= 0 and after.images.max() <= 1
 
 
 @pytest.mark.parametrize("name", ALL)

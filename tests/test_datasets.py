@@ -14,7 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 from absl import logging
 
-from jaxcifar.data import datasets, tfds_reader
+from jaxcifar.data import datasets, facts, tfds_reader
 from jaxcifar.errors import UserError
 
 OPTIONS = {"seed": 0, "train_examples": 500, "test_examples": 100}
@@ -87,13 +87,13 @@ def test_a_wrong_split_is_an_error_that_names_the_known_ones(split):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_channel_statistics_are_those_of_the_data(channels):
     images = np.random.default_rng(0).integers(0, 256, (1234, 5, 7, channels), np.uint8)
-    mean, std = datasets.channel_statistics(images)
+    mean, std = facts.channel_statistics(images)
     np.testing.assert_allclose(mean, (images / 255).mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(std, (images / 255).std((0, 1, 2)), rtol=1e-9)
 
 
 def test_a_channel_that_never_changes_can_still_be_divided_by():
-    assert datasets.channel_statistics(np.full((3, 2, 2, 1), 7, np.uint8))[1] == [1 / 255]
+    assert facts.channel_statistics(np.full((3, 2, 2, 1), 7, np.uint8))[1] == [1 / 255]
 
 
 # What follows writes array_record datasets, as TFDS itself would.
@@ -253,7 +253,18 @@ def test_cifar10_is_prepared_without_tensorflow(tmp_path, monkeypatch):
     rows[:, 0] = np.arange(20) % 10
     for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
         rows.tofile(folder / name)
-    names = ("airplane automobile bird cat deer dog frog horse ship truck").split()
+    names = [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ]
     (folder / "batches.meta.txt").write_text("\n".join(names))
     monkeypatch.setattr(tfds_reader, "_answers", lambda url: True)
     monkeypatch.setattr(

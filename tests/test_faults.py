@@ -86,7 +86,7 @@ def test_a_signal_saves_and_the_same_command_ends_as_if_there_had_been_none(
     process = start_program(*flags)
     wait_for(lambda: len(read_records(workdir / "metrics.jsonl")) > 30, process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=15)
+    _, err = process.communicate(timeout=15)
     assert process.returncode == 128 + number, err
     (line,) = err.splitlines()
     found = re.fullmatch(

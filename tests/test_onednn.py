@@ -102,7 +102,7 @@ def test_bfloat16_is_left_to_xla_where_the_processor_does_not_multiply_it(arrays
 def test_what_follows_a_convolution_is_done_in_the_same_pass(arrays, activation):
     images, kernel = arrays
     line = jax.random.normal(jax.random.key(2), (2, 32))
-    finish = lambda images: convolve_and_finish(images, kernel, *line, activation, 1, ONE)
+    finish = lambda images: convolve_and_finish(images, kernel, line, activation, 1, ONE)
     text = compiled(finish, images).as_text()
     assert '"jaxcifar_onednn_finished"' in text
     assert "fusion" not in text and '"jaxcifar_onednn_forward"' not in text

@@ -229,7 +229,7 @@ def build(config, devices=8):
     if config.data.shapes.train_examples > 5000 or config.data.shapes.test_examples > 5000:
         raise UserError("not drawn here, for it takes long")
     load_split(config, "test_split")
-    return *set_up(config, one), one
+    return set_up(config, one)
 
 
 QUIETLY = {"deadline": None, "derandomize": True, "database": None}
@@ -241,12 +241,12 @@ def test_a_config_drawn_at_random_is_refused_in_words_or_has_a_state(changes):
     config = default.get_config()
     config.update_from_flattened_dict(TINY | changes)
     try:
-        dataset, experiment, _ = build(config)
+        setup, dataset = build(config)
     except UserError as error:
         assert len(str(error).splitlines()) == 1
         return
-    jax.eval_shape(experiment.init_state, jax.random.key(0), dataset.images[:1])
-    assert experiment.total_steps > 0
+    jax.eval_shape(setup.experiment.init_state, jax.random.key(0), dataset.images[:1])
+    assert setup.experiment.total_steps > 0
 
 
 SOUND = st.fixed_dictionaries(
@@ -277,12 +277,12 @@ def test_a_sound_config_drawn_at_random_takes_a_step(changes):
     narrow = {"model.resnet.widths": (2, 2, 2, 2), "model.speednet.widths": (2, 2, 2)}
     config = default.get_config()
     config.update_from_flattened_dict(TINY | narrow | changes)
-    dataset, experiment, one = build(config, devices=2)
-    state = one.run_once(experiment.init_state, jax.random.key(0), dataset.images[:100])
-    run = map_step(experiment.train_step, one, updates_state=True)
+    setup, dataset = build(config, devices=2)
+    state = setup.new_state(dataset, jax.random.key(0))
+    run = map_step(setup.experiment.train_step, setup.layout, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     data = (dataset.images, dataset.labels)
-    state, counts = run(state, *one.place((data, order)), 0, 1, jax.random.key(1))
+    state, counts = run(state, *setup.layout.place((data, order)), 0, 1, jax.random.key(1))
     assert state.step == 1 and counts.seen == config.batch_size
     assert jax.numpy.isfinite(counts.loss_sum)
 

@@ -6,6 +6,7 @@ on how many devices share the batch. What mixes two examples must mix those at t
 and needs an even number of examples on each device.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Callable, Mapping
 
@@ -37,7 +38,7 @@ def flip(keys: jax.Array, examples: Examples) -> Examples:
     """Mirror each image left to right with probability one half."""
     mirrored = jax.vmap(jax.random.bernoulli)(keys)[:, None, None, None]
     images = examples.images
-    return examples.replace(images=jnp.where(mirrored, images[:, :, ::-1], images))
+    return dataclasses.replace(examples, images=jnp.where(mirrored, images[:, :, ::-1], images))
 
 
 def alternating_flip(keys: jax.Array, examples: Examples) -> Examples:
@@ -51,7 +52,7 @@ def alternating_flip(keys: jax.Array, examples: Examples) -> Examples:
     mirrored = jax.vmap(jax.random.bernoulli)(own) ^ (examples.epoch % 2 == 1)
     images = examples.images
     flipped = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-    return examples.replace(images=flipped)
+    return dataclasses.replace(examples, images=flipped)
 
 
 def crop(keys: jax.Array, examples: Examples, *, padding: int) -> Examples:
@@ -69,7 +70,7 @@ def crop(keys: jax.Array, examples: Examples, *, padding: int) -> Examples:
         top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
         return lax.dynamic_slice(image, (top, left, 0), (height, width, image.shape[-1]))
 
-    return examples.replace(images=jax.vmap(crop_one)(keys, padded))
+    return dataclasses.replace(examples, images=jax.vmap(crop_one)(keys, padded))
 
 
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -95,7 +96,7 @@ def color_jitter(
     """
     images = examples.images
     draws = jax.vmap(lambda key: jax.random.uniform(key, (4,), images.dtype, -1, 1))(keys)
-    brightness, contrast, saturation = (
+    brighten, stretch, saturate = (
         1 + draws[:, i, None, None] * limit
         for i, limit in enumerate((brightness, contrast, saturation))
     )
@@ -112,7 +113,7 @@ def color_jitter(
             jnp.ones_like(turn),
         )
         rotation = jnp.stack([one, zero, zero, zero, cos, sin, zero, -sin, cos], -1)
-        color = saturation * eye + (1 - saturation) * grey
+        color = saturate * eye + (1 - saturate) * grey
         color = color @ jnp.einsum(
             "ij,bjk,kl->bil",
             jnp.asarray(_RGB_TO_YIQ.T, images.dtype),
@@ -121,11 +122,11 @@ def color_jitter(
         )
     else:
         color = jnp.eye(images.shape[-1], dtype=images.dtype)[None]
-    # c·b·pixels + (1 - c)·b·mean, then the colour matrix.
-    offset = ((1 - contrast) * brightness * mean) @ color
-    matrix = contrast * brightness * color
+    # Contrast times brightness times pixels, plus (1 - contrast) times brightness times mean; then colour.
+    offset = ((1 - stretch) * brighten * mean) @ color
+    matrix = stretch * brighten * color
     images = jnp.einsum("bhwi,bij->bhwj", images, matrix) + offset[:, None]
-    return examples.replace(images=images.clip(0, 1))
+    return dataclasses.replace(examples, images=images.clip(0, 1))
 
 
 def cutout(keys: jax.Array, examples: Examples, *, size: int) -> Examples:
@@ -142,7 +143,7 @@ def cutout(keys: jax.Array, examples: Examples, *, size: int) -> Examples:
         return ((y >= 0) & (y < size))[:, None] & ((x >= 0) & (x < size))
 
     hidden = jax.vmap(inside)(keys)[..., None]
-    return examples.replace(images=jnp.where(hidden, 0.5, examples.images))
+    return dataclasses.replace(examples, images=jnp.where(hidden, 0.5, examples.images))
 
 
 Augment = Callable[[jax.Array, jax.Array, Examples], Examples]

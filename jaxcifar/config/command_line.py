@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 from jaxcifar.config import saved_config
 from jaxcifar.config.fields import check_overrides, explain_value
 from jaxcifar.errors import UserError
+from jaxcifar.host import compat
 
 _MODES = ["train", "evaluate", "report"]
 
@@ -121,8 +122,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
         config = _load_config(file, config_name)
         check_overrides(argv, config, config_name)
         values = define_flags()
-        # config_flags looks for --config.key=value in sys.argv, whatever it is given to parse.
-        sys.argv = argv
+        compat.let_config_flags_see(argv)
         stray = values(argv)[1:]
     except flags.IllegalFlagValueError as error:
         raise explain_value(str(error), config) from error
@@ -192,7 +192,7 @@ def _check_holds_run(workdir: str | None, mode: str) -> None:
 
 def _load_config(file: str, name: str) -> ConfigDict:
     """Return the config in `file` alone; errors call it `name`."""
-    sys.argv = sys.argv[:1]
+    compat.let_config_flags_see(sys.argv[:1])
     values = define_flags()
     try:
         values([__file__, f"--config={file}"])

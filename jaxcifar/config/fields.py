@@ -3,11 +3,14 @@
 import difflib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
 from jaxcifar.errors import UserError
+
+Config: TypeAlias = Any
+"""A `ConfigDict` with the fields of `configs/default.py`, whose types ml_collections does not know."""
 
 
 def fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -49,10 +52,10 @@ _KINDS = {
 def explain_value(text: str, config: ConfigDict) -> UserError:
     """Return the error for a value of the wrong type, of which absl says `text`."""
     found = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
-    value = dict(fields(config)).get(found[1]) if found else None
-    if value is None:
+    known = dict(fields(config))
+    if not found or found[1] not in known:
         return UserError(text.splitlines()[0])
-    flag = f"--config.{found[1]}"
+    flag, value = f"--config.{found[1]}", known[found[1]]
     if isinstance(value, ConfigDict):
         return UserError(
             f"{flag}={found[2]}: it is a group of fields: set one of them, as {flag}.{next(iter(value))}"

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from jaxcifar.config.fields import Config
 
-def get_config(workdir: str) -> ConfigDict:
+
+def get_config(workdir: str) -> Config:
     """Return the config in `workdir`, its lists as tuples again."""
     return as_config(json.loads((Path(workdir) / "config.json").read_text()))
 
 
-def as_config(saved: dict) -> ConfigDict:
+def as_config(saved: dict) -> Config:
     """Return the config that JSON made a dict of."""
     return ConfigDict(_with_tuples(saved))
 

@@ -80,20 +80,24 @@ def convolve(images: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> 
 def convolve_and_finish(
     images: jax.Array,
     kernel: jax.Array,
-    factor: jax.Array,
-    offset: jax.Array,
+    line: tuple[jax.Array, jax.Array],
     activation: str,
     strides: int,
     pads: Pads,
 ) -> jax.Array:
-    """Convolve, multiply by `factor: [out]`, add `offset: [out]`, and activate, in a single pass.
+    """Convolve, multiply by a factor, add an offset, and activate, in a single pass.
 
-    All after the convolution is done in float32, in which the factor and the offset are.
+    All after the convolution is done in float32.
 
     Args:
+      images: as for `convolve`.
+      kernel: likewise.
+      line: the factor and the offset, [out] float32 each.
       activation: one of `onednn_library.ACTIVATIONS`.
+      strides: likewise.
+      pads: likewise.
     """
-    arrays = (images, kernel, factor, offset, _result(images, kernel, strides, pads))
+    arrays = (images, kernel, *line, _result(images, kernel, strides, pads))
     return _call("finished", *arrays, strides, pads, activation=activation)
 
 

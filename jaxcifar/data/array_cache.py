@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -43,7 +42,7 @@ def cached(parents: Sequence[Path], entry: str, make: Callable[[], Arrays]) -> A
 
 def identity(files: Sequence[str]) -> str:
     """Return a word that changes when a name, a size or a time of modification does."""
-    stats = [(os.path.basename(file), os.stat(file)) for file in sorted(files)]
+    stats = [(Path(file).name, Path(file).stat()) for file in sorted(files)]
     facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
@@ -77,6 +76,6 @@ def _locked(folder: Path) -> Iterator[None]:
     if above.exists() and not above.stat().st_mode & 0o222:
         raise PermissionError(above)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(folder.name + ".lock"), "w") as lock:
+    with folder.with_name(folder.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

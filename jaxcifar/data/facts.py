@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,10 @@ class DataFacts:
     @classmethod
     def from_json(cls, value: Mapping) -> "DataFacts":
         """Return what `dataclasses.asdict` and JSON made a dict of."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+        tuples: dict[str, Any] = {
+            name: tuple(item) if isinstance(item, list) else item for name, item in value.items()
+        }
+        return cls(**tuples)
 
 
 def measure(train: Dataset, normalisation: str) -> DataFacts:

@@ -1,22 +1,20 @@
 """TFDS without TensorFlow: prepare as array_record, decode once, cache the arrays."""
 
-import contextlib
-import glob
 import io
 import os
-import sys
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from jaxcifar.data import array_cache
 from jaxcifar.errors import UserError
+from jaxcifar.host import compat
 from jaxcifar.host.files import user_cache
 
 _WITHOUT = "to run without a dataset: --config=configs/quick.py draws its own images"
@@ -30,12 +28,10 @@ def prepared_builder(name: str, data_dir: str) -> Any:
         it is not there and cannot be fetched.
     """
     import tensorflow_datasets as tfds
-    from absl import logging
 
-    # TFDS warns of a missing OpenCV and of every folder that is not there yet.
-    logging.set_verbosity(min(logging.get_verbosity(), logging.ERROR))
+    compat.say_no_warnings_of_tfds()
     try:
-        builder = tfds.builder(name, data_dir=data_dir or None)
+        builder: Any = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError as error:
         raise _unknown_dataset(name, tfds.list_builders(with_community_datasets=False)) from error
     except (AssertionError, ValueError) as error:
@@ -122,13 +118,13 @@ def _prepare(builder):
     if hosts and not _answers(hosts[0]):
         raise UserError(
             f"dataset {builder.name!r} is not in {builder.data_path} and cannot be fetched: "
-            f"{urllib.request.urlparse(hosts[0]).hostname} does not answer; copy a prepared dataset "
+            f"{urllib.parse.urlparse(hosts[0]).hostname} does not answer; copy a prepared dataset "
             "(from a machine with a network, where this command prepares it) and name its directory "
             f"with --config.data.data_dir or TFDS_DATA_DIR; {_WITHOUT}"
         )
     print(f"preparing {builder.name} in {builder.data_path} (once)", flush=True)
     try:
-        with _without_tensorflow(builder):
+        with compat.tfds_without_tensorflow(builder):
             builder.download_and_prepare()
     except (ImportError, AttributeError) as error:
         raise UserError(
@@ -171,37 +167,6 @@ def _answers(url: str, seconds: float = 6) -> bool:
     return answered.is_set()
 
 
-@contextlib.contextmanager
-def _without_tensorflow(builder):
-    """Let the builder open files and encode images with Python and Pillow.
-
-    Most image builders ask TensorFlow for its file system alone, and TFDS asks it to encode arrays
-    as PNG; with TensorFlow installed nothing is changed.
-    """
-    import importlib.util
-
-    from PIL import Image
-
-    module = sys.modules[type(builder).__module__]
-    if importlib.util.find_spec("tensorflow"):
-        yield
-        return
-    for feature in builder.info.features.values():
-        if encoder := getattr(feature, "_image_encoder", None):
-            encoder._encode_image = lambda array, encoder=encoder: encoder._encode_pil_image(
-                Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-            )
-    files = SimpleNamespace(
-        GFile=open, listdir=os.listdir, glob=glob.glob, walk=os.walk, exists=os.path.exists
-    )
-    before = getattr(module, "tf", None)
-    module.tf = SimpleNamespace(io=SimpleNamespace(gfile=files))
-    try:
-        yield
-    finally:
-        module.tf = before
-
-
 def _decode_split(builder, split, image_size):
     import tensorflow_datasets as tfds
     from PIL import Image, ImageOps
@@ -225,15 +190,15 @@ def _decode_split(builder, split, image_size):
     labels = np.empty(len(source), np.int32)
 
     def decode(start):
-        rows = range(start, min(start + 1000, len(source)))
-        for row, record in zip(rows, source.__getitems__(list(rows))):
+        index = range(start, min(start + 1000, len(source)))
+        for i, record in zip(index, source.__getitems__(list(index))):
             image = Image.open(io.BytesIO(record[image_key])).convert(
                 "L" if channels == 1 else "RGB"
             )
             if image.size != (width, height):
                 image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-            images[row] = np.asarray(image).reshape(height, width, channels)
-            labels[row] = record[label_key]
+            images[i] = np.asarray(image).reshape(height, width, channels)
+            labels[i] = record[label_key]
 
     # Pillow decodes without Python's lock, but on thumbnails the lock is most of the work, and two
     # threads that pass it to and fro take 1.4 times as long as one.

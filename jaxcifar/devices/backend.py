@@ -1,5 +1,6 @@
 """JAX's backend: its devices, its compilation cache, its compiler's options."""
 
+import contextlib
 import ctypes
 import os
 from typing import Any
@@ -11,7 +12,7 @@ from jaxcifar.errors import UserError
 from jaxcifar.host.files import user_cache
 
 
-def start() -> tuple[jax.Device, ...]:
+def start() -> tuple[jax.Device, ...]:  # pyright: ignore[reportInvalidTypeForm]
     """Turn the compilation cache on and return the devices of this run: all there are.
 
     Programs are kept in the user's cache directory; JAX_COMPILATION_CACHE_DIR names another.
@@ -19,7 +20,7 @@ def start() -> tuple[jax.Device, ...]:
     Raises:
       UserError: the platform that JAX_PLATFORMS names is not there.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.read("jax_compilation_cache_dir"):
         jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -36,10 +37,8 @@ def start() -> tuple[jax.Device, ...]:
 
 def give_back_freed_memory() -> None:
     """Give the system back what was freed: glibc keeps it, hundreds of MB after XLA's compiler ran."""
-    try:
+    with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # another C library
-        pass
 
 
 def compiler_options(*, deterministic: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from jaxcifar.devices.collectives import AXIS
 class Layout:
     """Say on which devices a program runs, and how."""
 
-    devices: tuple[jax.Device, ...]
+    devices: tuple[jax.Device, ...]  # pyright: ignore[reportInvalidTypeForm]
     compiler_options: Mapping[str, Any]
     """XLA options, understood by the devices' compiler."""
 

@@ -40,7 +40,7 @@ class OverRows:
             is donated, and must not be used again.
         """
         self._layout = layout
-        self._program = _mapped(step, layout, updates_state=updates_state)
+        self._program: Any = _mapped(step, layout, updates_state=updates_state)
         # Virtual CPU devices share two hands' worth of threads: with many dispatches in flight their
         # collectives wait for each other for ever.
         self._waits = layout.devices[0].platform == "cpu" and len(layout.devices) > 1
@@ -88,7 +88,8 @@ def _mapped(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:
     looped = layout.rows_per_dispatch > 1
     devices = len(layout.devices)
 
-    def on_one_device(device, state, data, order, start, stop, key):
+    def on_one_device(device, state, data, order, *rows_and_key):
+        start, stop, key = rows_and_key
         share = order.shape[1] // devices
         places = device * share + jnp.arange(share, dtype=jnp.int32)
 

@@ -32,10 +32,11 @@ def write_evaluation(
       the true one with 95% confidence, `loss` the mean cross-entropy in nats, `confusion_matrix`
       counts examples by label (rows) and prediction (columns), in the order of `class_names`.
     """
-    counts, probabilities, labels = answers.counts, answers.probabilities, dataset.labels
+    counts, labels = answers.counts, dataset.labels
+    probabilities, confusion = np.asarray(answers.probabilities), np.asarray(counts.confusion)
     correct, examples = int(counts.correct), int(counts.seen)
-    pairs = analysis.confused_pairs(counts.confusion)
-    scores = analysis.per_class(counts.confusion)
+    pairs = analysis.confused_pairs(confusion)
+    scores = analysis.per_class(confusion)
     evaluation = {
         "dataset": dataset.name,
         "split": dataset.split,
@@ -62,7 +63,7 @@ def write_evaluation(
             }
             for pair in pairs[:20]
         ],
-        "confusion_matrix": counts.confusion.tolist(),
+        "confusion_matrix": confusion.tolist(),
     }
     index = np.arange(examples)
     # Cut off from here on there is no evaluation, rather than one with the arrays of another.

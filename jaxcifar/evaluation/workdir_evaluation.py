@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
+from jaxcifar.config.fields import Config
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
@@ -13,7 +12,7 @@ from jaxcifar.step.evaluation_step import Answers
 from jaxcifar.step.state import TrainState
 
 
-def evaluate(config: ConfigDict, workdir: Path, step: int | None) -> dict | None:
+def evaluate(config: Config, workdir: Path, step: int | None) -> dict | None:
     """Evaluate a checkpoint in `workdir` on `config.data.test_split`.
 
     Args:

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS
 from jaxcifar.augment.augmentations import Augment, Augmentation, chain
 from jaxcifar.augment.test_time import plain
 from jaxcifar.config import checks
+from jaxcifar.config.fields import Config
 from jaxcifar.cpu import onednn
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import platform
@@ -80,7 +80,7 @@ def computation_dtype(precision: str) -> np.dtype:
     return jnp.dtype(precision)
 
 
-def build(config: ConfigDict, facts: DataFacts) -> Experiment:
+def build(config: Config, facts: DataFacts) -> Experiment:
     """Build the experiment that `config` describes, for data with these facts.
 
     Raises:
@@ -116,12 +116,12 @@ def build(config: ConfigDict, facts: DataFacts) -> Experiment:
     )
 
 
-def options_of(section: ConfigDict) -> dict[str, Any]:
+def options_of(section: Config) -> dict[str, Any]:
     """Return the options of the thing that the section names, under its name; it may have none."""
     return dict(section[section.name]) if section.name in section else {}
 
 
-def _schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
+def _schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:
     warmup = epochs_to_steps(config.schedule.warmup_epochs, steps_per_epoch)
     peak = config.optimizer.learning_rate
     total = epochs_to_steps(config.num_epochs, steps_per_epoch)
@@ -129,7 +129,7 @@ def _schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
     return with_warmup(make(peak, total - warmup, **options_of(config.schedule)), peak, warmup)
 
 
-def _augmentations(section: ConfigDict) -> dict[str, Augmentation]:
+def _augmentations(section: Config) -> dict[str, Augmentation]:
     chosen = {}
     for name, function in AUGMENTATIONS.items():
         # A run that was made before an augmentation was added does not name it.

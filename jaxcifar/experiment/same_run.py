@@ -5,8 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
+from jaxcifar.config.fields import Config
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices.processes import all_agree
@@ -24,12 +23,12 @@ RESUMABLE = (
 """The fields and sections of a config that may differ when a run is resumed."""
 
 
-def as_json(config: ConfigDict) -> dict:
+def as_json(config: Config) -> dict:
     """Return the config as JSON gives it back: dicts and lists."""
     return json.loads(json.dumps(config.to_dict()))
 
 
-def describe(config: ConfigDict, facts: DataFacts, interval: dict) -> dict:
+def describe(config: Config, facts: DataFacts, interval: dict) -> dict:
     """Return what is saved beside a state, for those who have nothing but the checkpoint."""
     return {
         "config": as_json(config),
@@ -57,7 +56,7 @@ def check_same_classes(facts: DataFacts, dataset: Dataset) -> None:
         )
 
 
-def check_same_config(config: ConfigDict, run: SavedRun, workdir: Path, *, extend: bool) -> None:
+def check_same_config(config: Config, run: SavedRun, workdir: Path, *, extend: bool) -> None:
     """Check that going on in `workdir` under `config` is going on with the run that was saved there.
 
     Raises:
@@ -103,7 +102,7 @@ def check_same_data(facts: DataFacts, run: SavedRun, workdir: Path) -> None:
         )
 
 
-def check_processes_agree(config: ConfigDict, facts: DataFacts, run: SavedRun) -> None:
+def check_processes_agree(config: Config, facts: DataFacts, run: SavedRun) -> None:
     """Check that all processes of the run are about to do the same.
 
     Raises:

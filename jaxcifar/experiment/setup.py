@@ -5,10 +5,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from jaxcifar.augment import TEST_TIME_AUGMENTATIONS
 from jaxcifar.config import checks
+from jaxcifar.config.fields import Config
 from jaxcifar.config.saved_config import as_config
 from jaxcifar.data import datasets, facts
 from jaxcifar.data.datasets import Dataset
@@ -29,7 +29,7 @@ from jaxcifar.step.state import TrainState
 class Setup:
     """Hold a config, and what it describes, ready to compute."""
 
-    config: ConfigDict
+    config: Config
     layout: Layout
     experiment: Experiment
 
@@ -48,7 +48,7 @@ class Setup:
         return checkpoints.restore(step, like, self.layout.everywhere)
 
 
-def set_up(config: ConfigDict, layout: Layout | None = None) -> tuple[Setup, Dataset]:
+def set_up(config: Config, layout: Layout | None = None) -> tuple[Setup, Dataset]:
     """Read the training split, and build the experiment on it.
 
     Args:
@@ -70,7 +70,7 @@ def set_up(config: ConfigDict, layout: Layout | None = None) -> tuple[Setup, Dat
 
 
 def set_up_from_workdir(
-    workdir: Path, step: int | None = None, config: ConfigDict | None = None
+    workdir: Path, step: int | None = None, config: Config | None = None
 ) -> tuple[Setup, TrainState, int]:
     """Restore a run for inference; what only the optimiser needs of its state is given up.
 
@@ -93,12 +93,12 @@ def set_up_from_workdir(
     saved = checkpoints.description(step)
     config = config or as_config(saved["config"])
     setup = Setup(config, start_layout(config), build(config, DataFacts.from_json(saved["facts"])))
-    state = setup.restored_state(checkpoints, step).replace(opt_state=None)
+    state = dataclasses.replace(setup.restored_state(checkpoints, step), opt_state=None)
     checkpoints.close()
     return setup, state, step
 
 
-def check(config: ConfigDict) -> None:
+def check(config: Config) -> None:
     """Check every field, before any work begins.
 
     Raises:
@@ -119,14 +119,14 @@ def check(config: ConfigDict) -> None:
     )
 
 
-def start_layout(config: ConfigDict) -> Layout:
+def start_layout(config: Config) -> Layout:
     """Start JAX, and lay the run out over all the devices that there are.
 
     Raises:
       UserError: the config asks for a precision that JAX is not set up for.
     """
     devices = backend.start()
-    if config.precision == "float64" and not jax.config.jax_enable_x64:
+    if config.precision == "float64" and not jax.config.read("jax_enable_x64"):
         raise UserError(
             "--config.precision=float64 needs JAX's 64-bit mode: set JAX_ENABLE_X64=1 in the "
             "environment"
@@ -134,7 +134,7 @@ def start_layout(config: ConfigDict) -> Layout:
     return Layout(devices, backend.compiler_options(deterministic=config.deterministic))
 
 
-def load_split(config: ConfigDict, field: str) -> Dataset:
+def load_split(config: Config, field: str) -> Dataset:
     """Load the split that `config.data[field]` names.
 
     Raises:

@@ -1,10 +1,8 @@
 """Checkpoints: Orbax saves, keeps the newest, restores; sums of our own tell whether one is whole."""
 
-import functools
 import hashlib
 import os
 import shutil
-import types
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +10,11 @@ import jax
 from jax.experimental import multihost_utils
 
 from jaxcifar.errors import UserError
+from jaxcifar.host import compat
 
 _SUMS = "SHA256SUMS"
 """In every checkpoint: a line for each other file of it, as `sha256sum --check` reads them."""
 _WRITTEN_AFTER_THE_SUMS = ("_CHECKPOINT_METADATA", "commit_success.txt")
-
-
-class _Spec:
-    """Stand for `tensorstore.KvStore.Spec` where all that is wanted of it is the JSON it was made of."""
-
-    def __init__(self, json: Any):
-        self._json = json
-
-    def to_json(self) -> Any:
-        return self._json
-
-
-@functools.cache
-def _orbax() -> types.ModuleType:
-    """Import Orbax, which a run that begins does not need before its first checkpoint.
-
-    It has to do without two functions of TensorStore 0.1 that never free what they return: it calls
-    `KvStore.Spec.to_json` for every array that it saves, and asks for counts to log them. What is lost is
-    little, but holds on to the large pages that it lies in.
-    """
-    import orbax.checkpoint as ocp
-    from orbax.checkpoint._src.serialization import tensorstore_utils
-
-    spared = types.SimpleNamespace(**vars(tensorstore_utils.ts))
-    spared.KvStore = types.SimpleNamespace(Spec=_Spec, open=spared.KvStore.open)
-    spared.experimental_collect_matching_metrics = lambda prefix: []
-    tensorstore_utils.ts = spared
-    return ocp
 
 
 class Checkpoints:
@@ -64,7 +35,7 @@ class Checkpoints:
     @property
     def _manager(self):
         if self._opened is None:
-            ocp = _orbax()
+            ocp = compat.orbax()
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=self._keep,
                 cleanup_tmp_directories=self._keep is not None,
@@ -75,8 +46,7 @@ class Checkpoints:
             self._opened = ocp.CheckpointManager(
                 self._directory, item_names=("state", "description"), options=options
             )
-            # Orbax would ask JAX, by step, where several processes stop; `stopping` asks by dispatch.
-            self._opened.reached_preemption = lambda step: False
+            compat.ask_nobody_where_to_stop(self._opened)
         return self._opened
 
     def steps(self) -> list[int]:
@@ -125,7 +95,7 @@ class Checkpoints:
         """
         self.wait()
         self._saving = step
-        ocp = _orbax()
+        ocp = compat.orbax()
         try:
             begun = self._manager.save(
                 step,
@@ -142,7 +112,7 @@ class Checkpoints:
 
     def description(self, step: int) -> dict:
         """Return what was saved beside the state, its `step`, and its `arrays`: shape and dtype by name."""
-        ocp = _orbax()
+        ocp = compat.orbax()
         args = ocp.args.Composite(description=ocp.args.JsonRestore())
         return self._manager.restore(step, args=args)["description"]
 
@@ -168,7 +138,7 @@ class Checkpoints:
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
         )
-        ocp = _orbax()
+        ocp = compat.orbax()
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         return self._manager.restore(step, args=args)["state"]
 

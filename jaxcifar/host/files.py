@@ -31,7 +31,7 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Do the same with arrays by name, as a `.npz` file."""
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
     unfinished.replace(path)
 
 

@@ -1,35 +1,14 @@
 """The files that hold what a run records."""
 
-import contextlib
 import json
 import shutil
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+from jaxcifar.host import compat
 from jaxcifar.host.files import read_records
 
-
-@contextlib.contextmanager
-def _without(module: str) -> Iterator[None]:
-    """Import as if `module` were not installed."""
-    found = sys.modules.get(module)
-    sys.modules[module] = None
-    try:
-        yield
-    finally:
-        if found is None:
-            del sys.modules[module]
-        else:
-            sys.modules[module] = found
-
-
-# It imports PyTorch where that is installed, which takes more than a second, for what is not used here.
-with _without("torch"):
-    from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto.event_pb2 import Event
-    from tensorboardX.proto.summary_pb2 import Summary
+EventsWriter, Event, Summary = compat.tensorboardx()
 
 
 class MetricsLog:
@@ -50,7 +29,6 @@ class MetricsLog:
         self._file = path.open("a")
         shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
         (workdir / "tensorboard").mkdir()
-        # Not its SummaryWriter, whose thread a full disk ends, and the program then waits for it.
         self._events = EventsWriter(str(workdir / "tensorboard/events"))
         for record in records:
             self._write_events(record)

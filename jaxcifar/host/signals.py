@@ -77,6 +77,10 @@ class Stopping:
             self._deferred = False
         self.check()
 
+    def stopped(self) -> Stopped:
+        """Return the exception for the signal that came."""
+        return Stopped(self.number or signal.SIGTERM)
+
     def check(self) -> None:
         """Stop here if a signal came; of several processes none does so alone, see `asked`.
 
@@ -84,7 +88,7 @@ class Stopping:
           Stopped: it came.
         """
         if self.number is not None and not self._several:
-            raise Stopped(self.number)
+            raise self.stopped()
 
     def asked(self) -> bool:
         """Return whether to stop before the next dispatch; every process asks before each."""

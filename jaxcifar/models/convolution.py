@@ -57,7 +57,7 @@ class Conv(nn.Module):
             return convolve(images, kernel, *window)
         if norm.use_running_average:
             line = norm.running_line()
-            return convolve_and_finish(images, kernel, *line, norm.activation, *window)
+            return convolve_and_finish(images, kernel, line, norm.activation, *window)
         return norm(convolve(images, kernel, *window))
 
 
@@ -141,39 +141,39 @@ def _kernel_grad_in_parts(images, grad, like, strides, pads):
 convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def convolve_and_finish(
     images: jax.Array,
     kernel: jax.Array,
-    factor: jax.Array,
-    offset: jax.Array,
+    line: tuple[jax.Array, jax.Array],
     activation: Callable[[jax.Array], jax.Array],
     strides: int,
     pads: tuple[tuple[int, int], ...],
 ) -> jax.Array:
-    """Convolve as `convolve` does, multiply by `factor: [out]`, add `offset: [out]`, and activate.
+    """Convolve as `convolve` does, multiply by a factor, add an offset, and activate.
 
-    By oneDNN, where that is available and knows the activation, in a single pass. `factor` and `offset`
-    are in float32 or wider.
+    By oneDNN, where that is available and knows the activation, in a single pass. `line` are the factor
+    and the offset, [out] each, in float32 or wider.
     """
     plain = functools.partial(
         _convolve_then_finish, activation=activation, strides=strides, pads=pads
     )
-    arrays = (images, kernel, factor, offset)
+    arrays = (images, kernel, line)
     if activation not in (identity, relu, gelu):  # by itself: Flax's GELU is another of that name
         return plain(*arrays)
     in_onednn = functools.partial(onednn.convolve_and_finish, activation=activation.__name__)
     return _by_library(in_onednn, plain, images.dtype, strides, pads, *arrays)
 
 
-def _convolve_then_finish(images, kernel, factor, offset, activation, strides, pads):
+def _convolve_then_finish(images, kernel, line, activation, strides, pads):
+    factor, offset = line
     result = convolve(images, kernel, strides, pads)
     return activation(result * factor + offset).astype(images.dtype)
 
 
 convolve_and_finish.defvjp(
     lambda *arguments: jax.vjp(
-        lambda *arrays: _convolve_then_finish(*arrays, *arguments[4:]), *arguments[:4]
+        lambda *arrays: _convolve_then_finish(*arrays, *arguments[3:]), *arguments[:3]
     ),
     lambda activation, strides, pads, vjp, grad: vjp(grad),
 )

@@ -111,7 +111,7 @@ class BatchNorm(nn.Module):
     activation: Callable[[jax.Array], jax.Array] = identity
     """What follows, element by element."""
 
-    def setup(self):
+    def setup(self) -> None:  # noqa: D102, Flax calls it
         wide = jnp.promote_types(self.dtype, jnp.float32)
         self.mean = self.variable("batch_stats", "mean", jnp.zeros, self.channels, wide)
         self.var = self.variable("batch_stats", "var", jnp.ones, self.channels, wide)
@@ -127,7 +127,7 @@ class BatchNorm(nn.Module):
         if self.use_running_average:
             factor, offset = self.running_line()
             return self.activation(x * factor + offset).astype(self.dtype)
-        result, moments = _normalise_batch(
+        result, moments = _normalise_batch(  # pyright: ignore[reportGeneralTypeIssues]
             x, self.scale, self.bias, self.epsilon, self.axis_name, self.activation
         )
         for statistic, moment in zip((self.mean, self.var), moments, strict=True):

@@ -56,8 +56,7 @@ class SpeedNet(nn.Module):
             Conv, kernel_size=(3, 3), dtype=self.dtype, kernel_init=_partial_identity
         )
         images, whitening = images.astype(self.dtype), whitening.value.astype(self.dtype)
-        x = convolve(images, whitening, 1, ((0, 0), (0, 0)))
-        x = add_bias(x, bias, gelu)
+        x: Any = add_bias(convolve(images, whitening, 1, ((0, 0), (0, 0))), bias, gelu)
         for width in self.widths:
             x = norm(width)(max_pool_2x2(conv(width, pooled=True)(x)))
             x = conv(width)(x, norm(width))

@@ -45,7 +45,7 @@ def sgd(
     )
 
 
-def muon(
+def muon(  # noqa: PLR0913, its options
     schedule: optax.Schedule,
     *,
     momentum: float,

@@ -4,6 +4,7 @@ import io
 import itertools
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,7 +18,7 @@ BLUE, RED, GREY = "#3b7dd8", "#d8483b", "#8a8f98"
 COLOURS = (BLUE, "#e08214", "#2e9e5b", RED, "#8a5cc7", "#17a2b8", "#b5577f", GREY)
 _INK = "#010203"
 """What stands in for the page's own text colour."""
-_STYLE = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.spines.top": False,
@@ -93,7 +94,7 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
     with matplotlib.rc_context(_STYLE):
         margin = 0.075 * max(map(len, names)) + 0.5
         side = cell * classes + margin
-        figure = Figure(figsize=(max(side, _WIDTH),) * 2, layout="constrained")
+        figure = Figure(figsize=(max(side, _WIDTH), max(side, _WIDTH)), layout="constrained")
         axes = figure.add_subplot(xlabel="prediction", ylabel="label")
         axes.grid(False)
         axes.imshow(pixels, interpolation="nearest")
@@ -104,7 +105,7 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
             spine.set_visible(False)
         for i, j in np.argwhere(matrix) if few else ():
             ink = "white" if depth[i, j] > 0.6 else _INK
-            axes.text(j, i, matrix[i, j], ha="center", va="center", fontsize=7, color=ink)
+            axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=7, color=ink)
     return figure
 
 

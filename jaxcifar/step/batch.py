@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.struct
 import jax
+from jax.typing import ArrayLike
 
 from jaxcifar.devices.layout import Layout
 from jaxcifar.devices.mapping import OverRows
@@ -52,6 +53,6 @@ def with_full_products(step: Step) -> Step:
     return full_step
 
 
-def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+def normalise(images: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
     """Shift and scale `images: [batch, height, width, channel]` in [0, 1], channel by channel."""
     return (images - mean) / std

@@ -43,11 +43,11 @@ class Counts(metrics.Metric):
             confusion=jnp.zeros((classes, classes), jnp.int32).at[labels, predictions].add(seen),
         )
 
-    def merge(self, other: "Counts") -> "Counts":
+    def merge(self, other: "Counts") -> "Counts":  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the counts of both."""
         return jax.tree.map(lambda a, b: a + b, self, other)
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return mean loss in nats and top-1 accuracy in [0, 1]; both are NaN if nothing was seen."""
         seen = int(self.seen) or float("nan")
         return {"loss": float(self.loss_sum) / seen, "accuracy": float(self.correct) / seen}

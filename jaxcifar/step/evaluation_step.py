@@ -1,5 +1,7 @@
 """The step that answers: forward pass, probabilities, counts."""
 
+from typing import Any, cast
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -19,7 +21,7 @@ class Answers:
     """Hold what a model answers on a row of examples, and how good that is."""
 
     counts: Counts
-    probabilities: jax.Array
+    probabilities: jax.Array | np.ndarray
     """[row, class] float; of a device's share, zeros but for its own examples."""
 
 
@@ -35,8 +37,9 @@ def make_evaluation_step(model: nn.Module, views: Views, facts: DataFacts) -> St
         del key
         images = normalise(batch.images.astype(wide) / 255, mean, std)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        logits = sum(
-            weight * model.apply(variables, view, train=False) for weight, view in views(images)
+        logits: Any = sum(
+            weight * cast(jax.Array, model.apply(variables, view, train=False))
+            for weight, view in views(images)
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
         # Counted are the probabilities, for what is written of them must agree with the counts.

@@ -27,7 +27,7 @@ def _jaxpr_flops(jaxpr: core.Jaxpr) -> int:
     return sum(_equation_flops(equation) for equation in jaxpr.eqns)
 
 
-def _equation_flops(equation: core.JaxprEqn) -> int:
+def _equation_flops(equation: Any) -> int:
     match equation.primitive.name:
         case "conv_general_dilated":
             return _convolution_flops(equation)
@@ -52,7 +52,7 @@ def _jaxprs_in(values: Any) -> Iterator[core.Jaxpr]:
             yield from _jaxprs_in(value)
 
 
-def _convolution_flops(equation: core.JaxprEqn) -> int:
+def _convolution_flops(equation: Any) -> int:
     params = equation.params
     images, kernel = (variable.aval.shape for variable in equation.invars)
     output = equation.outvars[0].aval.shape

@@ -80,7 +80,7 @@ class Loop:
             if row % self.setup.config.logging.every_steps == 0 and step < end:
                 self.recorder.record(step, self.recorder.values(step))
         if self.stepper.step < end:
-            raise Stopped(self.stopping.number)
+            raise self.stopping.stopped()
 
     def _end_epoch(self, epochs_done: int) -> dict[str, Answers]:
         """Save, evaluate and record, each if it is due; return the answers of an evaluation."""

@@ -6,10 +6,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from jaxcifar.augment.augmentations import Examples
 from jaxcifar.config import checks
+from jaxcifar.config.fields import Config
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.evaluation.workdir_evaluation import finish_evaluation
@@ -30,7 +30,7 @@ from jaxcifar.training.stepper import Stepper
 
 
 def train(
-    config: ConfigDict, workdir: Path, *, extend: bool, laps: Laps, stopping: Stopping
+    config: Config, workdir: Path, *, extend: bool, laps: Laps, stopping: Stopping
 ) -> dict | None:
     """Train to the end, from the newest whole checkpoint in `workdir` if there is one.
 
@@ -123,7 +123,7 @@ def _start_recording(
     return recorder
 
 
-def load_held_out(config: ConfigDict, train: Dataset) -> dict[str, Dataset]:
+def load_held_out(config: Config, train: Dataset) -> dict[str, Dataset]:
     """Load `test`, and `validation` if the config has one.
 
     Raises:

@@ -1,0 +1,143 @@
+"""Patches of other libraries.
+
+Each says in which version its reason was seen, what would happen without it, and what shows that it can go.
+A library is imported when its patch is asked for.
+"""
+
+import contextlib
+import functools
+import glob
+import os
+import sys
+import types
+from collections.abc import Iterator
+from importlib import util
+from typing import Any
+
+
+class _Spec:
+    """Stand for `tensorstore.KvStore.Spec` where all that is wanted of it is the JSON it was made of."""
+
+    def __init__(self, json: Any):
+        self._json = json
+
+    def to_json(self) -> Any:
+        return self._json
+
+
+@functools.cache
+def orbax() -> types.ModuleType:
+    """Import `orbax.checkpoint`, which calls two functions of TensorStore that never free what they return.
+
+    Seen in Orbax 0.12.8 with TensorStore 0.1.80 to 0.1.86. Orbax calls `KvStore.Spec.to_json` for every
+    array that it saves, and asks for counts to log them. What is lost is little, but holds on to the large
+    pages that it lies in. The patch can go when `tests/test_faults.py` passes without it (saves leave
+    little memory behind in TensorStore).
+    """
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint._src.serialization import tensorstore_utils
+
+    spared = types.SimpleNamespace(**vars(tensorstore_utils.ts))
+    spared.KvStore = types.SimpleNamespace(Spec=_Spec, open=spared.KvStore.open)
+    spared.experimental_collect_matching_metrics = lambda prefix: []
+    tensorstore_utils.ts = spared
+    return ocp
+
+
+def ask_nobody_where_to_stop(manager: Any) -> None:
+    """Keep an Orbax `CheckpointManager` from asking JAX where several processes stop.
+
+    Seen in Orbax 0.12.8: it asks by step, and `signals.Stopping` asks by dispatch; JAX allows one of them.
+    The patch can go when `CheckpointManagerOptions` can switch this off and `tests/test_distributed.py`
+    passes (two processes stopped, then killed).
+    """
+    manager.reached_preemption = lambda step: False
+
+
+def say_nothing_after_a_failed_save() -> None:
+    """Have Orbax and TensorStore leave it to this program to say that a save failed.
+
+    Seen in Orbax 0.12.8: it logs every exception before it raises it, and TensorStore prints one for each
+    array that was still being written. The patch can go when `tests/test_faults.py` passes without it (a
+    disk that is full is a line).
+    """
+    from absl import logging
+
+    def unless_after_a_failed_save(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            sys.__unraisablehook__(unraisable)
+
+    logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = unless_after_a_failed_save
+
+
+def say_no_warnings_of_tfds() -> None:
+    """Have TFDS log errors alone, or less if less is logged.
+
+    Seen in TFDS 4.9.10: it warns of a missing OpenCV and of every folder that is not there yet. The patch
+    can go when a first run on a TFDS dataset prints no such line without it.
+    """
+    from absl import logging
+
+    logging.set_verbosity(min(logging.get_verbosity(), logging.ERROR))
+
+
+@contextlib.contextmanager
+def tfds_without_tensorflow(builder: Any) -> Iterator[None]:
+    """Let a TFDS builder open files and encode images with Python and Pillow.
+
+    Seen in TFDS 4.9.10: most image builders ask TensorFlow for its file system alone, and TFDS asks it to
+    encode arrays as PNG; with TensorFlow installed nothing is changed. The patch can go when
+    `tests/test_datasets.py` passes without it (a dataset is prepared without TensorFlow).
+    """
+    from PIL import Image
+
+    module: Any = sys.modules[type(builder).__module__]
+    if util.find_spec("tensorflow"):
+        yield
+        return
+    for feature in builder.info.features.values():
+        if encoder := getattr(feature, "_image_encoder", None):
+            encoder._encode_image = lambda array, encoder=encoder: encoder._encode_pil_image(
+                Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+            )
+    files = types.SimpleNamespace(
+        GFile=open, listdir=os.listdir, glob=glob.glob, walk=os.walk, exists=os.path.exists
+    )
+    before = getattr(module, "tf", None)
+    module.tf = types.SimpleNamespace(io=types.SimpleNamespace(gfile=files))
+    try:
+        yield
+    finally:
+        module.tf = before
+
+
+@functools.cache
+def tensorboardx() -> tuple[Any, Any, Any]:
+    """Return tensorboardX's `EventsWriter`, `Event` and `Summary`, imported without PyTorch.
+
+    Seen in tensorboardX 2.6.5: it imports PyTorch where that is installed, which takes more than a second,
+    for what is not used here. Its `SummaryWriter` is not used because a full disk ends its thread, for
+    which the program then waits. The patch can go when `tests/test_main.py` passes without it (training
+    does not import PyTorch).
+    """
+    found = sys.modules.get("torch")
+    sys.modules["torch"] = None  # pyright: ignore[reportArgumentType], an import of it fails
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
+    finally:
+        del sys.modules["torch"]
+        if found is not None:
+            sys.modules["torch"] = found
+    return EventsWriter, Event, Summary
+
+
+def let_config_flags_see(argv: list[str]) -> None:
+    """Give `ml_collections.config_flags` the command line that is parsed.
+
+    Seen in ml_collections 1.1.0: it looks for `--config.key=value` in `sys.argv`, whatever it is given to
+    parse. The patch can go when `tests/test_wrong_inputs.py` passes without it.
+    """
+    sys.argv = argv
