@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcifar.augment import TEST_TIME_AUGMENTATIONS
@@ -126,7 +127,7 @@ def start_layout(config: Config) -> Layout:
       UserError: the config asks for a precision that JAX is not set up for.
     """
     devices = backend.start()
-    if config.precision == "float64" and not jax.config.read("jax_enable_x64"):
+    if config.precision == "float64" and jnp.zeros(0).dtype != jnp.float64:
         raise UserError(
             "--config.precision=float64 needs JAX's 64-bit mode: set JAX_ENABLE_X64=1 in the "
             "environment"
