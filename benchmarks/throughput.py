@@ -70,7 +70,7 @@ def jax_side(config, side, work):
 
     state = layout.run_once(init_state, *setup.beginning(dataset, jax.random.key(0)))
     order = np.tile(np.arange(config.batch_size, dtype=np.int32), (rows, 1))
-    data, order, key = layout.place(((dataset.images, dataset.labels), order, jax.random.key(1)))
+    data, order, key = layout.put(((dataset.images, dataset.labels), order, jax.random.key(1)))
     run_train = map_step(experiment.train_step, layout, updates_state=True)
     run_infer = map_step(experiment.evaluation_step, layout, updates_state=False)
 

@@ -38,7 +38,7 @@ def training_rate(config, layout: Layout, seconds: float) -> dict:
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     rows = min(len(order), layout.rows_per_dispatch)
     flops = overview.forward_flops(setup, state)
-    data, order, key = layout.place(((dataset.images, dataset.labels), order, jax.random.key(1)))
+    data, order, key = layout.put(((dataset.images, dataset.labels), order, jax.random.key(1)))
     planned = run.compile(state, data, order, key).memory_analysis()
 
     def dispatch():

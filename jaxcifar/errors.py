@@ -14,6 +14,14 @@ class UserError(Exception):
 def unknown(what: str, value: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that is not among `known`, with the nearest that is."""
     known = sorted(known)
-    near = difflib.get_close_matches(value, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return UserError(f"{what} {value!r} is unknown: {hint}known are {', '.join(known)}")
+    return UserError(
+        f"{what} {value!r} is unknown: {did_you_mean(value, known)}known are {', '.join(known)}"
+    )
+
+
+def did_you_mean(
+    value: str, known: Iterable[str], *, form: str = "{!r}", most: int = 1, cutoff: float = 0.6
+) -> str:
+    """Return a question that names the nearest of `known`, at most so many; nothing if none is near."""
+    near = difflib.get_close_matches(value, list(known), most, cutoff)
+    return f"did you mean {' or '.join(map(form.format, near))}? " if near else ""

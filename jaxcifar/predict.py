@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from jaxcifar.config.command_line import definers
 from jaxcifar.data.images import find_images, read_image
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.classifier import MOST_AT_ONCE, Classifier
@@ -25,17 +26,12 @@ from jaxcifar.evaluation.classifier import MOST_AT_ONCE, Classifier
 
 def _parse(argv: list[str]) -> tuple[flags.FlagValues, list[Path]]:
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "directory of the run", flag_values=values)
-    flags.DEFINE_integer("step", None, "of the checkpoint; else the newest", flag_values=values)
-    flags.DEFINE_integer(
-        "top_k",
-        3,
-        "how many classes to name, the likeliest first",
-        lower_bound=1,
-        flag_values=values,
-    )
-    flags.DEFINE_bool("json", False, "print one JSON object an image", flag_values=values)
-    flags.DEFINE_bool("help", False, "show this", short_name="h", flag_values=values)
+    text, number, switch = definers(values)
+    text("workdir", None, "directory of the run")
+    number("step", None, "of the checkpoint; else the newest")
+    number("top_k", 3, "how many classes to name, the likeliest first", lower_bound=1)
+    switch("json", False, "print one JSON object an image")
+    switch("help", False, "show this", short_name="h")
     try:
         paths = values(argv)[1:]
     except flags.Error as error:

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS
-from jaxcifar.augment import augmentations as augment
+from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS, augmentations as augment
 from jaxcifar.augment.augmentations import Examples
 from jaxcifar.augment.test_time import mirror_translate
 from jaxcifar.devices import backend

@@ -13,6 +13,7 @@ import pytest
 
 from jaxcifar.devices.layout import Layout
 from jaxcifar.evaluation.split_evaluator import Evaluator
+from jaxcifar.experiment.setup import set_up
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.step.batch import map_step
 from jaxcifar.step.order import epoch_order
@@ -37,7 +38,7 @@ def test_a_state_is_saved_as_it_was_though_the_next_dispatch_is_donated_it(tiny_
     config, one = tiny_config(), gpus(1)
     dataset, experiment, state = begin(config, one)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
-    data, order, key = one.place(((dataset.images, dataset.labels), order, jax.random.key(0)))
+    data, order, key = one.put(((dataset.images, dataset.labels), order, jax.random.key(0)))
     run = map_step(experiment.train_step, one, updates_state=True)
     state, _ = run(state, data, order, 0, 1, key)
     expected = jax.device_get(state)
@@ -62,8 +63,9 @@ def test_all_gpus_equal_one_after_one_step_in_float32(tiny_config):
 
 def test_float32_is_float32_and_not_tf32(tiny_config):
     """TF32 keeps 10 bits: the logits of this network then differ by 4e-4 of their norm (H100)."""
-    dataset, experiment, state = begin(tiny_config(), gpus(1))
-    found = Evaluator(experiment.evaluation_step, dataset, gpus(1), 64)(state).probabilities
+    setup, dataset = set_up(tiny_config(), gpus(1))
+    experiment, state = setup.experiment, setup.new_state(dataset, jax.random.key(0))
+    found = Evaluator(setup, dataset)(state).probabilities
     model = experiment.model.clone(axis_name=None, dtype=jnp.float64)
     with jax.enable_x64(True):
         images = (dataset.images / 255 - experiment.facts.mean) / experiment.facts.std

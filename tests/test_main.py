@@ -122,13 +122,12 @@ def test_training_does_not_import_pytorch_where_there_is_one(tmp_path):
 def test_every_config_is_whole_and_right():
     from configs import default
     from jaxcifar.config import checks
-    from jaxcifar.experiment.setup import check
 
     schema = set(dict(fields.fields(default.get_config())))
     for path in Path("configs").glob("*.py"):
         values = command_line.parse(["main", f"--config={path}"])
         assert set(dict(fields.fields(values.config))) >= schema
-        check(values.config)
+        checks.check_config(values.config)
     assert set(checks._RULES) <= schema
 
 

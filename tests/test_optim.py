@@ -6,8 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxcifar.optim import SCHEDULES, schedules
-from jaxcifar.optim import optimizers as optim
+from jaxcifar.optim import SCHEDULES, optimizers as optim, schedules
 
 OPTIONS = {
     "cosine": {"final_fraction": 0.0},

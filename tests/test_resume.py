@@ -117,7 +117,7 @@ def test_a_run_saved_on_eight_devices_goes_on_on_one_and_then_on_four(
 def test_a_state_is_the_same_on_whatever_devices_it_is_restored(tmp_path, saved_on, restored_on):
     state = {"a": np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)}
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
-    checkpoints.save(1, layout(saved_on).place(state), {})
+    checkpoints.save(1, layout(saved_on).put(state), {})
     checkpoints.wait()
     restored = checkpoints.restore(1, state, layout(restored_on).everywhere)
     checkpoints.close()

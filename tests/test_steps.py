@@ -43,7 +43,7 @@ def run_steps(config, layout, dispatches):
     dataset, experiment, state = begin(config, layout)
     run = map_step(experiment.train_step, layout, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
-    data, order, key = layout.place(
+    data, order, key = layout.put(
         ((dataset.images, dataset.labels), order, jax.random.key(config.seed))
     )
     parts = []
@@ -161,7 +161,7 @@ def test_a_program_compiled_ahead_gives_the_same_state_bit_for_bit(tiny_config):
         (dataset.images, dataset.labels),
         epoch_order(0, 0, len(dataset), config.batch_size),
     )
-    data, order, key = one.place((*arguments, jax.random.key(1)))
+    data, order, key = one.put((*arguments, jax.random.key(1)))
     results = []
     for ahead in (False, True):
         state = one.run_once(experiment.init_state, jax.random.key(0), dataset.images)
@@ -225,6 +225,12 @@ def test_an_order_holds_every_index_at_most_once_and_depends_on_seed_and_epoch()
         assert (order != other).mean() > 0.9
 
 
+def evaluate(config, dataset, devices=1):
+    """Return the answers of the state in which a run begins."""
+    setup, train = set_up(config, layout(devices))
+    return Evaluator(setup, dataset)(setup.new_state(train, jax.random.key(config.seed)))
+
+
 def images_like(count, seed=0):
     rng = np.random.default_rng(seed)
     names = tuple("abcdefghij")
@@ -234,10 +240,8 @@ def images_like(count, seed=0):
 
 def test_evaluation_of_10007_examples_counts_each_once_on_one_device_and_on_eight(tiny_config):
     dataset = images_like(10_007)
-    answered = []
-    for devices in (1, 8):
-        _, experiment, state = begin(tiny_config(), layout(devices))
-        answered.append(Evaluator(experiment.evaluation_step, dataset, layout(devices), 512)(state))
+    config = tiny_config({"evaluation.batch_size": 512})
+    answered = [evaluate(config, dataset, devices) for devices in (1, 8)]
     for answers in answered:
         counts = answers.counts
         assert counts.seen == counts.confusion.sum() == 10_007
@@ -256,9 +260,9 @@ def test_evaluation_of_10007_examples_counts_each_once_on_one_device_and_on_eigh
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 100, 1000])
 def test_padding_does_not_change_accuracy(tiny_config, batch_size):
     dataset = images_like(100)
-    _, experiment, state = begin(tiny_config(), layout())
-    expected = Evaluator(experiment.evaluation_step, dataset, layout(), 50)(state)
-    answers = Evaluator(experiment.evaluation_step, dataset, layout(), batch_size)(state)
+    expected, answers = (
+        evaluate(tiny_config({"evaluation.batch_size": size}), dataset) for size in (50, batch_size)
+    )
     np.testing.assert_array_equal(answers.counts.confusion, expected.counts.confusion)
     np.testing.assert_allclose(answers.counts.loss_sum, expected.counts.loss_sum, rtol=1e-5)
     np.testing.assert_allclose(answers.probabilities, expected.probabilities, atol=1e-5)
@@ -266,8 +270,9 @@ def test_padding_does_not_change_accuracy(tiny_config, batch_size):
 
 def test_probabilities_are_those_of_the_examples_in_their_order(tiny_config):
     dataset = images_like(30)
-    _, experiment, state = begin(tiny_config(), layout(8))
-    found = Evaluator(experiment.evaluation_step, dataset, layout(8), 16)(state).probabilities
+    config = tiny_config({"evaluation.batch_size": 16})
+    _, experiment, state = begin(config, layout(8))
+    found = evaluate(config, dataset, 8).probabilities
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     images = (dataset.images / 255 - experiment.facts.mean) / experiment.facts.std
     model = experiment.model.clone(axis_name=None)

@@ -5,13 +5,12 @@ import shlex
 
 import jax
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from configs import default
 from jaxcifar.config import checks, command_line, fields
 from jaxcifar.errors import UserError
-from jaxcifar.experiment.setup import check, load_split, set_up
+from jaxcifar.experiment.setup import load_split, set_up
 from jaxcifar.step.batch import map_step
 from jaxcifar.step.order import epoch_order
 from tests.conftest import TINY
@@ -223,7 +222,7 @@ CHANGES = st.lists(st.sampled_from(sorted(FIELDS)), max_size=4, unique=True).fla
 
 def build(config, devices=8):
     """Go through all that is checked before a run begins."""
-    check(config)
+    checks.check_config(config)
     one = layout(devices)
     checks.check_devices(config, devices)
     if config.data.shapes.train_examples > 5000 or config.data.shapes.test_examples > 5000:
@@ -282,7 +281,7 @@ def test_a_sound_config_drawn_at_random_takes_a_step(changes):
     run = map_step(setup.experiment.train_step, setup.layout, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     data = (dataset.images, dataset.labels)
-    state, counts = run(state, *setup.layout.place((data, order)), 0, 1, jax.random.key(1))
+    state, counts = run(state, *setup.layout.put((data, order)), 0, 1, jax.random.key(1))
     assert state.step == 1 and counts.seen == config.batch_size
     assert jax.numpy.isfinite(counts.loss_sum)
 

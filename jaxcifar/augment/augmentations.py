@@ -24,7 +24,7 @@ class Examples:
     images: jax.Array
     """[batch, height, width, channel] float, in [0, 1]."""
     targets: jax.Array
-    """[batch, class] float, rows sum to 1."""
+    """[batch, class] float; those of an example sum to 1."""
     index: jax.Array
     """[batch] int32, which example of the split each is."""
     epoch: jax.Array
@@ -106,12 +106,8 @@ def color_jitter(
         grey = jnp.tile(luma[:, None], (1, 3))
         mean = mean @ grey
         turn = 2 * jnp.pi * hue * draws[:, 3]
-        cos, sin, zero, one = (
-            jnp.cos(turn),
-            jnp.sin(turn),
-            jnp.zeros_like(turn),
-            jnp.ones_like(turn),
-        )
+        cos, sin = jnp.cos(turn), jnp.sin(turn)
+        zero, one = jnp.zeros_like(turn), jnp.ones_like(turn)
         rotation = jnp.stack([one, zero, zero, zero, cos, sin, zero, -sin, cos], -1)
         color = saturate * eye + (1 - saturate) * grey
         color = color @ jnp.einsum(

@@ -4,10 +4,12 @@ import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from jaxcifar.augment import TEST_TIME_AUGMENTATIONS
+from jaxcifar.data.datasets import DATASETS
 from jaxcifar.errors import UserError, unknown
-
-PRECISIONS = ("auto", "bfloat16", "float32", "float64")
-NORMALISATIONS = ("statistics", "symmetric", "unit")
+from jaxcifar.models import MODELS
+from jaxcifar.models.layers import ACTIVATIONS
+from jaxcifar.optim import OPTIMIZERS, SCHEDULES
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -27,87 +29,73 @@ _WIDTHS: Rule = (
     "one or more whole numbers from 1 to 65536",
 )
 
+_ODD: Rule = (lambda value: 0 < value < 100 and value % 2, "odd, from 1 to 99")
+_RISING_SHARES: Rule = (
+    lambda value: (
+        all(isinstance(share, float) and 0 < share < 1 for share in value)
+        and list(value) == sorted(set(value))
+    ),
+    "shares between 0 and 1, each larger than the one before",
+)
 _NOT_EMPTY: Rule = (lambda value: value != "", "a split, such as train or test")
 
-_RULES: dict[str, Rule] = {
-    "seed": _between(0, 2**32 - 1),
-    "num_epochs": _between(1, 100_000),
-    "batch_size": _from(1),
-    "label_smoothing": _SHARE_BELOW_ONE,
-    "data.train_split": _NOT_EMPTY,
-    "data.test_split": _NOT_EMPTY,
-    "data.image_size": _between(0, 4096),
-    "data.shapes.seed": _between(0, 2**32 - 1),
-    "data.shapes.train_examples": _between(1, 1_000_000),
-    "data.shapes.test_examples": _between(1, 1_000_000),
-    "augmentation.crop.padding": _from(0),
-    "augmentation.color_jitter.brightness": _between(0, 1),
-    "augmentation.color_jitter.contrast": _between(0, 1),
-    "augmentation.color_jitter.saturation": _between(0, 1),
-    "augmentation.color_jitter.hue": _between(0, 0.5),
-    "augmentation.cutout.size": _from(1),
-    "model.cnn.widths": _WIDTHS,
-    "model.cnn.convs_per_block": _WIDTHS,
-    "model.cnn.kernel_size": (lambda value: 0 < value < 100 and value % 2, "odd, from 1 to 99"),
-    "model.cnn.dropout_rate": _SHARE_BELOW_ONE,
-    "model.cnn.dense_width": _between(0, 65536),
-    "model.resnet.widths": _WIDTHS,
-    "model.resnet.blocks_per_stage": _WIDTHS,
-    "model.speednet.widths": _WIDTHS,
-    "optimizer.learning_rate": _POSITIVE,
-    "optimizer.l2_penalty": _from(0),
-    "optimizer.clip_norm": _from(0),
-    "optimizer.adam.beta1": _SHARE_BELOW_ONE,
-    "optimizer.adam.beta2": _SHARE_BELOW_ONE,
-    "optimizer.adam.epsilon": _POSITIVE,
-    "optimizer.adamw.beta1": _SHARE_BELOW_ONE,
-    "optimizer.adamw.beta2": _SHARE_BELOW_ONE,
-    "optimizer.adamw.epsilon": _POSITIVE,
-    "optimizer.adamw.weight_decay": _from(0),
-    "optimizer.sgd.momentum": _SHARE_BELOW_ONE,
-    "optimizer.sgd.weight_decay": _from(0),
-    "optimizer.muon.momentum": _SHARE_BELOW_ONE,
-    "optimizer.muon.newton_schulz_steps": _between(1, 20),
-    "optimizer.muon.sgd_momentum": _SHARE_BELOW_ONE,
-    "optimizer.muon.bias_multiplier": _POSITIVE,
-    "optimizer.muon.head_multiplier": _POSITIVE,
-    "optimizer.muon.weight_decay": _from(0),
-    "schedule.warmup_epochs": _from(0),
-    "schedule.cosine.final_fraction": _between(0, 1),
-    "schedule.linear.final_fraction": _between(0, 1),
-    "schedule.step.boundaries": (
-        lambda value: (
-            all(isinstance(share, float) and 0 < share < 1 for share in value)
-            and list(value) == sorted(set(value))
-        ),
-        "shares between 0 and 1, each larger than the one before",
-    ),
-    "schedule.step.factor": _POSITIVE,
-    "logging.every_steps": _from(1),
-    "evaluation.every_epochs": _from(1),
-    "evaluation.batch_size": _from(1),
-    "checkpoint.every_epochs": _from(1),
-    "checkpoint.keep": _from(1),
-}
+_FIELDS: tuple[tuple[Rule, str], ...] = (
+    (_between(0, 2**32 - 1), "seed data.shapes.seed"),
+    (_between(1, 100_000), "num_epochs"),
+    (_from(1), "batch_size augmentation.cutout.size logging.every_steps checkpoint.keep"),
+    (_from(1), "evaluation.every_epochs evaluation.batch_size checkpoint.every_epochs"),
+    (_NOT_EMPTY, "data.train_split data.test_split"),
+    (_between(0, 4096), "data.image_size"),
+    (_between(1, 1_000_000), "data.shapes.train_examples data.shapes.test_examples"),
+    (_from(0), "augmentation.crop.padding schedule.warmup_epochs"),
+    (_from(0), "optimizer.l2_penalty optimizer.clip_norm optimizer.adamw.weight_decay"),
+    (_from(0), "optimizer.sgd.weight_decay optimizer.muon.weight_decay"),
+    (_between(0, 1), "augmentation.color_jitter.brightness augmentation.color_jitter.contrast"),
+    (_between(0, 1), "augmentation.color_jitter.saturation"),
+    (_between(0, 0.5), "augmentation.color_jitter.hue"),
+    (_WIDTHS, "model.cnn.widths model.cnn.convs_per_block model.speednet.widths"),
+    (_WIDTHS, "model.resnet.widths model.resnet.blocks_per_stage"),
+    (_ODD, "model.cnn.kernel_size"),
+    (_SHARE_BELOW_ONE, "label_smoothing model.cnn.dropout_rate"),
+    (_between(0, 65536), "model.cnn.dense_width"),
+    (_POSITIVE, "optimizer.learning_rate optimizer.adam.epsilon optimizer.adamw.epsilon"),
+    (_SHARE_BELOW_ONE, "optimizer.adam.beta1 optimizer.adam.beta2 optimizer.sgd.momentum"),
+    (_SHARE_BELOW_ONE, "optimizer.adamw.beta1 optimizer.adamw.beta2"),
+    (_SHARE_BELOW_ONE, "optimizer.muon.momentum optimizer.muon.sgd_momentum"),
+    (_POSITIVE, "optimizer.muon.bias_multiplier optimizer.muon.head_multiplier"),
+    (_between(1, 20), "optimizer.muon.newton_schulz_steps"),
+    (_between(0, 1), "schedule.cosine.final_fraction schedule.linear.final_fraction"),
+    (_RISING_SHARES, "schedule.step.boundaries"),
+    (_POSITIVE, "schedule.step.factor"),
+)
+_RULES = {name: rule for rule, names in _FIELDS for name in names.split()}
 
 
 _MOST_STEPS = 100_000_000
 
 
-def check_config(
-    config: Mapping, names: Mapping[str, tuple[str, ...]], built_in: Collection[str]
-) -> None:
+_NAMES: dict[str, Collection[str]] = {
+    "precision": ("auto", "bfloat16", "float32", "float64"),
+    "data.normalisation": ("statistics", "symmetric", "unit"),
+    "model.name": MODELS,
+    "model.cnn.activation": ACTIVATIONS,
+    "optimizer.name": OPTIMIZERS,
+    "schedule.name": SCHEDULES,
+    "evaluation.test_time_augmentation": TEST_TIME_AUGMENTATIONS,
+}
+"""For each field that names something, the names that are known."""
+
+
+def check_config(config: Mapping) -> None:
     """Check every field by itself, and with the others.
 
     Args:
       config: whole, as `configs/default.py` gives it.
-      names: for each field that names something, by its dotted path, the names that are known.
-      built_in: names of the datasets that are not of TFDS.
 
     Raises:
       UserError: for the first field that is wrong.
     """
-    for path, known in names.items():
+    for path, known in _NAMES.items():
         if (value := _field(config, path)) not in known:
             raise unknown(f"--config.{path}:", value, known)
     for path, (fits, limit) in _RULES.items():
@@ -115,7 +103,7 @@ def check_config(
         if not fits(value):
             raise UserError(f"--config.{path}={value}: it must be {limit}")
     data = config["data"]
-    if data["image_size"] and data["name"] in built_in:
+    if data["image_size"] and data["name"] in DATASETS:
         raise UserError(
             f"--config.data.image_size={data['image_size']} scales the images of TFDS, and "
             f"--config.data.name={data['name']} is none of its datasets: leave it at 0"

@@ -1,8 +1,9 @@
 """The command line: its flags, the config they name, and what can be wrong with either."""
 
-import difflib
+import functools
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import flags
@@ -10,10 +11,21 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxcifar.config import saved_config
 from jaxcifar.config.fields import check_overrides, explain_value
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, did_you_mean
 from jaxcifar.host import compat
 
 _MODES = ["train", "evaluate", "report"]
+_WHAT_MODES_DO = (
+    "train: from images to an evaluated checkpoint, going on from where the workdir stands; evaluate: a "
+    "checkpoint in the workdir, under its config if none is given; report: make the report again from "
+    "what lies in the workdir, be it of a run that still goes on"
+)
+
+
+def definers(values: flags.FlagValues) -> Iterator[Callable]:
+    """Return what defines a flag that is text, a whole number or a switch: `(name, default, help)`."""
+    kinds = (flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool)
+    return (functools.partial(define, flag_values=values) for define in kinds)
 
 
 def define_flags() -> flags.FlagValues:
@@ -25,61 +37,26 @@ def define_flags() -> flags.FlagValues:
         lock_config=True,
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "workdir",
-        None,
-        "directory of the run; by default runs/ and the config's name",
-        flag_values=values,
-    )
-    flags.DEFINE_enum(
-        "mode",
-        "train",
-        _MODES,
-        "train: from images to an evaluated checkpoint, going on from where the workdir stands; "
-        "evaluate: a checkpoint in the workdir, under its config if none is given; report: make the "
-        "report again from what lies in the workdir, be it of a run that still goes on",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "step",
-        None,
-        "with --mode=evaluate: of which checkpoint; by default the newest",
-        flag_values=values,
-    )
-    flags.DEFINE_bool(
+    text, number, switch = definers(values)
+    text("workdir", None, "directory of the run; by default runs/ and the config's name")
+    flags.DEFINE_enum("mode", "train", _MODES, _WHAT_MODES_DO, flag_values=values)
+    number("step", None, "with --mode=evaluate: of which checkpoint; by default the newest")
+    switch(
         "extend",
         False,
         "go on with a run under a larger --config.num_epochs, and so under another schedule",
-        flag_values=values,
     )
-    flags.DEFINE_bool(
+    switch(
         "distributed",
         False,
         "this process is one of several that train or evaluate together; JAX finds the others where "
         "Slurm, Kubernetes, Open MPI or Cloud TPU say who they are, else the next three flags do",
-        flag_values=values,
     )
-    flags.DEFINE_string(
-        "coordinator_address",
-        None,
-        "with --distributed: host and port of process 0, e.g. 10.0.0.1:1234",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "num_processes",
-        None,
-        "with --distributed: how many there are",
-        lower_bound=1,
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "process_id",
-        None,
-        "with --distributed: which one this is, from 0",
-        lower_bound=0,
-        flag_values=values,
-    )
-    flags.DEFINE_bool("help", False, "show this", short_name="h", flag_values=values)
+    first = "with --distributed: host and port of process 0, e.g. 10.0.0.1:1234"
+    text("coordinator_address", None, first)
+    number("num_processes", None, "with --distributed: how many there are", lower_bound=1)
+    number("process_id", None, "with --distributed: which one this is, from 0", lower_bound=0)
+    switch("help", False, "show this", short_name="h")
     return values
 
 
@@ -93,9 +70,10 @@ def parse(argv: list[str]) -> flags.FlagValues:
       UserError: something on the command line is wrong.
     """
     given = flags.FlagValues()
+    text, _, switch = definers(given)
     for name in ("config", "workdir", "mode"):
-        flags.DEFINE_string(name, None, "", flag_values=given)
-    flags.DEFINE_bool("help", False, "", short_name="h", flag_values=given)
+        text(name, None, "")
+    switch("help", False, "", short_name="h")
     config = ConfigDict()
     try:
         rest = given(argv, known_only=True)[1:]
@@ -172,8 +150,7 @@ def _check_is_file(path: Path) -> None:
         return
     folder = path.parent if path.parent.is_dir() else Path("configs")
     known = sorted(str(file) for file in folder.glob("*.py"))
-    near = difflib.get_close_matches(str(path), known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    hint = did_you_mean(str(path), known, form="{}")
     there = f"{folder} holds {', '.join(known) or 'no configs'}"
     if not folder.is_dir():
         there = f"there is no directory {folder} here"

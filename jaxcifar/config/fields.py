@@ -1,13 +1,12 @@
 """The fields of a config, and what can be wrong with one that is set on the command line."""
 
-import difflib
 import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, did_you_mean
 
 Config: TypeAlias = Any
 """A `ConfigDict` with the fields of `configs/default.py`, whose types ml_collections does not know."""
@@ -33,8 +32,7 @@ def check_overrides(argv: list[str], config: ConfigDict, name: str) -> None:
         flag = flag.removeprefix("no") if flag.startswith("noconfig.") else flag
         path = flag.removeprefix("config.")
         if flag.startswith("config.") and path not in known:
-            near = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
-            hint = f"did you mean --config.{near[0]}? " if near else ""
+            hint = did_you_mean(path, known, form="--config.{}", cutoff=0.5)
             raise UserError(
                 f"--{flag}: {name} has no such field; {hint}the schema is configs/default.py"
             )

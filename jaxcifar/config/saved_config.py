@@ -6,6 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxcifar.config.fields import Config
+from jaxcifar.host.files import with_tuples
 
 
 def get_config(workdir: str) -> Config:
@@ -15,10 +16,4 @@ def get_config(workdir: str) -> Config:
 
 def as_config(saved: dict) -> Config:
     """Return the config that JSON made a dict of."""
-    return ConfigDict(_with_tuples(saved))
-
-
-def _with_tuples(value):
-    if isinstance(value, dict):
-        return {name: _with_tuples(item) for name, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+    return ConfigDict(with_tuples(saved))

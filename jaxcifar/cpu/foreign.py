@@ -61,70 +61,28 @@ def _arrays(arguments):
     ]
 
 
-def _struct(name, *fields):
-    return type(name, (ctypes.Structure,), {"_fields_": fields})
+def _struct(**fields):
+    return type("_Struct", (ctypes.Structure,), {"_fields_": list(fields.items())})
 
 
-_POINTER = ctypes.c_void_p
-_SIZED = ("size_of_struct", ctypes.c_size_t)
-_EXTENDED = (_SIZED, ("extension", _POINTER))
+_INT, _LONG, _SIZE, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_size_t, ctypes.c_void_p
+_TO = ctypes.POINTER
 _INTERNAL = 13  # an error that is a mistake of the program's own
 
-_Buffer = _struct(
-    "_Buffer",
-    *_EXTENDED,
-    ("dtype", ctypes.c_int),
-    ("data", _POINTER),
-    ("rank", ctypes.c_int64),
-    ("shape", ctypes.POINTER(ctypes.c_int64)),
-)
-_Buffers = _struct(
-    "_Buffers",
-    *_EXTENDED,
-    ("size", ctypes.c_int64),
-    ("kinds", _POINTER),
-    ("values", ctypes.POINTER(ctypes.POINTER(_Buffer))),
-)
-_Numbers = _struct(
-    "_Numbers",
-    ("dtype", ctypes.c_int),
-    ("size", ctypes.c_size_t),
-    ("data", ctypes.POINTER(ctypes.c_int64)),
-)
-_Attributes = _struct(
-    "_Attributes",
-    *_EXTENDED,
-    ("size", ctypes.c_int64),
-    ("kinds", _POINTER),
-    ("names", _POINTER),
-    ("values", ctypes.POINTER(_POINTER)),
-)
-_Version = _struct("_Version", *_EXTENDED, ("major", ctypes.c_int), ("minor", ctypes.c_int))
-_Metadata = _struct("_Metadata", _SIZED, ("version", _Version))
-_MetadataExtension = _struct(
-    "_MetadataExtension",
-    _SIZED,
-    ("kind", ctypes.c_int),
-    ("next", _POINTER),
-    ("metadata", ctypes.POINTER(_Metadata)),
-)
-_Error = _struct("_Error", *_EXTENDED, ("message", ctypes.c_char_p), ("code", ctypes.c_int))
-_Api = _struct(
-    "_Api",
-    *_EXTENDED,
-    ("version", _Version),
-    ("internal", _POINTER),
-    ("create_error", ctypes.CFUNCTYPE(_POINTER, ctypes.POINTER(_Error))),
-)
-_Frame = _struct(
-    "_Frame",
-    _SIZED,
-    ("extension", ctypes.POINTER(_MetadataExtension)),
-    ("api", ctypes.POINTER(_Api)),
-    ("context", _POINTER),
-    ("stage", ctypes.c_int),
-    ("arguments", _Buffers),
-    ("results", _Buffers),
-    ("attributes", _Attributes),
-)
-_HANDLER = ctypes.CFUNCTYPE(_POINTER, ctypes.POINTER(_Frame))
+# XLA's structs by its names, but for abbreviations.
+_SIZED = {"size_of_struct": _SIZE}
+_EXTENDED = _SIZED | {"extension": _POINTER}
+_Buffer = _struct(**_EXTENDED, dtype=_INT, data=_POINTER, rank=_LONG, shape=_TO(_LONG))
+_Buffers = _struct(**_EXTENDED, size=_LONG, kinds=_POINTER, values=_TO(_TO(_Buffer)))
+_Numbers = _struct(dtype=_INT, size=_SIZE, data=_TO(_LONG))
+_Attributes = _struct(**_EXTENDED, size=_LONG, kinds=_POINTER, names=_POINTER, values=_TO(_POINTER))
+_Version = _struct(**_EXTENDED, major=_INT, minor=_INT)
+_Metadata = _struct(**_SIZED, version=_Version)
+_MetadataExtension = _struct(**_SIZED, kind=_INT, next=_POINTER, metadata=_TO(_Metadata))
+_Error = _struct(**_EXTENDED, message=ctypes.c_char_p, code=_INT)
+_CREATE_ERROR = ctypes.CFUNCTYPE(_POINTER, _TO(_Error))
+_Api = _struct(**_EXTENDED, version=_Version, internal=_POINTER, create_error=_CREATE_ERROR)
+_CALL = {"api": _TO(_Api), "context": _POINTER, "stage": _INT}
+_ARRAYS = {"arguments": _Buffers, "results": _Buffers, "attributes": _Attributes}
+_Frame = _struct(**_SIZED, extension=_TO(_MetadataExtension), **_CALL, **_ARRAYS)
+_HANDLER = ctypes.CFUNCTYPE(_POINTER, _TO(_Frame))

@@ -25,7 +25,7 @@ from jaxcifar.devices.processor import multiplies_bfloat16
 PACKAGE = "onednn-cpu-gomp"
 
 Pads = Sequence[tuple[int, int]]
-"""Rows of zeros above and below, columns left and right."""
+"""Zeros above and below, left and right, in pixels."""
 
 
 def available(dtype: jax.typing.DTypeLike) -> bool:
@@ -72,7 +72,7 @@ def convolve(images: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> 
 
     Args:
       strides: pixels between two windows.
-      pads: rows of zeros above and below, columns left and right of the images.
+      pads: zeros above and below, left and right of the images, in pixels.
     """
     return _call("forward", images, kernel, _result(images, kernel, strides, pads), strides, pads)
 
@@ -141,8 +141,8 @@ def _padding_share(images, kernel, strides, pads):
     for pixels, size, count, (low, _) in zip(
         images.shape[1:3], kernel.shape[:2], counts, pads, strict=True
     ):
-        places = strides * np.arange(count)[:, None] + np.arange(size) - low
-        inside *= ((places >= 0) & (places < pixels)).mean()
+        pixel = strides * np.arange(count)[:, None] + np.arange(size) - low
+        inside *= ((pixel >= 0) & (pixel < pixels)).mean()
     return 1 - inside
 
 

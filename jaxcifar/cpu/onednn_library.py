@@ -17,10 +17,10 @@ _CPU, _ANY_LAYOUT, _IN_ORDER, _USER_SCRATCHPAD = 1, 1, 1, 1
 _FORWARD_TRAINING, _DIRECT = 64, 1
 _ADD, _MULTIPLY = 0x1FFF0, 0x1FFF1
 _KERNEL_LAYOUT, _KERNEL_GRAD_LAYOUT, _SCRATCHPAD_LAYOUT = 131, 132, 136
-_PLACES = {"images": 1, "output": 17, "kernel": 33, "scratchpad": 80, "from": 1, "to": 17}
+_ARGUMENTS = {"images": 1, "output": 17, "kernel": 33, "scratchpad": 80, "from": 1, "to": 17}
 # What the first and the second operation after a convolution take.
-_PLACES |= {"factor": 32_770, "offset": 65_538}
-_GRAD = 128  # the place of a gradient is so much higher
+_ARGUMENTS |= {"factor": 32_770, "offset": 65_538}
+_GRAD = 128  # the number of a gradient is so much higher
 KINDS = {
     "forward": ("images", "kernel", "output"),
     "finished": ("images", "kernel", "factor", "offset", "output"),
@@ -34,7 +34,7 @@ ACTIVATIONS = {"identity": 0, "relu": 0x20, "gelu": 0x31}
 
 
 class _Argument(ctypes.Structure):
-    _fields_ = [("place", c_int), ("memory", c_void_p)]
+    _fields_ = [("number", c_int), ("memory", c_void_p)]
 
 
 class Convolutions:
@@ -87,10 +87,14 @@ class Convolutions:
         )
         if kind in ("images", "kernel"):
             name = {"images": "data", "kernel": "weights"}[kind]
-            if kind == "images":
-                arrays = (images, any_kernel, output, *window)  # which has no bias
-            else:
-                arrays = (images, any_sum, None, output, *window)
+            no_bias = () if kind == "images" else (None,)
+            arrays = (
+                images,
+                any_kernel if kind == "images" else any_sum,
+                *no_bias,
+                output,
+                *window,
+            )
             description = self._new(
                 f"convolution_backward_{name}_primitive_desc_create",
                 *(self._engine, _DIRECT, *arrays, description, self._attributes),
@@ -102,13 +106,8 @@ class Convolutions:
                 _SCRATCHPAD_LAYOUT,
             )
         )
-        layouts = {
-            "images": images,
-            "kernel": own_kernel,
-            "output": output,
-            "scratchpad": scratchpad,
-            **after,
-        }
+        layouts = {"images": images, "kernel": own_kernel, "output": output, **after}
+        layouts["scratchpad"] = scratchpad
         grads = (kind, "output") if kind in ("images", "kernel") else ()
         convolve = self._program(description, layouts, grads)
         change = (own_kernel, kernel) if kind == "kernel" else (kernel, own_kernel)
@@ -161,7 +160,7 @@ class Convolutions:
         }
         arguments = (_Argument * len(memories))(
             *(
-                _Argument(_PLACES[name] + _GRAD * (name in grads), memory)
+                _Argument(_ARGUMENTS[name] + _GRAD * (name in grads), memory)
                 for name, memory in memories.items()
             )
         )

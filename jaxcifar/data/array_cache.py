@@ -55,7 +55,7 @@ def _load(folder: Path) -> Arrays | None:
 
 
 def _save(folder: Path, arrays: Arrays) -> None:
-    """Write beside the final place, then rename, so that `folder` is whole or absent."""
+    """Write beside the final folder, then rename, so that `folder` is whole or absent."""
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from jaxcifar.data import shapes as drawn
-from jaxcifar.data import tfds_reader
+from jaxcifar.data import shapes as drawn, tfds_reader
 from jaxcifar.errors import UserError
 
 

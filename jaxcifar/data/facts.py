@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from jaxcifar.data.datasets import Dataset
+from jaxcifar.host.files import with_tuples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,7 @@ class DataFacts:
     @classmethod
     def from_json(cls, value: Mapping) -> "DataFacts":
         """Return what `dataclasses.asdict` and JSON made a dict of."""
-        tuples: dict[str, Any] = {
-            name: tuple(item) if isinstance(item, list) else item for name, item in value.items()
-        }
-        return cls(**tuples)
+        return cls(**with_tuples(dict(value)))
 
 
 def measure(train: Dataset, normalisation: str) -> DataFacts:

@@ -25,7 +25,7 @@ CLASS_NAMES = tuple(_OUTLINES)
 
 
 def draw_shapes(examples: int, seed: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one shape an image, of random place, size, angle, colours, background and noise.
+    """Draw one shape an image, of random position, size, angle, colours, background and noise.
 
     Returns:
       `images: [examples, 32, 32, 3] uint8` and `labels: [examples] int32`, the classes as evenly
@@ -47,9 +47,9 @@ def _draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     radius = draw(6, 13)[:, None, None]
     x, y = (0.8 * radius + draw(0, 1)[:, None, None] * (SIZE - 1 - 1.6 * radius) for _ in "xy")
     angle = draw(0, 2 * np.pi)[:, None, None]
-    rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-    u = ((columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)) / radius
-    v = ((rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)) / radius
+    down, across = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+    u = ((across - x) * np.cos(angle) + (down - y) * np.sin(angle)) / radius
+    v = ((down - y) * np.cos(angle) - (across - x) * np.sin(angle)) / radius
     distance = np.empty_like(u)
     for label, outline in enumerate(_OUTLINES.values()):
         chosen = labels == label
@@ -58,7 +58,7 @@ def _draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     # The background runs from one colour to another along a random direction.
     direction = draw(0, 2 * np.pi)[:, None, None]
-    along = (columns - SIZE / 2) * np.cos(direction) + (rows - SIZE / 2) * np.sin(direction)
+    along = (across - SIZE / 2) * np.cos(direction) + (down - SIZE / 2) * np.sin(direction)
     share = np.clip(0.5 + along / SIZE, 0, 1)[..., None]
     back = draw(0, 1, 1, 1, 3)
     other = np.clip(back + draw(-0.4, 0.4, 1, 1, 3), 0, 1)

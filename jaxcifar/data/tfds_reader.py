@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxcifar.data import array_cache
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, did_you_mean
 from jaxcifar.host import compat
 from jaxcifar.host.files import user_cache
 
@@ -99,10 +99,7 @@ def _label_and_image_keys(builder):
 
 
 def _unknown_dataset(name, known):
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=2)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = did_you_mean(name, known, form="{}", most=2)
     return UserError(
         f"dataset {name!r} is unknown: {hint}--config.data.name takes shapes, which the program "
         "draws itself, or an image-classification dataset of TFDS (cifar10, cifar100, svhn_cropped …)"

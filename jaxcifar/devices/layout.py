@@ -41,7 +41,7 @@ class Layout:
         """The sharding of an array that every device holds whole."""
         return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
 
-    def place(self, tree: Any) -> Any:
+    def put(self, tree: Any) -> Any:
         """Copy every leaf to every device, once: an array left on the host is sent at each dispatch."""
 
         def placed(leaf):

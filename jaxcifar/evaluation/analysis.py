@@ -44,7 +44,7 @@ class Calibration:
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """Count examples by label (rows) and prediction (columns): [classes, classes] int64."""
+    """Count examples by label and prediction: [label, prediction] int64."""
     cells = np.bincount(labels.astype(np.int64) * classes + predictions, minlength=classes**2)
     return cells.reshape(classes, classes)
 
@@ -98,10 +98,10 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     confidence = probabilities.max(1)
     right = probabilities.argmax(1) == labels
     edges = np.linspace(0, 1, bins + 1)
-    places = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
-    counts = np.bincount(places, minlength=bins)
+    bin_of = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
+    counts = np.bincount(bin_of, minlength=bins)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(places, values, bins) / counts for values in (confidence, right)]
+        means = [np.bincount(bin_of, values, bins) / counts for values in (confidence, right)]
     return Calibration(edges, counts, *means)
 
 
@@ -120,7 +120,7 @@ def wilson_interval(correct: int, examples: int, z: float = 1.959964) -> tuple[f
 
 
 def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the rows whose prediction is wrong, the most confident first: [mistakes] int."""
+    """Return the indices of wrong predictions, the most confident first: [mistakes] int."""
     wrong = np.flatnonzero(probabilities.argmax(1) != labels)
     return wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")]
 
@@ -128,7 +128,7 @@ def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndar
 def worth_seeing(
     probabilities: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, dict[tuple[int, int], np.ndarray]]:
-    """Return the rows whose images tell most: [rows] int each.
+    """Return the indices of the examples whose images tell most: [n] int each.
 
     Returns:
       The 24 most confident mistakes, and for each direction of the eight most confused pairs, as

@@ -39,7 +39,7 @@ class Classifier:
             sequence of such images and of Pillow's.
 
         Returns:
-          [n, class] float32; each row sums to 1.
+          [n, class] float32; those of an image sum to 1.
 
         Raises:
           TypeError: these are no such images, or a single one.
@@ -59,7 +59,7 @@ class Classifier:
         padded = -(-padded // devices) * devices
         padding = np.zeros((padded - len(images), *images.shape[1:]), np.uint8)
         data = (np.concatenate([images, padding]), np.zeros(padded, np.int32))
-        data, order = self._layout.place((data, np.arange(padded, dtype=np.int32)[None]))
+        data, order = self._layout.put((data, np.arange(padded, dtype=np.int32)[None]))
         return self._run(self._state, data, order, 0, 1).probabilities[: len(images)]
 
 

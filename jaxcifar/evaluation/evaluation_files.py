@@ -30,7 +30,7 @@ def write_evaluation(
     Returns:
       What `evaluation.json` holds: `accuracy` is top-1 in [0, 1], `accuracy_interval` what holds
       the true one with 95% confidence, `loss` the mean cross-entropy in nats, `confusion_matrix`
-      counts examples by label (rows) and prediction (columns), in the order of `class_names`.
+      is [label, prediction] int, in the order of `class_names`.
     """
     counts, labels = answers.counts, dataset.labels
     probabilities, confusion = np.asarray(answers.probabilities), np.asarray(counts.confusion)

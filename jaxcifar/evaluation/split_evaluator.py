@@ -7,9 +7,9 @@ import jax
 import numpy as np
 
 from jaxcifar.data.datasets import Dataset
-from jaxcifar.devices.layout import Layout
 from jaxcifar.devices.mapping import one_behind
-from jaxcifar.step.batch import Step, map_step
+from jaxcifar.experiment.setup import Setup
+from jaxcifar.step.batch import map_step
 from jaxcifar.step.counts import Counts
 from jaxcifar.step.evaluation_step import Answers
 from jaxcifar.step.order import padded_order
@@ -19,14 +19,19 @@ from jaxcifar.step.state import TrainState
 class Evaluator:
     """Hold one split on the devices, and evaluate states on all of it."""
 
-    def __init__(self, evaluation_step: Step, dataset: Dataset, layout: Layout, batch_size: int):
-        """Place the split; `batch_size` is global, rounded up to a multiple of the devices."""
+    def __init__(self, setup: Setup, dataset: Dataset, *, augmented: bool = False):
+        """Place the split; if `augmented`, answer under the config's test-time augmentation.
+
+        The config's batch size is rounded up to a multiple of the devices.
+        """
+        experiment, layout = setup.experiment, setup.layout
+        step = experiment.augmented_evaluation_step if augmented else experiment.evaluation_step
         devices = len(layout.devices)
-        rows = min(batch_size, len(dataset))
-        order = padded_order(len(dataset), -(-rows // devices) * devices)
+        row = min(setup.config.evaluation.batch_size, len(dataset))
+        order = padded_order(len(dataset), -(-row // devices) * devices)
         self._examples = len(dataset)
-        self._data, self._order = layout.place(((dataset.images, dataset.labels), order))
-        self._run = map_step(evaluation_step, layout, updates_state=False)
+        self._data, self._order = layout.put(((dataset.images, dataset.labels), order))
+        self._run = map_step(step, layout, updates_state=False)
 
     def __call__(self, state: TrainState, between: Callable[[], None] = lambda: None) -> Answers:
         """Return the answers on every example, none left out or counted twice, as NumPy arrays.

@@ -30,10 +30,8 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> dict | None:
     setup, state, step = set_up_from_workdir(workdir, step, config)
     dataset = load_split(config, "test_split")
     same_run.check_same_classes(setup.experiment.facts, dataset)
-    plain = Evaluator(
-        setup.experiment.evaluation_step, dataset, setup.layout, config.evaluation.batch_size
-    )
-    return finish_evaluation(setup, workdir, dataset, plain(state), state, step)
+    answers = Evaluator(setup, dataset)(state)
+    return finish_evaluation(setup, workdir, dataset, answers, state, step)
 
 
 def finish_evaluation(
@@ -52,10 +50,9 @@ def finish_evaluation(
     Returns:
       As `evaluate`.
     """
-    evaluation, augmented = setup.config.evaluation, {}
-    if (name := evaluation.test_time_augmentation) != "none":
-        views = setup.experiment.augmented_evaluation_step
-        augmented[name] = Evaluator(views, dataset, setup.layout, evaluation.batch_size)(state)
+    augmented = {}
+    if (name := setup.config.evaluation.test_time_augmentation) != "none":
+        augmented[name] = Evaluator(setup, dataset, augmented=True)(state)
     if not setup.layout.leads:
         return None
     return write_evaluation(workdir, dataset, answers, augmented, step)

@@ -63,12 +63,8 @@ class Experiment:
         variables = self.model.init(key, images[:1], train=False)
         if hasattr(self.model, "initialise_from"):
             variables = self.model.initialise_from(variables, images)
-        return TrainState(
-            step=jnp.int32(0),
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=self.optimizer.init(variables["params"]),
-        )
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
+        return TrainState(jnp.int32(0), params, batch_stats, self.optimizer.init(params))
 
 
 def computation_dtype(precision: str) -> np.dtype:

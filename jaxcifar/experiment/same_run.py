@@ -12,14 +12,8 @@ from jaxcifar.devices.processes import all_agree
 from jaxcifar.errors import UserError
 from jaxcifar.experiment.choice import SavedRun
 
-RESUMABLE = (
-    "data.data_dir",
-    "data.test_split",
-    "data.validation_split",
-    "logging",
-    "evaluation",
-    "checkpoint",
-)
+RESUMABLE = {"data.data_dir", "data.test_split", "data.validation_split"}
+RESUMABLE |= {"logging", "evaluation", "checkpoint"}
 """The fields and sections of a config that may differ when a run is resumed."""
 
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcifar.augment import TEST_TIME_AUGMENTATIONS
 from jaxcifar.config import checks
 from jaxcifar.config.fields import Config
 from jaxcifar.config.saved_config import as_config
@@ -20,9 +19,6 @@ from jaxcifar.errors import UserError
 from jaxcifar.experiment import choice
 from jaxcifar.experiment.build import Experiment, build, options_of
 from jaxcifar.host.checkpoints import Checkpoints
-from jaxcifar.models import MODELS
-from jaxcifar.models.layers import ACTIVATIONS
-from jaxcifar.optim import OPTIMIZERS, SCHEDULES
 from jaxcifar.step.state import TrainState
 
 
@@ -63,7 +59,7 @@ def set_up(config: Config, layout: Layout | None = None) -> tuple[Setup, Dataset
       UserError: something in the config is wrong, or the data cannot be had.
     """
     if layout is None:
-        check(config)
+        checks.check_config(config)
         layout = start_layout(config)
     train = load_split(config, "train_split")
     measured = facts.measure(train, config.data.normalisation)
@@ -87,7 +83,7 @@ def set_up_from_workdir(
       UserError: there is no such checkpoint, this machine cannot run it, or it does not fit the config.
     """
     if config:
-        check(config)
+        checks.check_config(config)
     backend.start()  # before Orbax asks JAX for its devices
     checkpoints = Checkpoints(workdir / "checkpoints")
     step = choice.chosen_step(checkpoints, workdir, step)
@@ -97,27 +93,6 @@ def set_up_from_workdir(
     state = dataclasses.replace(setup.restored_state(checkpoints, step), opt_state=None)
     checkpoints.close()
     return setup, state, step
-
-
-def check(config: Config) -> None:
-    """Check every field, before any work begins.
-
-    Raises:
-      UserError: for the first field that is wrong.
-    """
-    checks.check_config(
-        config,
-        {
-            "precision": checks.PRECISIONS,
-            "data.normalisation": checks.NORMALISATIONS,
-            "model.name": tuple(MODELS),
-            "model.cnn.activation": tuple(ACTIVATIONS),
-            "optimizer.name": tuple(OPTIMIZERS),
-            "schedule.name": tuple(SCHEDULES),
-            "evaluation.test_time_augmentation": tuple(TEST_TIME_AUGMENTATIONS),
-        },
-        built_in=tuple(datasets.DATASETS),
-    )
 
 
 def start_layout(config: Config) -> Layout:

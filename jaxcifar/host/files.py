@@ -20,6 +20,13 @@ def user_cache() -> Path:
     return Path(base) / "jaxcifar"
 
 
+def with_tuples(value: Any) -> Any:
+    """Return what JSON gave back with tuples for its lists, at any depth."""
+    if isinstance(value, dict):
+        return {name: with_tuples(item) for name, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` beside `path`, then rename, so that `path` never holds half a file."""
     unfinished = path.with_name(path.name + ".unfinished")

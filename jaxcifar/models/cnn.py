@@ -42,16 +42,14 @@ class CNN(nn.Module):
         """Return `logits: [batch, class]` of `images: [batch, height, width, channel]`."""
         wide = jnp.promote_types(self.dtype, jnp.float32)
 
-        def norm(channels):
-            return BatchNorm(
-                channels,
-                use_running_average=not train,
-                momentum=0.9,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                activation=ACTIVATIONS[self.activation],
-            )
-
+        norm = functools.partial(
+            BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            activation=ACTIVATIONS[self.activation],
+        )
         window = (self.kernel_size, self.kernel_size)
         conv = functools.partial(Conv, kernel_size=window, dtype=self.dtype)
         x = images.astype(self.dtype)

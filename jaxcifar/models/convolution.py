@@ -32,7 +32,7 @@ class Conv(nn.Module):
     """Pixels between two windows."""
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     pooled: bool = False
-    """Whether 2×2 pooling follows at once; the odd last row and column that it leaves out are then not
+    """Whether 2×2 pooling follows at once; the odd last line of pixels that it leaves out is then not
     computed."""
 
     @nn.compact
@@ -73,7 +73,7 @@ def convolve(
       images: in the type of the computation and of the result.
       kernel: in this type or float32, as will be its gradient.
       strides: pixels between two windows.
-      pads: rows of zeros above and below, columns left and right of the images.
+      pads: zeros above and below, left and right of the images, in pixels.
     """
     plain = functools.partial(_xla_convolve, strides=strides, pads=pads)
     return _by_library(onednn.convolve, plain, images.dtype, strides, pads, images, kernel)

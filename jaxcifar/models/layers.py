@@ -50,11 +50,11 @@ ACTIVATIONS = {
 
 @jax.custom_vjp
 def max_pool_2x2(images: jax.Array) -> jax.Array:
-    """Halve height and width by 2×2 max pooling; an odd last row or column is left out.
+    """Halve height and width by 2×2 max pooling; an odd last line of pixels is left out.
 
-    A maximum of four strided slices, which keeps of each window where its largest pixel was, the first
-    of them, for the gradient. That of a windowed reduction is a scatter, which XLA's CPU compiler runs
-    many times slower.
+    A maximum of four strided slices, which keeps of each window the corner that its largest pixel, or the
+    first of several, was in, for the gradient. The gradient of a windowed reduction is a scatter, which
+    XLA's CPU compiler runs many times slower.
     """
     return _max_pool_forward(images)[0]
 
@@ -64,24 +64,24 @@ def _max_pool_forward(images):
     # XLA's CPU compiler compares float32; left in bfloat16 it would round between any two operations.
     wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     largest = wide[:, :height:2, :width:2]
-    place = jnp.zeros(largest.shape, jnp.uint8)
-    for number, (row, column) in enumerate(((0, 1), (1, 0), (1, 1)), start=1):
-        corner = wide[:, row:height:2, column:width:2]
-        place = jnp.where(corner > largest, jnp.uint8(number), place)
-        largest = jnp.maximum(corner, largest)
-    # What takes no remainder XLA's CPU compiler holds for cheap: it would keep the images instead, which
-    # are sixteen or eight times as large, and look for the places again.
-    place %= jnp.uint8(5)
-    return largest.astype(images.dtype), (place, images[:0])
+    corner = jnp.zeros(largest.shape, jnp.uint8)
+    for number, (y, x) in enumerate(((0, 1), (1, 0), (1, 1)), start=1):
+        pixels = wide[:, y:height:2, x:width:2]
+        corner = jnp.where(pixels > largest, jnp.uint8(number), corner)
+        largest = jnp.maximum(pixels, largest)
+    # Without the remainder, which changes nothing, XLA's CPU compiler would keep the images instead of the
+    # corners, which are a sixteenth or an eighth of their size, and look for the corners again.
+    corner %= jnp.uint8(5)
+    return largest.astype(images.dtype), (corner, images[:0])
 
 
 def _max_pool_backward(saved, grad):
-    place, empty = saved
-    batch, rows, columns, channels = grad.shape
+    corner, empty = saved
+    batch, height, width, channels = grad.shape
     corners = jnp.arange(4, dtype=jnp.uint8).reshape(2, 1, 2, 1)
-    at_corner = place[:, :, None, :, None] == corners
+    at_corner = corner[:, :, None, :, None] == corners
     spread = jnp.where(at_corner, grad[:, :, None, :, None], 0)
-    spread = spread.reshape(batch, 2 * rows, 2 * columns, channels)
+    spread = spread.reshape(batch, 2 * height, 2 * width, channels)
     odd = [(0, size - even) for size, even in zip(empty.shape[1:3], spread.shape[1:3], strict=True)]
     return (jnp.pad(spread, ((0, 0), *odd, (0, 0))),)
 
@@ -185,15 +185,15 @@ def _channel_means(arrays, axis_name):
 def channel_sum(x: jax.Array) -> jax.Array:
     """Return the sum over all axes but the last: [channel].
 
-    On a CPU one axis at a time, and no more than 16 rows of an image at first: XLA's CPU compiler turns
+    On a CPU one axis at a time, and no more than 16 lines of an image at first: XLA's CPU compiler turns
     that into sums of long vectors. All at once it adds up a few channels at a time, seven to twenty
     times slower.
     """
 
     def by_axis(x):
         if x.ndim == 4:
-            rows = max(part for part in range(1, 17) if x.shape[1] % part == 0)
-            x = lax.optimization_barrier(x.reshape(-1, rows, *x.shape[2:]).sum(1))
+            lines = max(part for part in range(1, 17) if x.shape[1] % part == 0)
+            x = lax.optimization_barrier(x.reshape(-1, lines, *x.shape[2:]).sum(1))
         for _ in x.shape[:-1]:
             x = lax.optimization_barrier(x.sum(0))
         return x

@@ -40,18 +40,16 @@ class SpeedNet(nn.Module):
         )
         bias = self.param("whitening_bias", nn.initializers.zeros, (2 * patch,), wide)
 
-        def norm(channels):
-            return BatchNorm(
-                channels,
-                use_running_average=not train,
-                momentum=0.6,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                epsilon=1e-12,
-                use_scale=False,
-                activation=gelu,
-            )
-
+        norm = functools.partial(
+            BatchNorm,
+            use_running_average=not train,
+            momentum=0.6,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            epsilon=1e-12,
+            use_scale=False,
+            activation=gelu,
+        )
         conv = functools.partial(
             Conv, kernel_size=(3, 3), dtype=self.dtype, kernel_init=_partial_identity
         )
@@ -61,13 +59,9 @@ class SpeedNet(nn.Module):
             x = norm(width)(max_pool_2x2(conv(width, pooled=True)(x)))
             x = conv(width)(x, norm(width))
         x = x.max((1, 2))
-        head = nn.Dense(
-            self.classes,
-            use_bias=False,
-            kernel_init=nn.initializers.normal(1),
-            dtype=self.dtype,
-            param_dtype=wide,
-        )
+        types = {"dtype": self.dtype, "param_dtype": wide}
+        kernel_init = nn.initializers.normal(1)
+        head = nn.Dense(self.classes, use_bias=False, kernel_init=kernel_init, **types)
         return head(x).astype(wide) / x.shape[-1]
 
     def initialise_from(self, variables: dict, images: jax.Array) -> dict:

@@ -12,16 +12,16 @@ def _worth_seeing(run: Run):
     return analysis.worth_seeing(run.predictions["probabilities"], run.predictions["labels"])
 
 
-def _answer_images(run: Run, rows: Iterable[int]) -> str:
+def _answer_images(run: Run, examples: Iterable[int]) -> str:
     """Return the images of examples, with the label, the prediction and how sure that was."""
-    names, places = run.evaluation["class_names"], run.examples["index"].tolist()
+    names, kept = run.evaluation["class_names"], run.examples["index"].tolist()
     figures = []
-    for row in rows:
-        probabilities = run.predictions["probabilities"][row]
-        label, guess = names[run.predictions["labels"][row]], names[probabilities.argmax()]
-        text = f"example {row}: {label}, taken for {guess} ({probabilities.max():.1%})"
+    for index in examples:
+        probabilities = run.predictions["probabilities"][index]
+        label, guess = names[run.predictions["labels"][index]], names[probabilities.argmax()]
+        text = f"example {index}: {label}, taken for {guess} ({probabilities.max():.1%})"
         figures.append(
-            f"<figure>{html_pieces.image(run.examples['images'][places.index(row)], text)}<figcaption>"
+            f"<figure>{html_pieces.image(run.examples['images'][kept.index(index)], text)}<figcaption>"
             f"{escape(label)}<br><b>{escape(guess)}</b> {probabilities.max():.0%}</figcaption></figure>"
         )
     return "".join(figures)
@@ -31,8 +31,8 @@ def mistakes(run: Run) -> str:
     """Return the most confident mistakes."""
     if not run.examples:
         return ""
-    rows, _ = _worth_seeing(run)
-    return f'<div class="images">{_answer_images(run, rows)}</div>'
+    examples, _ = _worth_seeing(run)
+    return f'<div class="images">{_answer_images(run, examples)}</div>'
 
 
 def confused_pairs(run: Run) -> str:
@@ -62,7 +62,7 @@ def augmentation(run: Run) -> str:
     """Return training images as they are, and beneath them what augmentation makes of them."""
     if not run.augmentation:
         return ""
-    rows = [run.augmentation["images"], *run.augmentation["augmented"]]
+    strips = [run.augmentation["images"], *run.augmentation["augmented"]]
     return "".join(
         '<div class="strip">'
         + "".join(
@@ -70,5 +70,5 @@ def augmentation(run: Run) -> str:
             for image in images
         )
         + "</div>"
-        for draw, images in enumerate(rows)
+        for draw, images in enumerate(strips)
     )

@@ -77,7 +77,7 @@ def curves(series: Sequence[Series], *, name: str, percent: bool = False) -> Fig
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
-    """Plot a confusion matrix: shares of each label's row, counts in the cells if they fit.
+    """Plot a confusion matrix: shares of each label's examples, counts in the cells if they fit.
 
     What is right is blue, what is wrong is red, and the darkest red is the commonest mistake.
     """
@@ -119,21 +119,12 @@ def class_bars(scores: Sequence[Mapping]) -> Figure:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 0.22 * len(scores) + 1), layout="constrained")
         axes = figure.add_subplot()
-        places = np.arange(len(scores))
-        axes.barh(places, [s["f1"] for s in scores], color=BLUE, alpha=0.55, label="F1")
-        axes.plot(
-            [s["recall"] for s in scores], places, "|", color=RED, ms=9, mew=2, label="recall"
-        )
-        axes.plot(
-            [s["precision"] for s in scores],
-            places,
-            "|",
-            color=_INK,
-            ms=9,
-            mew=2,
-            label="precision",
-        )
-        axes.set_yticks(places, [s["name"] for s in scores])
+        heights = np.arange(len(scores))
+        axes.barh(heights, [s["f1"] for s in scores], color=BLUE, alpha=0.55, label="F1")
+        for score, colour in (("recall", RED), ("precision", _INK)):
+            values = [s[score] for s in scores]
+            axes.plot(values, heights, "|", color=colour, ms=9, mew=2, label=score)
+        axes.set_yticks(heights, [s["name"] for s in scores])
         axes.set_ylim(-0.6, len(scores) - 0.4)
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1))

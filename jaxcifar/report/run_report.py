@@ -84,14 +84,12 @@ def _report_body(run: Run, figures: Mapping[str, Figure]) -> str:
     def plot(name: str, title: str) -> str:
         return html_pieces.plot(figures[name], title) if name in figures else ""
 
-    curves = {
-        "accuracy": "Accuracy by epoch",
-        "loss": "Loss by epoch",
-        "learning_rate": "Learning rate by epoch",
-    }
     section(
         "Learning",
-        html_pieces.grid(plot(name, title) for name, title in curves.items()),
+        html_pieces.grid(
+            plot(name, f"{name.capitalize().replace('_', ' ')} by epoch")
+            for name in ("accuracy", "loss", "learning_rate")
+        ),
         note="Training figures are of augmented images and, where label smoothing is on, smoothed "
         "targets, while the network still changed.",
     )
@@ -198,16 +196,11 @@ def _config_table(run: Run) -> str:
 
 def main(argv: list[str]) -> int:
     """Report on one run, or compare several, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxcifar.report",
-        description="Make a page of a run, or one that puts several runs side by side.",
-    )
-    parser.add_argument(
-        "workdir", nargs="+", type=Path, help="directory of a run, e.g. runs/default"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="the page of a comparison; by default comparison.html"
-    )
+    about = "Make a page of a run, or one that puts several runs side by side."
+    parser = argparse.ArgumentParser(prog="python -m jaxcifar.report", description=about)
+    where = "the page of a comparison; by default comparison.html"
+    parser.add_argument("workdir", nargs="+", type=Path, help="of a run, e.g. runs/default")
+    parser.add_argument("--out", type=Path, help=where)
     values = parser.parse_args(argv)
     try:
         if len(values.workdir) > 1:

@@ -21,7 +21,7 @@ class Counts(metrics.Metric):
     seen: jax.Array
     """[] int32, examples counted; padding is not."""
     confusion: jax.Array
-    """[class, class] int32, rows: label, columns: prediction."""
+    """[label, prediction] int32."""
 
     @classmethod
     def from_scores(cls, scores: jax.Array, losses: jax.Array, labels: jax.Array, mask: jax.Array):

@@ -1,6 +1,7 @@
 """The step that answers: forward pass, probabilities, counts."""
 
-from typing import Any, cast
+import functools
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -33,14 +34,13 @@ def make_evaluation_step(model: nn.Module, views: Views, facts: DataFacts) -> St
     wide = jnp.promote_types(model.dtype, jnp.float32)
     mean, std = np.asarray(facts.mean, wide), np.asarray(facts.std, wide)
 
+    forward: Any = functools.partial(model.apply, train=False)
+
     def evaluation_step(state, batch, key):
         del key
         images = normalise(batch.images.astype(wide) / 255, mean, std)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        logits: Any = sum(
-            weight * cast(jax.Array, model.apply(variables, view, train=False))
-            for weight, view in views(images)
-        )
+        logits = sum(weight * forward(variables, view) for weight, view in views(images))
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
         # Counted are the probabilities, for what is written of them must agree with the counts.
         probabilities = jax.nn.softmax(logits)

@@ -34,16 +34,10 @@ def make_train_step(
     def train_step(state, batch, key):
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
         targets = jax.nn.one_hot(batch.labels, len(facts.class_names), dtype=wide)
-        examples = augment(
-            augment_key,
-            batch.places,
-            Examples(
-                images=batch.images.astype(wide) / 255,
-                targets=optax.smooth_labels(targets, label_smoothing),
-                index=batch.index,
-                epoch=state.step // steps_per_epoch,
-            ),
-        )
+        targets = optax.smooth_labels(targets, label_smoothing)
+        images, epoch = batch.images.astype(wide) / 255, state.step // steps_per_epoch
+        examples = Examples(images, targets, batch.index, epoch)
+        examples = augment(augment_key, batch.places, examples)
         images = normalise(examples.images, mean, std)
 
         def mean_loss(params):
@@ -61,14 +55,8 @@ def make_train_step(
         grads = collectives.mean_over_devices(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         counts = Counts.from_scores(logits, losses, batch.labels, jnp.ones_like(batch.labels, bool))
-        return (
-            TrainState(
-                step=state.step + 1,
-                params=optax.apply_updates(state.params, updates),
-                batch_stats=updated.get("batch_stats", state.batch_stats),
-                opt_state=opt_state,
-            ),
-            counts,
-        )
+        params = optax.apply_updates(state.params, updates)
+        batch_stats = updated.get("batch_stats", state.batch_stats)
+        return TrainState(state.step + 1, params, batch_stats, opt_state), counts
 
     return train_step

@@ -15,7 +15,7 @@ from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.evaluation.workdir_evaluation import finish_evaluation
 from jaxcifar.experiment import same_run
 from jaxcifar.experiment.choice import SavedRun
-from jaxcifar.experiment.setup import Setup, check, load_split, set_up, start_layout
+from jaxcifar.experiment.setup import Setup, load_split, set_up, start_layout
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import sole_writer, write_arrays, write_json
 from jaxcifar.host.laps import Laps
@@ -23,9 +23,8 @@ from jaxcifar.host.metrics_log import MetricsLog
 from jaxcifar.host.progress import Progress, Silent
 from jaxcifar.host.signals import Stopping
 from jaxcifar.training import overview
-from jaxcifar.training.interval import Interval
 from jaxcifar.training.loop import Loop
-from jaxcifar.training.recorder import Recorder
+from jaxcifar.training.recorder import Interval, Recorder
 from jaxcifar.training.stepper import Stepper
 
 
@@ -51,7 +50,7 @@ def train(
       Stopped: by a signal; what was computed is saved.
     """
     laps.end("imports")
-    check(config)
+    checks.check_config(config)
     layout = start_layout(config)
     checks.check_devices(config, len(layout.devices))
     with contextlib.ExitStack() as stack:
@@ -77,12 +76,7 @@ def train(
         restored = setup.restored_state(checkpoints, saved.step) if saved.step else None
         stepper.begin(restored, saved.step)
         recorder = _start_recording(setup, stepper, saved, workdir, laps)
-        evaluators = {
-            name: Evaluator(
-                setup.experiment.evaluation_step, split, layout, config.evaluation.batch_size
-            )
-            for name, split in held_out.items()
-        }
+        evaluators = {name: Evaluator(setup, split) for name, split in held_out.items()}
         laps.end("set-up")
         stepper.wait_until_compiled()
         evaluated = Loop(setup, stepper, recorder, evaluators, checkpoints, stopping).run(workdir)
@@ -145,16 +139,12 @@ def draw_augmented(setup: Setup, dataset: Dataset) -> dict[str, np.ndarray]:
     Returns:
       `images: [8, height, width, channel] uint8` and `augmented: [4, 8, height, width, channel]`.
     """
-    images = dataset.images[:8]
+    images, index = dataset.images[:8], jnp.arange(len(dataset.images[:8]))
+    targets = jax.nn.one_hot(dataset.labels[:8], len(dataset.class_names))
 
     def draw(key, epoch):
-        examples = Examples(
-            images=images / jnp.float32(255),
-            targets=jax.nn.one_hot(dataset.labels[:8], len(dataset.class_names)),
-            index=jnp.arange(len(images)),
-            epoch=epoch,
-        )
-        drawn = setup.experiment.augment(key, jnp.arange(len(images)), examples).images
+        examples = Examples(images / jnp.float32(255), targets, index, epoch)
+        drawn = setup.experiment.augment(key, index, examples).images
         return jnp.round(jnp.clip(drawn, 0, 1) * 255).astype(jnp.uint8)
 
     keys = jax.random.split(jax.random.key(setup.config.seed), 4)

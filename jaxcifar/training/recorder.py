@@ -1,5 +1,8 @@
 """Adds up what training counts, and records it: on the screen, in files, for TensorBoard."""
 
+import dataclasses
+import time
+
 import jax
 import numpy as np
 
@@ -8,7 +11,38 @@ from jaxcifar.host.laps import Laps
 from jaxcifar.host.metrics_log import MetricsLog
 from jaxcifar.host.progress import Progress, Silent
 from jaxcifar.step.counts import Counts
-from jaxcifar.training.interval import Interval
+
+
+@dataclasses.dataclass
+class Interval:
+    """Sum what was counted between two records."""
+
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    """Before this process went on."""
+
+    def __post_init__(self):
+        self._began = time.monotonic() - self.seconds
+
+    def add(self, counts: Counts) -> None:
+        """Add the counts of one dispatch."""
+        self.loss_sum += float(counts.loss_sum)
+        self.correct += int(counts.correct)
+        self.seen += int(counts.seen)
+
+    def as_json(self) -> dict:
+        """Return what a run that is cut off here goes on from: the fields, with the seconds until now."""
+        return dataclasses.asdict(self) | {"seconds": time.monotonic() - self._began}
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of what was added, with the images a second."""
+        return {
+            "train/loss": self.loss_sum / self.seen,
+            "train/accuracy": self.correct / self.seen,
+            "images_per_second": self.seen / (time.monotonic() - self._began),
+        }
 
 
 class Recorder:

@@ -39,7 +39,7 @@ class Stepper:
         """Go on from a state that was restored after `step`, or draw the one in which a run begins."""
         self.state = restored or self._init.lower().compile()(*self._beginning)
         self.step = step
-        self._key, self._data = self._setup.layout.place((self._key, self._data))
+        self._key, self._data = self._setup.layout.put((self._key, self._data))
 
     def wait_until_compiled(self) -> None:
         """Wait for the training program."""
@@ -57,7 +57,7 @@ class Stepper:
           The counts of each dispatch, as NumPy arrays, when the next is under way.
         """
         first = epoch * self.steps_per_epoch
-        order = self._setup.layout.place(self._order(epoch))
+        order = self._setup.layout.put(self._order(epoch))
         for row, counts in one_behind(self._dispatch(order, self.step - first, stopped)):
             counts = jax.device_get(counts)
             self.step = first + row
