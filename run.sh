@@ -5,8 +5,9 @@
 #   ./run.sh predict --workdir=DIR IMAGE ...  say what is on images, as python -m jaxcifar.predict
 #   ./run.sh report DIR DIR ...               put runs side by side, as python -m jaxcifar.report
 #   ./run.sh test [pytest arguments]          run the tests
+#   ./run.sh lint                             check style and types
 # PYTHON names the interpreter (3.11 to 3.13); JAXCIFAR_JAX=cpu|cuda|tpu the JAX to install, which is
-# otherwise chosen by what the machine has.
+# otherwise chosen by what the machine has, or lowest for the lowest versions that the project admits.
 set -eu
 
 fail() {
@@ -31,7 +32,7 @@ find_python() {
 
 find_jax() {
     case "${JAXCIFAR_JAX:-}" in
-    cpu | cuda | tpu) echo "$JAXCIFAR_JAX" && return ;;
+    cpu | cuda | tpu | lowest) echo "$JAXCIFAR_JAX" && return ;;
     '') ;;
     *) fail "JAXCIFAR_JAX=$JAXCIFAR_JAX is unknown: it takes cpu, cuda or tpu" ;;
     esac
@@ -55,47 +56,58 @@ find_jax() {
     esac
 }
 
-jax=$(find_jax)
-lock=$root/requirements/$jax.lock
-mark=$venv/made-by-run.sh
-# JAX for a GPU or a TPU runs on a CPU too, if it is told to.
-if [ "$jax" = cpu ] && [ "${JAX_PLATFORMS:-}" = cpu ] && [ -z "${JAXCIFAR_JAX:-}" ]; then
-    for other in cuda tpu; do
-        if cmp -s "$root/requirements/$other.lock" "$mark"; then lock=$root/requirements/$other.lock; fi
-    done
-fi
 ready() {
-    cmp -s "$lock" "$mark" && [ -x "$venv/bin/python" ]
+    cmp -s "$2" "$1/made-by-run.sh" && [ -x "$1/bin/python" ]
 }
 
 set_up() {
     python=$(find_python)
-    [ ! -e "$venv" ] || [ -e "$mark" ] || fail "$venv is not of run.sh's making: move it away or remove it"
-    echo "setting up $venv for JAX on $jax (once)" >&2
-    rm -rf "$venv"
-    mkdir "$venv"
-    echo unfinished >"$mark"
-    "$python" -m venv "$venv" || fail "$python has no venv: install it (on Debian: apt-get install python3-venv)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" ||
-        fail "the packages in $lock could not be installed: see pip's words above"
-    cp "$lock" "$mark"
+    [ ! -e "$1" ] || [ -e "$1/made-by-run.sh" ] || fail "$1 is not of run.sh's making: move it away or remove it"
+    echo "setting up $1 for $3 (once)" >&2
+    rm -rf "$1"
+    mkdir "$1"
+    echo unfinished >"$1/made-by-run.sh"
+    "$python" -m venv "$1" || fail "$python has no venv: install it (on Debian: apt-get install python3-venv)"
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$2" ||
+        fail "the packages in $2 could not be installed: see pip's words above"
+    cp "$2" "$1/made-by-run.sh"
 }
 
-if ! ready; then
-    # Of several that start at once, as the processes of one run, one sets up and the others wait.
-    if command -v flock >/dev/null; then
-        exec 9>"$venv.lock"
-        flock 9
+# environment FOLDER LOCK WHAT: make FOLDER from LOCK, if it is not there or of another lock.
+environment() {
+    if ! ready "$@"; then
+        # Of several that start at once, as the processes of one run, one sets up and the others wait.
+        if command -v flock >/dev/null; then
+            exec 9>"$1.lock"
+            flock 9
+        fi
+        ready "$@" || set_up "$@"
+        exec 9>&-
     fi
-    ready || set_up
-    exec 9>&-
+}
+
+jax=$(find_jax)
+lock=$root/requirements/$jax.lock
+# JAX for a GPU or a TPU runs on a CPU too, if it is told to.
+if [ "$jax" = cpu ] && [ "${JAX_PLATFORMS:-}" = cpu ] && [ -z "${JAXCIFAR_JAX:-}" ]; then
+    for other in cuda tpu; do
+        if ready "$venv" "$root/requirements/$other.lock"; then lock=$root/requirements/$other.lock; fi
+    done
 fi
+environment "$venv" "$lock" "JAX on $jax"
 
 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 # Large pages for large arrays, which on a CPU XLA asks for anew at each step; few arenas, so that what
 # threads leave in them does not hold on to those pages.
 GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2}
 export PYTHONPATH GLIBC_TUNABLES
+if [ "${1:-}" = lint ]; then
+    cd "$root"
+    environment "$root/.venv-lint" requirements/lint.lock "ruff and basedpyright"
+    .venv-lint/bin/ruff check
+    .venv-lint/bin/ruff format --check
+    exec .venv-lint/bin/basedpyright --pythonpath "$venv/bin/python"
+fi
 if [ "${1:-}" = test ]; then
     shift
     cd "$root"

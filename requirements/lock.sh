@@ -1,11 +1,21 @@
 #!/bin/sh
 # Make the locks anew from pyproject.toml. Needs uv.
+#   cpu, cuda, tpu   what run.sh installs
+#   lint             ruff and basedpyright
+#   lowest           the lowest versions that pyproject.toml admits, for Python 3.11 on a CPU
 set -eu
 cd "$(dirname "$0")/.."
-for jax in cpu cuda tpu; do
-    extras="--extra test"
-    [ "$jax" = cpu ] || extras="$extras --extra $jax --constraint requirements/cpu.lock"
-    # shellcheck disable=SC2086
-    uv pip compile pyproject.toml $extras --universal --python-version 3.11 --generate-hashes \
-        --no-emit-index-url --no-header --no-annotate --quiet --output-file "requirements/$jax.lock"
+
+lock() {
+    name=$1
+    shift
+    uv pip compile "$@" --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+        --no-annotate --quiet --output-file "requirements/$name.lock"
+}
+
+lock cpu pyproject.toml --extra test --universal
+for jax in cuda tpu; do
+    lock $jax pyproject.toml --extra test --extra $jax --constraint requirements/cpu.lock --universal
 done
+lock lint --group lint --universal
+lock lowest pyproject.toml --extra test --resolution lowest-direct

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
+LOCKS = [ROOT / f"requirements/{jax}.lock" for jax in ("cpu", "cuda", "tpu")]
+LOWEST, LINT = (ROOT / f"requirements/{name}.lock" for name in ("lowest", "lint"))
 
 
 def normal(name):
@@ -26,20 +27,33 @@ def locked(lock):
     return found
 
 
-def test_there_is_a_lock_for_each_kind_of_jax():
-    assert [lock.stem for lock in LOCKS] == ["cpu", "cuda", "tpu"]
-
-
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+@pytest.mark.parametrize("lock", [*LOCKS, LOWEST, LINT], ids=lambda lock: lock.stem)
 def test_a_lock_pins_and_hashes_everything_and_names_no_address(lock):
     assert "://" not in lock.read_text()
     for lines in locked(lock).values():
         for line in lines:
             assert re.match(r"\S+==\S+ ", line) and "--hash=sha256:" in line
+
+
+def wanted():
+    """Return the requirements of the project and of its tests."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
-    names = {normal(re.match(r"[A-Za-z0-9._-]+", requirement)[0]) for requirement in wanted}
+    return project["dependencies"] + project["optional-dependencies"]["test"]
+
+
+@pytest.mark.parametrize("lock", [*LOCKS, LOWEST], ids=lambda lock: lock.stem)
+def test_a_lock_holds_all_that_the_project_and_its_tests_need(lock):
+    names = {normal(re.match(r"[A-Za-z0-9._-]+", requirement)[0]) for requirement in wanted()}
     assert names <= locked(lock).keys()
+
+
+def test_the_lowest_versions_are_those_that_the_project_admits():
+    lowest = locked(LOWEST)
+    for requirement in wanted():
+        name, version = re.match(r"([A-Za-z0-9._-]+)>=([\d.]+)", requirement).groups()
+        (line,) = lowest[normal(name)]
+        found = re.match(r"\S+==([\d.]+)", line)[1]
+        assert re.fullmatch(rf"{re.escape(version)}(\.0)*", found), line
 
 
 def test_the_locks_agree():
