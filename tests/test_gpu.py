@@ -91,10 +91,10 @@ def test_a_deterministic_run_is_repeatable_bit_for_bit_in_another_process(
     assert states[0] == states[1]
 
 
-def test_too_little_memory_is_one_line_that_says_what_to_do(run_program, tiny_flags, tmp_path):
+def test_too_little_memory_is_one_line_that_says_what_to_do(run_program, tmp_path):
     result = run_program(
-        *tiny_flags,
-        "--config.model.cnn.widths=4096,4096,4096",
+        "--config=configs/quick.py",
+        "--config.model.cnn.widths=2048,2048,2048",
         f"--workdir={tmp_path / 'run'}",
         XLA_PYTHON_CLIENT_MEM_FRACTION="0.01",
     )
