@@ -5,13 +5,13 @@ import re
 import subprocess
 from pathlib import Path
 
-from jaxcifar.devices import processor
+from jaxcifar.devices import cpu_facts
 from jaxcifar.host.informative import versions
 
 
 def describe() -> dict:
     """Return the machine in words, and the versions of what was timed."""
-    return {"machine": ", ".join([processor.describe(), *_gpus()]), "versions": versions("torch")}
+    return {"machine": ", ".join([cpu_facts.describe(), *_gpus()]), "versions": versions("torch")}
 
 
 def require_torch() -> None:

@@ -1,6 +1,6 @@
 """Times this checkout beside another of the same project, in turn.
 
-python -m benchmarks.regression --against=DIR --config=configs/default.py [--rounds=8]
+python -m benchmarks.regression --config=configs/default.py --against=DIR [--rounds=8]
     [--stretches=8] [--seconds=1] [--work=train,infer]
 
 Both run `benchmarks.throughput --side=jaxcifar` in processes of their own. Prints the ratio of images a

@@ -46,7 +46,7 @@ def jax_side(config, side, work):
     from jaxcifar.augment.augmentations import Examples
     from jaxcifar.devices.layout import Layout
     from jaxcifar.experiment.build import computation_dtype
-    from jaxcifar.experiment.setup import set_up, start_layout
+    from jaxcifar.experiment.setup import beginning, set_up, start_layout
     from jaxcifar.step.batch import map_step
 
     layout = start_layout(config)
@@ -68,7 +68,7 @@ def jax_side(config, side, work):
         state = experiment.init_state(key, images)
         return state if work == "train" else state.replace(opt_state=None)
 
-    state = layout.run_once(init_state, *setup.beginning(dataset, jax.random.key(0)))
+    state = layout.run_once(init_state, *beginning(dataset, jax.random.key(0)))
     order = np.tile(np.arange(config.batch_size, dtype=np.int32), (rows, 1))
     data, order, key = layout.put(((dataset.images, dataset.labels), order, jax.random.key(1)))
     run_train = map_step(experiment.train_step, layout, updates_state=True)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from jaxcifar.devices.processor import bfloat16_is_quicker
+from jaxcifar.devices.cpu_facts import bfloat16_is_quicker
 
 
 def in_the_precision_of(config, device):

@@ -61,9 +61,9 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
     import jax
 
     from jaxcifar.devices import processes
-    from jaxcifar.evaluation import workdir_evaluation
+    from jaxcifar.evaluation import run_evaluation
     from jaxcifar.host import compat
-    from jaxcifar.training import recipe
+    from jaxcifar.training import run
 
     compat.say_nothing_after_a_failed_save()
     training = values.mode == "train"
@@ -74,10 +74,10 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
             stopping.leave_to_jax()
     try:
         if training:
-            return recipe.train(
+            return run.train(
                 values.config, workdir, extend=values.extend, laps=laps, stopping=stopping
             )
-        return workdir_evaluation.evaluate(values.config, workdir, values.step)
+        return run_evaluation.evaluate(values.config, workdir, values.step)
     except Stopped:
         if values.distributed and training:
             jax.distributed.shutdown()  # all stop; the first to end would be missed by the others

@@ -61,7 +61,9 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=200)
     epochs = parser.parse_args().epochs
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    measure = "import jaxcifar.training.recipe; from tests.soak import *; print(resident_megabytes('self'))"
+    measure = (
+        "import jaxcifar.training.run; from tests.soak import *; print(resident_megabytes('self'))"
+    )
     imported = float(
         subprocess.run(
             [sys.executable, "-c", measure],

@@ -11,10 +11,10 @@ import pytest
 from jaxcifar.cpu import onednn
 from jaxcifar.data import facts
 from jaxcifar.data.facts import DataFacts
-from jaxcifar.devices import processor
+from jaxcifar.devices import cpu_facts
 from jaxcifar.devices.layout import Layout
 from jaxcifar.errors import UserError
-from jaxcifar.experiment import same_run
+from jaxcifar.experiment import agreement
 from jaxcifar.experiment.build import computation_dtype
 from jaxcifar.experiment.setup import load_split, set_up, start_layout
 from jaxcifar.training import overview
@@ -76,7 +76,7 @@ def test_float64_without_64_bit_mode_is_an_error(tiny_config):
     ],
 )
 def test_auto_is_bfloat16_on_a_cpu_that_convolves_it_quickly(monkeypatch, words, loads, dtype):
-    monkeypatch.setattr(processor, "_words", lambda: frozenset(words.split()))
+    monkeypatch.setattr(cpu_facts, "_words", lambda: frozenset(words.split()))
     monkeypatch.setattr(onednn, "available", lambda _: loads)
     assert computation_dtype("auto") == dtype
     assert computation_dtype("float32") == jnp.float32
@@ -100,5 +100,5 @@ def test_differences_name_what_changed_and_pass_over_what_may(tiny_config):
         "data.test_split": "test[:9]",
     }
     new = tiny_config({"seed": 3, "optimizer.adam.beta1": 0.8} | allowed).to_dict()
-    assert same_run.differences(old, new) == ["optimizer.adam.beta1: 0.9 -> 0.8", "seed: 0 -> 3"]
-    assert same_run.differences(old, old) == []
+    assert agreement.differences(old, new) == ["optimizer.adam.beta1: 0.9 -> 0.8", "seed: 0 -> 3"]
+    assert agreement.differences(old, old) == []

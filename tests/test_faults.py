@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from jaxcifar.errors import UserError
-from jaxcifar.experiment import choice
+from jaxcifar.experiment import saved_run
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import read_records, sole_writer
 from tests.conftest import ROOT, wait_for
@@ -272,14 +272,14 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_that_names_both(
 ):
     shutil.copytree(two_checkpoints, tmp_path, dirs_exist_ok=True)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    assert choice.newest_whole(checkpoints, tmp_path) == (2, [])
+    assert saved_run.newest_whole(checkpoints, tmp_path) == (2, [])
     damage(tmp_path / "checkpoints/2")
-    assert choice.newest_whole(checkpoints, tmp_path) == (1, [2])
+    assert saved_run.newest_whole(checkpoints, tmp_path) == (1, [2])
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"warning: checkpoint 2 in .* is damaged \(.+\): using 1 instead", line)
-    assert choice.chosen_step(checkpoints, tmp_path, None) == 1
+    assert saved_run.chosen_step(checkpoints, tmp_path, None) == 1
     with pytest.raises(UserError, match="--step=2: that checkpoint .* is damaged"):
-        choice.chosen_step(checkpoints, tmp_path, 2)
+        saved_run.chosen_step(checkpoints, tmp_path, 2)
 
 
 def test_saves_leave_little_memory_behind_in_tensorstore(tmp_path):

@@ -89,7 +89,7 @@ def test_a_platform_that_is_not_there_is_an_error(run_program, trained_run, tmp_
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
-    monkeypatch.setattr("jaxcifar.training.recipe.train", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("jaxcifar.training.run.train", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         program.main(["main", QUICK, f"--workdir={tmp_path}"])
 
@@ -110,7 +110,7 @@ def test_help_does_not_import_jax(run_program):
 def test_training_does_not_import_pytorch_where_there_is_one(tmp_path):
     (tmp_path / "torch.py").write_text("raise SystemExit('PyTorch is imported')")
     program = (
-        "import jaxcifar.training.recipe, importlib.util; assert importlib.util.find_spec('torch')"
+        "import jaxcifar.training.run, importlib.util; assert importlib.util.find_spec('torch')"
     )
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
     result = subprocess.run(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxcifar.cpu import foreign, onednn
-from jaxcifar.devices.processor import bfloat16_is_quicker, multiplies_bfloat16
+from jaxcifar.devices.cpu_facts import bfloat16_is_quicker, multiplies_bfloat16
 from jaxcifar.models import convolution
 from jaxcifar.models.convolution import convolve, convolve_and_finish
 from jaxcifar.models.layers import gelu, identity, relu

@@ -90,7 +90,7 @@ def test_there_is_no_circle_inside_a_room():
 
 def test_the_imports_are_seen():
     known = modules()
-    assert {"errors", "host.signals", "training.recipe"} <= imports(known["main"])
+    assert {"errors", "host.signals", "training.run"} <= imports(known["main"])
     assert "models.__init__" in imports(known["experiment.build"])
 
 

@@ -52,8 +52,8 @@ def define_flags() -> flags.FlagValues:
         "this process is one of several that train or evaluate together; JAX finds the others where "
         "Slurm, Kubernetes, Open MPI or Cloud TPU say who they are, else the next three flags do",
     )
-    first = "with --distributed: host and port of process 0, e.g. 10.0.0.1:1234"
-    text("coordinator_address", None, first)
+    address = "with --distributed: host and port of process 0, e.g. 10.0.0.1:1234"
+    text("coordinator_address", None, address)
     number("num_processes", None, "with --distributed: how many there are", lower_bound=1)
     number("process_id", None, "with --distributed: which one this is, from 0", lower_bound=0)
     switch("help", False, "show this", short_name="h")

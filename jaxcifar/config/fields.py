@@ -51,7 +51,7 @@ def explain_value(text: str, config: ConfigDict) -> UserError:
     """Return the error for a value of the wrong type, of which absl says `text`."""
     found = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
     known = dict(fields(config))
-    if not found or found[1] not in known:
+    if not found or known.get(found[1]) is None:
         return UserError(text.splitlines()[0])
     flag, value = f"--config.{found[1]}", known[found[1]]
     if isinstance(value, ConfigDict):

@@ -69,7 +69,7 @@ _INT, _LONG, _SIZE, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_size_t, ct
 _TO = ctypes.POINTER
 _INTERNAL = 13  # an error that is a mistake of the program's own
 
-# XLA's structs by its names, but for abbreviations.
+# XLA's structs, in the order of c_api.h.
 _SIZED = {"size_of_struct": _SIZE}
 _EXTENDED = _SIZED | {"extension": _POINTER}
 _Buffer = _struct(**_EXTENDED, dtype=_INT, data=_POINTER, rank=_LONG, shape=_TO(_LONG))

@@ -20,7 +20,7 @@ import numpy as np
 from jaxcifar.cpu import foreign
 from jaxcifar.cpu.onednn_library import ACTIVATIONS, DTYPES, KINDS, Convolutions
 from jaxcifar.devices import platform
-from jaxcifar.devices.processor import multiplies_bfloat16
+from jaxcifar.devices.cpu_facts import multiplies_bfloat16
 
 PACKAGE = "onednn-cpu-gomp"
 
@@ -90,12 +90,12 @@ def convolve_and_finish(
     All after the convolution is done in float32.
 
     Args:
-      images: as for `convolve`.
-      kernel: likewise.
+      images: as for `convolve`, like `kernel`, `strides` and `pads`.
+      kernel: see there.
       line: the factor and the offset, [out] float32 each.
       activation: one of `onednn_library.ACTIVATIONS`.
-      strides: likewise.
-      pads: likewise.
+      strides: see there.
+      pads: see there.
     """
     arrays = (images, kernel, *line, _result(images, kernel, strides, pads))
     return _call("finished", *arrays, strides, pads, activation=activation)

@@ -33,7 +33,7 @@ class Layout:
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that prints and writes; the others only compute and save."""
+        """Whether this process prints and writes files; the others compute, and save their part."""
         return jax.process_index() == 0
 
     @property
@@ -57,8 +57,9 @@ class Layout:
 
         A CPU's optimised code for a handful of random draws takes seconds to make.
         """
-        hasty = {"xla_backend_optimization_level": 0} if platform.current() == "cpu" else {}
-        jitted = jax.jit(function, out_shardings=self.everywhere, compiler_options=hasty)
+        hasty = {"xla_backend_optimization_level": 0}
+        options = hasty if platform.current() == "cpu" else dict(self.compiler_options)
+        jitted = jax.jit(function, out_shardings=self.everywhere, compiler_options=options)
         return jitted.trace(*args)
 
     def run_once(self, function: Callable, *args: Any) -> Any:

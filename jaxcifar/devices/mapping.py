@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def one_behind(items: Iterable[T]) -> Iterator[T]:
-    """Yield each item when the next has been made: a dispatch is fetched with another under way."""
+    """Yield each item after the next has been made: results are fetched while a dispatch runs."""
     waiting = []
     for item in items:
         yield from waiting
@@ -41,8 +41,8 @@ class OverRows:
         """
         self._layout = layout
         self._program: Any = _mapped(step, layout, updates_state=updates_state)
-        # Virtual CPU devices share two hands' worth of threads: with many dispatches in flight their
-        # collectives wait for each other for ever.
+        # Virtual CPU devices share few threads: with many dispatches in flight, the collectives of one wait
+        # for threads that those of another hold, for ever.
         self._waits = layout.devices[0].platform == "cpu" and len(layout.devices) > 1
 
     def compile(self, state: Any, data: Any, order: Any, key: Any = None) -> jax.stages.Compiled:
@@ -68,7 +68,7 @@ class OverRows:
     ) -> Any:
         """Run rows `start` to `stop` of `order: [rows, batch] int32`.
 
-        Both may change without a new compilation.
+        Other values of `start` and `stop` need no new compilation.
 
         Returns:
           `(state, sums)` if the state is updated, else `sums`.
@@ -88,8 +88,7 @@ def _mapped(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:
     looped = layout.rows_per_dispatch > 1
     devices = len(layout.devices)
 
-    def on_one_device(device, state, data, order, *rows_and_key):
-        start, stop, key = rows_and_key
+    def on_one_device(device, state, data, order, start, stop, key):  # noqa: PLR0913
         share = order.shape[1] // devices
         places = device * share + jnp.arange(share, dtype=jnp.int32)
 

@@ -1,4 +1,4 @@
-"""Which platform's paths the program takes: the one place that a rehearsal of a GPU replaces."""
+"""Which platform's paths the program takes; `tests/test_rehearsal.py` replaces the answer on a CPU."""
 
 from collections.abc import Callable
 from typing import Any

@@ -28,7 +28,7 @@ def connect(
         on Slurm, Kubernetes, Open MPI and Cloud TPU.
       num_processes: of the run.
       process_id: of this one, from 0.
-      training: whether to take SIGTERM for the run as a whole, see `stopping.Stopping`.
+      training: whether to take SIGTERM for the run as a whole, see `signals.Stopping`.
 
     Raises:
       UserError: they cannot be found, or do not all come within a minute.

@@ -27,8 +27,8 @@ class Evaluator:
         experiment, layout = setup.experiment, setup.layout
         step = experiment.augmented_evaluation_step if augmented else experiment.evaluation_step
         devices = len(layout.devices)
-        row = min(setup.config.evaluation.batch_size, len(dataset))
-        order = padded_order(len(dataset), -(-row // devices) * devices)
+        batch_size = min(setup.config.evaluation.batch_size, len(dataset))
+        order = padded_order(len(dataset), -(-batch_size // devices) * devices)
         self._examples = len(dataset)
         self._data, self._order = layout.put(((dataset.images, dataset.labels), order))
         self._run = map_step(step, layout, updates_state=False)
@@ -40,9 +40,8 @@ class Evaluator:
         """
         rows = range(len(self._order))
         parts = []
-        for part in one_behind(
-            self._run(state, self._data, self._order, row, row + 1) for row in rows
-        ):
+        dispatches = (self._run(state, self._data, self._order, row, row + 1) for row in rows)
+        for part in one_behind(dispatches):
             parts.append(jax.device_get(part))
             between()
         counts = functools.reduce(Counts.merge, (part.counts for part in parts))

@@ -19,7 +19,7 @@ from jaxcifar.cpu import onednn
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import platform
 from jaxcifar.devices.collectives import AXIS
-from jaxcifar.devices.processor import bfloat16_is_quicker
+from jaxcifar.devices.cpu_facts import bfloat16_is_quicker
 from jaxcifar.models import MODELS
 from jaxcifar.optim import OPTIMIZERS, SCHEDULES
 from jaxcifar.optim.optimizers import with_penalty_and_clipping
@@ -62,7 +62,7 @@ class Experiment:
         images = normalise(images / 255, mean, std)
         variables = self.model.init(key, images[:1], train=False)
         if hasattr(self.model, "initialise_from"):
-            variables = self.model.initialise_from(variables, images)
+            variables = with_full_products(self.model.initialise_from)(variables, images)
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         return TrainState(jnp.int32(0), params, batch_stats, self.optimizer.init(params))
 
@@ -105,7 +105,7 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     )
     views = TEST_TIME_AUGMENTATIONS[config.evaluation.test_time_augmentation]
     steps = [train_step, *(make_evaluation_step(model, seen, facts) for seen in (plain, views))]
-    if dtype != jnp.bfloat16 and platform.current() != "cpu":
+    if dtype != jnp.bfloat16:
         steps = map(with_full_products, steps)
     return Experiment(
         facts, model, optimizer, schedule, augment, steps_per_epoch, config.num_epochs, *steps

@@ -1,6 +1,8 @@
 """The one set-up: from a config, or a workdir, to what training, evaluation and prediction compute with."""
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -16,7 +18,7 @@ from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import backend
 from jaxcifar.devices.layout import Layout
 from jaxcifar.errors import UserError
-from jaxcifar.experiment import choice
+from jaxcifar.experiment import saved_run
 from jaxcifar.experiment.build import Experiment, build, options_of
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.step.state import TrainState
@@ -30,13 +32,9 @@ class Setup:
     layout: Layout
     experiment: Experiment
 
-    def beginning(self, train: Dataset, key: jax.Array) -> tuple[jax.Array, np.ndarray]:
-        """Return the arguments of `experiment.init_state` in a run that begins."""
-        return key, train.images[:1000]
-
     def new_state(self, train: Dataset, key: jax.Array) -> TrainState:
         """Return the state in which a run on the training split `train` begins, on all devices."""
-        return self.layout.run_once(self.experiment.init_state, *self.beginning(train, key))
+        return self.layout.run_once(self.experiment.init_state, *beginning(train, key))
 
     def restored_state(self, checkpoints: Checkpoints, step: int) -> TrainState:
         """Restore a state to the devices, whatever devices it was saved from."""
@@ -45,24 +43,30 @@ class Setup:
         return checkpoints.restore(step, like, self.layout.everywhere)
 
 
-def set_up(config: Config, layout: Layout | None = None) -> tuple[Setup, Dataset]:
+def beginning(train: Dataset, key: jax.Array) -> tuple[jax.Array, np.ndarray]:
+    """Return the arguments of `Experiment.init_state` in a run that begins."""
+    return key, train.images[:1000]
+
+
+def set_up(
+    config: Config, layout: Layout, check: Callable[[DataFacts], None] = lambda facts: None
+) -> tuple[Setup, Dataset]:
     """Read the training split, and build the experiment on it.
 
     Args:
-      config: whole.
-      layout: what `start_layout` returned; None to start it here.
+      config: whole, and checked.
+      layout: what `start_layout` returned.
+      check: called with the facts of the data before anything is built on them; may raise.
 
     Returns:
       The set-up, and the training split.
 
     Raises:
-      UserError: something in the config is wrong, or the data cannot be had.
+      UserError: the data cannot be had, or do not go together with the config.
     """
-    if layout is None:
-        checks.check_config(config)
-        layout = start_layout(config)
     train = load_split(config, "train_split")
     measured = facts.measure(train, config.data.normalisation)
+    check(measured)
     return Setup(config, layout, build(config, measured)), train
 
 
@@ -82,16 +86,16 @@ def set_up_from_workdir(
     Raises:
       UserError: there is no such checkpoint, this machine cannot run it, or it does not fit the config.
     """
-    if config:
+    if config is not None:
         checks.check_config(config)
     backend.start()  # before Orbax asks JAX for its devices
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    step = choice.chosen_step(checkpoints, workdir, step)
-    saved = checkpoints.description(step)
-    config = config or as_config(saved["config"])
-    setup = Setup(config, start_layout(config), build(config, DataFacts.from_json(saved["facts"])))
-    state = dataclasses.replace(setup.restored_state(checkpoints, step), opt_state=None)
-    checkpoints.close()
+    with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        step = saved_run.chosen_step(checkpoints, workdir, step)
+        saved = checkpoints.description(step)
+        config = as_config(saved["config"]) if config is None else config
+        experiment = build(config, DataFacts.from_json(saved["facts"]))
+        setup = Setup(config, start_layout(config), experiment)
+        state = dataclasses.replace(setup.restored_state(checkpoints, step), opt_state=None)
     return setup, state, step
 
 
@@ -99,7 +103,7 @@ def start_layout(config: Config) -> Layout:
     """Start JAX, and lay the run out over all the devices that there are.
 
     Raises:
-      UserError: the config asks for a precision that JAX is not set up for.
+      UserError: there is no such platform, or JAX is not set up for the config's precision.
     """
     devices = backend.start()
     if config.precision == "float64" and jnp.zeros(0).dtype != jnp.float64:

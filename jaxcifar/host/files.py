@@ -24,21 +24,26 @@ def with_tuples(value: Any) -> Any:
     """Return what JSON gave back with tuples for its lists, at any depth."""
     if isinstance(value, dict):
         return {name: with_tuples(item) for name, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` beside `path`, then rename, so that `path` never holds half a file."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text)
+    unfinished.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` beside `path`, then rename, so that `path` never holds half a file."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(value, indent=2) + "\n")
-    unfinished.replace(path)
+    """Do the same with `value` as JSON."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Do the same with arrays by name, as a `.npz` file."""
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
     unfinished.replace(path)
 
 

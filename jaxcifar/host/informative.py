@@ -3,15 +3,13 @@
 import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
-def known(tell: Callable[..., T], *args: Any) -> T | None:
+def known(tell: Callable, *args: Any) -> Any:
     """Return `tell(*args)`, or None where it fails.
 
-    For what only informs, such as versions and costs: no run may stop for want of it.
+    For versions, costs and the like.
     """
     try:
         return tell(*args)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from jaxcifar.host import compat
-from jaxcifar.host.files import read_records
+from jaxcifar.host.files import read_records, write_text
 
 EventsWriter, Event, Summary = compat.tensorboardx()
 
@@ -23,9 +23,7 @@ class MetricsLog:
         path = workdir / "metrics.jsonl"
         records = [record for record in read_records(path) if record["step"] <= last_step]
         kept = "".join(json.dumps(record) + "\n" for record in records)
-        unfinished = path.with_name(path.name + ".unfinished")
-        unfinished.write_text(kept)
-        unfinished.replace(path)
+        write_text(path, kept)
         self._file = path.open("a")
         shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
         (workdir / "tensorboard").mkdir()

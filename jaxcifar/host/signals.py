@@ -46,7 +46,7 @@ class Stopping:
         signal.signal(signal.SIGTERM, self._take)
 
     def leave_to_jax(self) -> None:
-        """Have JAX take SIGTERM, as it does once this process has joined several that train."""
+        """Leave SIGTERM to JAX, which `processes.connect` has told to take it for several that train."""
         self._several = True
 
     def _take(self, number, frame):

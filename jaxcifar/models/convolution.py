@@ -11,7 +11,7 @@ from jax import lax
 
 from jaxcifar.cpu import onednn
 from jaxcifar.devices import platform
-from jaxcifar.devices.processor import has_avx512
+from jaxcifar.devices.cpu_facts import has_avx512
 from jaxcifar.models.layers import BatchNorm, gelu, identity, relu
 
 

@@ -52,9 +52,9 @@ ACTIVATIONS = {
 def max_pool_2x2(images: jax.Array) -> jax.Array:
     """Halve height and width by 2×2 max pooling; an odd last line of pixels is left out.
 
-    A maximum of four strided slices, which keeps of each window the corner that its largest pixel, or the
-    first of several, was in, for the gradient. The gradient of a windowed reduction is a scatter, which
-    XLA's CPU compiler runs many times slower.
+    A maximum of four strided slices. For the gradient it keeps, of each window, in which corner the largest
+    pixel was (of several, the first). The gradient of a windowed reduction is a scatter, which XLA's CPU
+    compiler runs many times slower.
     """
     return _max_pool_forward(images)[0]
 

@@ -13,7 +13,7 @@ def write_comparison(workdirs: Sequence[Path], page: Path) -> Path:
     """Write a page that puts runs side by side, and return it.
 
     Raises:
-      UserError: as `run_files.load`, or the page cannot be written.
+      UserError: as `workdir_files.load`, or the page cannot be written.
     """
     runs = [workdir_files.load(workdir) for workdir in workdirs]
     names = [run.name for run in runs]

@@ -27,7 +27,7 @@ def write_report(workdir: Path) -> Path:
       The page.
 
     Raises:
-      UserError: as `run_files.load`, or the report cannot be written.
+      UserError: as `workdir_files.load`, or the report cannot be written.
     """
     run = workdir_files.load(workdir)
     figures = _figures(run)
@@ -180,7 +180,9 @@ def _facts(run: Run) -> str:
             "precision": summary["precision"],
             "devices": summary["devices"],
             "processor": run.fact("processor"),
-            "versions": run.fact("versions", lambda found: ", ".join(map(" ".join, found.items()))),
+            "versions": run.fact(
+                "versions", lambda found: ", ".join(f"{k} {v}" for k, v in found.items())
+            ),
         }
     if run.records:
         facts["time in training steps"] = html_pieces.duration(run.training_seconds)
@@ -199,7 +201,7 @@ def main(argv: list[str]) -> int:
     about = "Make a page of a run, or one that puts several runs side by side."
     parser = argparse.ArgumentParser(prog="python -m jaxcifar.report", description=about)
     where = "the page of a comparison; by default comparison.html"
-    parser.add_argument("workdir", nargs="+", type=Path, help="of a run, e.g. runs/default")
+    parser.add_argument("workdir", nargs="+", type=Path, help="directory of a run")
     parser.add_argument("--out", type=Path, help=where)
     values = parser.parse_args(argv)
     try:

@@ -5,14 +5,12 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from jaxcifar.errors import UserError
 from jaxcifar.host.files import read_records
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +98,7 @@ def load(workdir: Path) -> Run:
     )
 
 
-def _read(read: Callable[[Path], T], path: Path) -> T:
+def _read(read: Callable[[Path], Any], path: Path) -> Any:
     try:
         return read(path)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:

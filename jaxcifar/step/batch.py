@@ -7,6 +7,7 @@ import flax.struct
 import jax
 from jax.typing import ArrayLike
 
+from jaxcifar.devices import platform
 from jaxcifar.devices.layout import Layout
 from jaxcifar.devices.mapping import OverRows
 from jaxcifar.step.state import TrainState
@@ -40,17 +41,17 @@ def map_step(step: Step, layout: Layout, *, updates_state: bool) -> OverRows:
     return OverRows(step_on_row, layout, updates_state=updates_state)
 
 
-def with_full_products(step: Step) -> Step:
-    """Return `step` with products of float32 arrays in float32.
+def with_full_products(function: Callable) -> Callable:
+    """Return `function` with products of float32 arrays in float32.
 
-    By default a GPU rounds their factors to TF32 and a TPU to bfloat16.
+    By default a GPU rounds their factors to TF32 and a TPU to bfloat16; a CPU does not.
     """
 
-    def full_step(*args):
-        with jax.default_matmul_precision("float32"):
-            return step(*args)
+    def full(*args):
+        with jax.default_matmul_precision(None if platform.current() == "cpu" else "float32"):
+            return function(*args)
 
-    return full_step
+    return full
 
 
 def normalise(images: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:

@@ -1,1 +1,1 @@
-"""The recipe and its loop."""
+"""A run and its loop."""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxcifar.devices import backend
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.split_evaluator import Evaluator
-from jaxcifar.experiment import same_run
+from jaxcifar.experiment import agreement
 from jaxcifar.experiment.setup import Setup
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.signals import Stopped, Stopping
@@ -36,7 +36,10 @@ class Loop:
         self._saved = self.stepper.step
 
     def run(self, workdir: Path) -> dict[str, Answers]:
-        """Train until all epochs are done; errors name `workdir`.
+        """Train until all epochs are done.
+
+        Args:
+          workdir: for the words with which a stop is reported.
 
         Returns:
           The evaluators' answers under the last state; none if there was nothing left to do.
@@ -45,13 +48,13 @@ class Loop:
           UserError: the loss is not finite, or a checkpoint cannot be written.
           Stopped: by a signal; what was computed is saved.
         """
-        # An epoch whose checkpoint was written but not its record has that and its evaluation left to do.
-        taken = self.stepper.step - bool(self.recorder.interval.seen)
+        # A run that ended between an epoch's checkpoint and its record goes on with that record.
+        recorded = self.stepper.step - bool(self.recorder.interval.seen)
         evaluated = {}
         try:
             with self.stopping.deferred():
                 for epoch in range(
-                    taken // self.stepper.steps_per_epoch, self.setup.config.num_epochs
+                    recorded // self.stepper.steps_per_epoch, self.setup.config.num_epochs
                 ):
                     self._train_epoch(epoch)
                     evaluated = self._end_epoch(epoch + 1)
@@ -76,8 +79,8 @@ class Loop:
                 raise self._diverged("the loss")
             self.recorder.add(counts)
             step = self.stepper.step
-            row = step - epoch * self.stepper.steps_per_epoch
-            if row % self.setup.config.logging.every_steps == 0 and step < end:
+            rows_done = step - epoch * self.stepper.steps_per_epoch
+            if rows_done % self.setup.config.logging.every_steps == 0 and step < end:
                 self.recorder.record(step, self.recorder.values(step))
         if self.stepper.step < end:
             raise self.stopping.stopped()
@@ -105,7 +108,7 @@ class Loop:
         if not is_finite(jax.device_get(state)):
             raise self._diverged("a parameter")
         facts, interval = self.setup.experiment.facts, self.recorder.interval.as_json()
-        self.checkpoints.save(step, state, same_run.describe(self.setup.config, facts, interval))
+        self.checkpoints.save(step, state, agreement.describe(self.setup.config, facts, interval))
         backend.give_back_freed_memory()
         self._saved = step
 

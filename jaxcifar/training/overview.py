@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from clu import parameter_overview
 
-from jaxcifar.devices import processor
+from jaxcifar.devices import cpu_facts
 from jaxcifar.experiment.setup import Setup
 from jaxcifar.host import informative
 from jaxcifar.host.informative import known
@@ -39,7 +39,7 @@ def summarise(setup: Setup, state: TrainState) -> dict:
         "epochs": experiment.num_epochs,
         "steps_per_epoch": experiment.steps_per_epoch,
         "devices": f"{len(devices)} × {devices[0].device_kind}",
-        "processor": known(processor.describe),
+        "processor": known(cpu_facts.describe),
         "versions": known(informative.versions),
     }
 

@@ -49,17 +49,12 @@ class Recorder:
     """Hold what was counted since the last record, and where records go."""
 
     interval: Interval
+    """To be set when the first step is about to be taken, for its clock runs."""
 
     def __init__(
-        self,
-        setup: Setup,
-        interval: Interval,
-        log: MetricsLog | Silent,
-        progress: Progress | Silent,
-        laps: Laps,
+        self, setup: Setup, log: MetricsLog | Silent, progress: Progress | Silent, laps: Laps
     ):
-        """Go on from `interval`."""
-        self.interval = interval
+        """Compute the learning rates of all steps."""
         self._log, self._progress, self._laps = log, progress, laps
         self._steps_per_epoch = setup.experiment.steps_per_epoch
         steps = np.arange(setup.experiment.total_steps)
@@ -77,10 +72,9 @@ class Recorder:
         self.interval.add(counts)
 
     def values(self, step: int) -> dict[str, float]:
-        """Return what a record after `step` says of the interval, whose rate is taken now."""
-        epoch = step / self._steps_per_epoch
-        rate = self.learning_rate(step)
-        return {"epoch": epoch, "learning_rate": rate} | self.interval.metrics()
+        """Return the values of a record after `step`; images a second until now."""
+        done = {"epoch": step / self._steps_per_epoch, "learning_rate": self.learning_rate(step)}
+        return done | self.interval.metrics()
 
     def record(self, step: int, values: dict[str, float]) -> None:
         """Write a record, and begin another interval."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.devices.mapping import one_behind
-from jaxcifar.experiment.setup import Setup
+from jaxcifar.experiment.setup import Setup, beginning
 from jaxcifar.step.batch import map_step
 from jaxcifar.step.counts import Counts
 from jaxcifar.step.order import epoch_order
@@ -19,7 +20,7 @@ class Stepper:
 
     state: TrainState
     step: int
-    """How many have been taken; in `rest_of_epoch` the state may be a dispatch ahead."""
+    """Steps whose counts were yielded. In `rest_of_epoch` the state is one dispatch ahead."""
 
     def __init__(self, setup: Setup, train: Dataset):
         """Begin to compile, in the background."""
@@ -27,7 +28,7 @@ class Stepper:
         self._data = (train.images, train.labels)
         init_key, self._key = jax.random.split(jax.random.key(setup.config.seed))
         experiment, layout = setup.experiment, setup.layout
-        self._beginning = setup.beginning(train, init_key)
+        self._beginning = beginning(train, init_key)
         self._init = layout.traced(experiment.init_state, *self._beginning)
         self._program = map_step(experiment.train_step, layout, updates_state=True)
         background = ThreadPoolExecutor(1)
@@ -37,7 +38,8 @@ class Stepper:
 
     def begin(self, restored: TrainState | None, step: int) -> None:
         """Go on from a state that was restored after `step`, or draw the one in which a run begins."""
-        self.state = restored or self._init.lower().compile()(*self._beginning)
+        init: Any = self._init.lower().compile
+        self.state = restored if restored is not None else init()(*self._beginning)
         self.step = step
         self._key, self._data = self._setup.layout.put((self._key, self._data))
 
@@ -58,9 +60,9 @@ class Stepper:
         """
         first = epoch * self.steps_per_epoch
         order = self._setup.layout.put(self._order(epoch))
-        for row, counts in one_behind(self._dispatch(order, self.step - first, stopped)):
+        for rows_done, counts in one_behind(self._dispatch(order, self.step - first, stopped)):
             counts = jax.device_get(counts)
-            self.step = first + row
+            self.step = first + rows_done
             yield counts
 
     def _dispatch(self, order, first_row, stopped):

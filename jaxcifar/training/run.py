@@ -1,4 +1,4 @@
-"""The recipe: set up, restore, loop, evaluate."""
+"""A training run from its start to its end: set up, restore, loop, evaluate."""
 
 import contextlib
 from pathlib import Path
@@ -11,10 +11,10 @@ from jaxcifar.augment.augmentations import Examples
 from jaxcifar.config import checks
 from jaxcifar.config.fields import Config
 from jaxcifar.data.datasets import Dataset
+from jaxcifar.evaluation.run_evaluation import finish_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
-from jaxcifar.evaluation.workdir_evaluation import finish_evaluation
-from jaxcifar.experiment import same_run
-from jaxcifar.experiment.choice import SavedRun
+from jaxcifar.experiment import agreement
+from jaxcifar.experiment.saved_run import SavedRun
 from jaxcifar.experiment.setup import Setup, load_split, set_up, start_layout
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import sole_writer, write_arrays, write_json
@@ -35,7 +35,7 @@ def train(
 
     Args:
       config: whole.
-      workdir: where everything is written; nothing is, until all that can be checked has been.
+      workdir: where everything is written; nothing but a lock is, until all that can be checked has been.
       extend: whether `config.num_epochs` may be larger than that of the run in `workdir`.
       laps: the clock that was started with the program.
       stopping: has taken the signals.
@@ -59,18 +59,17 @@ def train(
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
         stack.enter_context(contextlib.closing(checkpoints))
         saved = SavedRun.find(checkpoints, workdir)
-        same_run.check_same_config(config, saved, workdir, extend=extend)
+        agreement.check_same_config(config, saved, workdir, extend=extend)
         laps.end("devices")
 
-        setup, dataset = set_up(config, layout)
-        facts = setup.experiment.facts
-        same_run.check_same_data(facts, saved, workdir)
+        check = lambda facts: agreement.check_same_data(facts, saved, workdir)
+        setup, dataset = set_up(config, layout, check)
         laps.end("data")
         stepper = Stepper(setup, dataset)
         held_out = load_held_out(config, dataset)
         laps.end("held-out data")
 
-        same_run.check_processes_agree(config, facts, saved)
+        agreement.check_processes_agree(config, setup.experiment.facts, saved)
         if saved.damaged:
             checkpoints.set_aside(saved.damaged)
         restored = setup.restored_state(checkpoints, saved.step) if saved.step else None
@@ -79,25 +78,27 @@ def train(
         evaluators = {name: Evaluator(setup, split) for name, split in held_out.items()}
         laps.end("set-up")
         stepper.wait_until_compiled()
+        recorder.interval = Interval(**saved.description["interval"] if saved.unrecorded else {})
         evaluated = Loop(setup, stepper, recorder, evaluators, checkpoints, stopping).run(workdir)
 
         augmentation = draw_augmented(setup, dataset)
-        if layout.leads:
-            write_arrays(workdir / "augmentation.npz", **augmentation)
         state, step = stepper.state, stepper.step
         answers = evaluated["test"] if evaluated else evaluators["test"](state)
-        return finish_evaluation(setup, workdir, held_out["test"], answers, state, step)
+        written = finish_evaluation(setup, workdir, held_out["test"], answers, state, step)
+        if layout.leads:
+            write_arrays(workdir / "augmentation.npz", **augmentation)
+        return written
 
 
 def _start_recording(
     setup: Setup, stepper: Stepper, saved: SavedRun, workdir: Path, laps: Laps
 ) -> Recorder:
-    """Write and say what the run is and where it stands, and return what records how it goes on."""
+    """Write down and print what the run is and where it stands; return its recorder."""
     config, experiment = setup.config, setup.experiment
     summary = overview.summarise(setup, stepper.state)
     log, progress = Silent(), Silent()
     if setup.layout.leads:
-        write_json(workdir / "config.json", same_run.as_json(config))
+        write_json(workdir / "config.json", agreement.as_json(config))
         write_json(workdir / "run.json", summary)
         log = MetricsLog(workdir, last_step=saved.step)
         progress = Progress(
@@ -105,8 +106,7 @@ def _start_recording(
             images_per_epoch=experiment.steps_per_epoch * config.batch_size,
             images_done=saved.step * config.batch_size,
         )
-    interval = Interval(**saved.description["interval"]) if saved.unrecorded else Interval()
-    recorder = Recorder(setup, interval, log, progress, laps)
+    recorder = Recorder(setup, log, progress, laps)
     progress.say(overview.describe(summary, stepper.state))
     if saved.step == experiment.total_steps:
         progress.say(f"{workdir} is finished: all {saved.step} steps are done")

@@ -10,10 +10,12 @@ from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices.processes import all_agree
 from jaxcifar.errors import UserError
-from jaxcifar.experiment.choice import SavedRun
+from jaxcifar.experiment.saved_run import SavedRun
 
-RESUMABLE = {"data.data_dir", "data.test_split", "data.validation_split"}
-RESUMABLE |= {"logging", "evaluation", "checkpoint"}
+RESUMABLE = (
+    *("data.data_dir", "data.test_split", "data.validation_split"),
+    *("logging", "evaluation", "checkpoint"),
+)
 """The fields and sections of a config that may differ when a run is resumed."""
 
 

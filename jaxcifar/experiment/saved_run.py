@@ -1,4 +1,4 @@
-"""Which checkpoint of a workdir is used: the newest that is whole, or the one that is asked for."""
+"""What a workdir holds of a run, and which of its checkpoints is used."""
 
 import dataclasses
 from pathlib import Path
@@ -35,7 +35,7 @@ class SavedRun:
 
     @property
     def unrecorded(self) -> bool:
-        """Whether what led to the checkpoint is not recorded yet, or not to its end."""
+        """Whether there is a checkpoint whose step has no record yet."""
         return bool(self.step) and all(record["step"] != self.step for record in self.records)
 
 

@@ -6,7 +6,7 @@ from jaxcifar.config.fields import Config
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
-from jaxcifar.experiment import same_run
+from jaxcifar.experiment import agreement
 from jaxcifar.experiment.setup import Setup, load_split, set_up_from_workdir
 from jaxcifar.step.evaluation_step import Answers
 from jaxcifar.step.state import TrainState
@@ -29,7 +29,7 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> dict | None:
     """
     setup, state, step = set_up_from_workdir(workdir, step, config)
     dataset = load_split(config, "test_split")
-    same_run.check_same_classes(setup.experiment.facts, dataset)
+    agreement.check_same_classes(setup.experiment.facts, dataset)
     answers = Evaluator(setup, dataset)(state)
     return finish_evaluation(setup, workdir, dataset, answers, state, step)
 
