@@ -13,7 +13,7 @@ import numpy as np
 
 from configs import default
 from tests.conftest import TINY
-from tests.test_steps import layout, run_steps
+from tests.test_step import layout, run_steps
 
 if __name__ == "__main__":
     config = default.get_config()

@@ -17,7 +17,7 @@ import numpy as np
 from configs import default
 from jaxcifar.devices import processes
 from tests.conftest import TINY
-from tests.test_steps import layout, run_steps
+from tests.test_step import layout, run_steps
 
 if __name__ == "__main__":
     if num_processes > 1:

@@ -22,7 +22,7 @@ from jaxcifar.experiment import saved_run
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import read_records, sole_writer
 from tests.conftest import ROOT, wait_for
-from tests.test_datasets import write_dataset
+from tests.test_data import write_dataset
 
 LONGER = ["--config.data.shapes.train_examples=4096"]
 """64 steps an epoch, so that there is time to stop it between two records."""

@@ -17,7 +17,7 @@ from jaxcifar.experiment.setup import set_up
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.step.batch import map_step
 from jaxcifar.step.order import epoch_order
-from tests.test_steps import begin, relative, run_steps
+from tests.test_step import begin, relative, run_steps
 
 pytestmark = pytest.mark.gpu
 

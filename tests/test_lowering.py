@@ -8,7 +8,7 @@ import pytest
 from jaxcifar.experiment.setup import set_up
 from jaxcifar.step.batch import map_step
 from jaxcifar.step.order import epoch_order
-from tests.test_steps import Looped, layout
+from tests.test_step import Looped, layout
 
 
 def lowered(config, step, *, updates_state, platform):

@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import Event
 from jaxcifar.data import shapes
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import read_records
-from tests.test_steps import layout
+from tests.test_step import layout
 
 
 def steps_in_tensorboard(workdir):

@@ -14,7 +14,7 @@ from jaxcifar.experiment.setup import load_split, set_up
 from jaxcifar.step.batch import map_step
 from jaxcifar.step.order import epoch_order
 from tests.conftest import TINY
-from tests.test_steps import layout
+from tests.test_step import layout
 
 QUICK = "--config=configs/quick.py"
 

@@ -48,7 +48,7 @@ def ask_nobody_where_to_stop(manager: Any) -> None:
     """Keep an Orbax `CheckpointManager` from asking JAX where several processes stop.
 
     Seen in Orbax 0.12.8: it asks by step, and `signals.Stopping` asks by dispatch; JAX allows one of them.
-    The patch can go when `CheckpointManagerOptions` can switch this off and `tests/test_distributed.py`
+    The patch can go when `CheckpointManagerOptions` can switch this off and `tests/test_processes.py`
     passes (two processes stopped, then killed).
     """
     manager.reached_preemption = lambda step: False
@@ -88,7 +88,7 @@ def tfds_without_tensorflow(builder: Any) -> Iterator[None]:
 
     Seen in TFDS 4.9.10: most image builders ask TensorFlow for its file system alone, and TFDS asks it to
     encode arrays as PNG; with TensorFlow installed nothing is changed. The patch can go when
-    `tests/test_datasets.py` passes without it (a dataset is prepared without TensorFlow).
+    `tests/test_data.py` passes without it (a dataset is prepared without TensorFlow).
     """
     from PIL import Image
 
