@@ -451,6 +451,7 @@ def test_a_dataset_that_disappears_after_the_start_is_not_missed(start_program, 
     assert json.loads((tmp_path / "run/evaluation.json").read_text())["examples"] == 7
 
 
+@pytest.mark.slow
 def test_runs_killed_at_random_end_as_if_they_had_not_been():
     """The short form of `python -m tests.chaos`."""
     command = [sys.executable, "-m", "tests.chaos", "--kills=2", "--damage"]

@@ -228,7 +228,7 @@ def seconds(function, *arguments):
 
 
 def compiled(function, *arguments):
-    options = backend.compiler_options(deterministic=False)
+    options = {"xla_backend_optimization_level": 3} | backend.compiler_options(deterministic=False)
     return jax.jit(function).lower(*arguments).compile(compiler_options=options)
 
 

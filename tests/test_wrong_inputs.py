@@ -270,7 +270,7 @@ SOUND = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=4, **QUIETLY, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=3, **QUIETLY, suppress_health_check=[HealthCheck.too_slow])
 @given(changes=SOUND)
 def test_a_sound_config_drawn_at_random_takes_a_step(changes):
     narrow = {"model.resnet.widths": (2, 2, 2, 2), "model.speednet.widths": (2, 2, 2)}
