@@ -83,8 +83,9 @@ def test_jax_0_11_is_for_python_3_12_and_later():
 def test_run_sh_says_in_one_line_what_it_cannot_do(tmp_path, environment, words):
     shutil.copy(ROOT / "run.sh", tmp_path)
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    environment = os.environ | {"JAXCIFAR_JAX": ""} | environment
     result = subprocess.run(
-        ["./run.sh"], cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True
+        ["./run.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert result.returncode == 2
     assert f"error: {words}" in result.stderr.splitlines()[-1]
