@@ -18,4 +18,5 @@ for jax in cuda tpu; do
     lock $jax pyproject.toml --extra test --extra $jax --constraint requirements/cpu.lock --universal
 done
 lock lint --group lint --universal
+rm -f requirements/lowest.lock  # or uv would keep what it holds
 lock lowest pyproject.toml --extra test --resolution lowest-direct
