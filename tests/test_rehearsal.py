@@ -76,6 +76,7 @@ def rehearse(monkeypatch):
         (1, "auto", no_answer),
         (1, "float32", failure),
         (2, "auto", failure),
+        (2, "float32", no_answer),
     ],
 )
 def test_a_run_on_an_accelerator_is_trained_stopped_resumed_evaluated_reported_and_asked(
