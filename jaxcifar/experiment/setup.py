@@ -93,8 +93,8 @@ def set_up_from_workdir(
         step = saved_run.chosen_step(checkpoints, workdir, step)
         saved = checkpoints.description(step)
         config = as_config(saved["config"]) if config is None else config
-        experiment = build(config, DataFacts.from_json(saved["facts"]))
-        setup = Setup(config, start_layout(config), experiment)
+        layout, measured = start_layout(config), DataFacts.from_json(saved["facts"])
+        setup = Setup(config, layout, build(config, measured))
         state = dataclasses.replace(setup.restored_state(checkpoints, step), opt_state=None)
     return setup, state, step
 

@@ -139,10 +139,11 @@ def draw_augmented(setup: Setup, dataset: Dataset) -> dict[str, np.ndarray]:
     Returns:
       `images: [8, height, width, channel] uint8` and `augmented: [4, 8, height, width, channel]`.
     """
-    images, index = dataset.images[:8], jnp.arange(len(dataset.images[:8]))
-    targets = jax.nn.one_hot(dataset.labels[:8], len(dataset.class_names))
+    images = dataset.images[:8]
 
     def draw(key, epoch):
+        index = jnp.arange(len(images))
+        targets = jax.nn.one_hot(dataset.labels[:8], len(dataset.class_names))
         examples = Examples(images / jnp.float32(255), targets, index, epoch)
         drawn = setup.experiment.augment(key, index, examples).images
         return jnp.round(jnp.clip(drawn, 0, 1) * 255).astype(jnp.uint8)

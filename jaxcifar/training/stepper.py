@@ -36,10 +36,11 @@ class Stepper:
         self._compilation = background.submit(self._program.compile, *arguments)
         background.shutdown(wait=False)
 
-    def begin(self, restored: TrainState | None, step: int) -> None:
-        """Go on from a state that was restored after `step`, or draw the one in which a run begins."""
-        init: Any = self._init.lower().compile
-        self.state = restored if restored is not None else init()(*self._beginning)
+    def begin(self, restored: Any, step: int) -> None:
+        """Go on from a `TrainState` restored after `step`, or if it is None draw that of the beginning."""
+        if restored is None:
+            restored = self._init.lower().compile()(*self._beginning)
+        self.state = restored
         self.step = step
         self._key, self._data = self._setup.layout.put((self._key, self._data))
 
