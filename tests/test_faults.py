@@ -227,6 +227,14 @@ def garble_the_sums(folder):
     (folder / "SHA256SUMS").write_bytes(b"\xff\x00garbled")
 
 
+def leave_the_manifest_out(folder):
+    """As versions did that took the path for a pattern."""
+    lines = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.endswith("  state/manifest.ocdbt\n")]
+    (folder / "SHA256SUMS").write_text("".join(kept))
+    (folder / "state/manifest.ocdbt").unlink()
+
+
 def take_another_file(folder):
     manifests = sorted(folder.rglob("manifest.ocdbt"))
     shutil.copy(manifests[0], manifests[1])
@@ -250,6 +258,7 @@ DAMAGES = [
     empty_the_directory,
     remove_the_sums,
     garble_the_sums,
+    leave_the_manifest_out,
     take_another_file,
     take_another_checkpoint,
 ]
@@ -300,6 +309,56 @@ def test_saves_leave_little_memory_behind_in_tensorstore(tmp_path):
     tracemalloc.stop()
     checkpoints.close()
     assert growth < 10 * 50 * 80
+
+
+ODD_NAMES = ["lr[0.1]", "[!a]", "a*b", "a**b", "a?b", " a b ", "a%20b", "a:b", "{a}", "~", "ünï☃", "a\nb"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_checkpoints_lie_in_a_directory_of_any_name(tmp_path, name):
+    directory = tmp_path / name / "run"
+    writer = Checkpoints(directory, keep=2)
+    for step in (1, 2, 3):
+        writer.save(step, {"a": np.full(3, step)}, {})
+    writer.close()
+    reader = Checkpoints(directory)
+    assert reader.steps() == [2, 3] and reader.fault(3) is None
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    restored = reader.restore(3, {"a": np.zeros(3, int)}, device)
+    np.testing.assert_array_equal(restored["a"], 3)
+    reader.close()
+
+
+def test_a_run_in_a_directory_that_looks_like_a_pattern_goes_on_and_evaluates(
+    run_here, tiny_flags, tmp_path
+):
+    flags = [*tiny_flags, f"--workdir={tmp_path / '[a]*' / 'lr[0.1]'}"]
+    assert run_here(*flags, "--config.num_epochs=1").returncode == 0
+    result = run_here(*flags, "--config.num_epochs=2", "--extend")
+    assert result.returncode == 0 and "going on from step 8 of 16" in result.stdout
+    result = run_here("--mode=evaluate", flags[-1])
+    assert result.returncode == 0 and "step 16" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a\\", "gs:", "a\udcff"])
+def test_a_directory_that_tensorstore_would_take_for_another_is_refused_before_anything_is_written(
+    fails, tiny_flags, tmp_path, name
+):
+    line = fails(*tiny_flags, f"--workdir={tmp_path / name / 'run'}")
+    assert "no checkpoint can be saved in" in line and "name another --workdir" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_cannot_be_read_gets_neither_sums_nor_name(tmp_path, monkeypatch):
+    writer = Checkpoints(tmp_path, keep=2)
+    writer.save(1, {"a": np.ones(3)}, {})
+    writer.wait()
+    for unreadable in (lambda folder: {}[folder], lambda folder: {"b": np.ones(3)}):
+        monkeypatch.setattr("jaxcifar.host.checkpoints._read_arrays", unreadable)
+        writer.save(2, {"a": np.ones(3)}, {})
+        with pytest.raises(UserError, match="checkpoint 2 could not be saved in .* of the steps 1 "):
+            writer.wait()
+        assert writer.steps() == [1] and not list(tmp_path.glob("2*/SHA256SUMS"))
 
 
 def test_the_sums_are_what_sha256sum_checks(two_checkpoints):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxcifar.errors import UserError
@@ -14,6 +15,8 @@ from jaxcifar.host import compat
 
 _SUMS = "SHA256SUMS"
 """In every checkpoint: a line for each other file of it, as `sha256sum --check` reads them."""
+_MANIFEST = "state/manifest.ocdbt"
+"""Without it no array can be read."""
 _WRITTEN_AFTER_THE_SUMS = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
@@ -26,11 +29,16 @@ class Checkpoints:
         Args:
           directory: of the checkpoints alone.
           keep: how many stay, the newest; None to read only. Who may write must be the only one.
+
+        Raises:
+          UserError: TensorStore would take the path for another.
         """
         self._directory = directory.absolute()
+        _check_path(self._directory)
         self._keep = keep
         self._opened = None
         self._saving = None
+        self._shapes = {}
 
     @property
     def _manager(self):
@@ -40,7 +48,7 @@ class Checkpoints:
                 max_to_keep=self._keep,
                 cleanup_tmp_directories=self._keep is not None,
                 async_options=ocp.AsyncOptions(
-                    post_finalization_callback=self._write_sums, timeout_secs=300
+                    post_finalization_callback=self._seal, timeout_secs=300
                 ),
             )
             self._opened = ocp.CheckpointManager(
@@ -63,8 +71,8 @@ class Checkpoints:
         name = _SUMS
         try:
             lines = (folder / _SUMS).read_text().splitlines()
-            if not lines:
-                return f"{_SUMS} is empty"
+            if not any(line.endswith(f"  {_MANIFEST}") for line in lines):
+                return f"{_SUMS} does not name {_MANIFEST}"
             for line in lines:
                 expected, name = line.split("  ", 1)
                 if _sha256(folder / name) != expected:
@@ -94,7 +102,7 @@ class Checkpoints:
           UserError: this checkpoint, or the one before, cannot be written.
         """
         self.wait()
-        self._saving = step
+        self._saving, self._shapes = step, _shapes(state)
         ocp = compat.orbax()
         try:
             begun = self._manager.save(
@@ -102,7 +110,7 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
                     description=ocp.args.JsonSave(
-                        description | {"step": step, "arrays": _shapes(state)}
+                        description | {"step": step, "arrays": self._shapes}
                     ),
                 ),
             )
@@ -170,7 +178,9 @@ class Checkpoints:
         if not (isinstance(error, OSError) or "os_error_code" in text):
             return error
         # TensorStore's messages name each path and layer first, and the cause last.
-        reason = getattr(error, "strerror", None) or text.split(": ")[-1]
+        return self._not_saved(getattr(error, "strerror", None) or text.split(": ")[-1])
+
+    def _not_saved(self, reason: str) -> UserError:
         others = ", ".join(str(step) for step in self.steps() if step != self._saving)
         there = f"those of the steps {others} are as they were" if others else "there is no other"
         return UserError(
@@ -178,9 +188,19 @@ class Checkpoints:
             "make room, or make the directory writable, and start the same command again"
         )
 
-    def _write_sums(self) -> None:
-        """Write the sums of the checkpoint that Orbax has just completed, before it gets its name."""
+    def _seal(self) -> None:
+        """Read the checkpoint that Orbax has just completed, and write its sums, before it gets its name.
+
+        Raises:
+          UserError: the arrays cannot be read.
+        """
         (folder,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        try:
+            whole = _shapes(_read_arrays(folder / "state")) == self._shapes
+        except Exception as error:  # TensorStore's are ValueErrors, Orbax's of several kinds
+            raise self._not_saved(f"what was written cannot be read: {error}") from error
+        if not whole:
+            raise self._not_saved("what was written does not hold all arrays")
         files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
         names = sorted(files.difference(_WRITTEN_AFTER_THE_SUMS))
         lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
@@ -188,6 +208,30 @@ class Checkpoints:
             file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _read_arrays(folder: Path) -> Any:
+    """Return the arrays of a state as NumPy's, in dicts and lists; waits for no other process."""
+    ocp = compat.orbax()
+    handler = ocp.PyTreeCheckpointHandler()
+    shapes: Any = handler.metadata(folder)
+    kind = ocp.RestoreArgs(restore_type=np.ndarray)
+    args = ocp.args.PyTreeRestore(restore_args=jax.tree.map(lambda _: kind, shapes.tree))
+    return handler.restore(folder, args=args)
+
+
+def _check_path(path: Path) -> None:
+    """Check that TensorStore, which writes and reads the arrays, takes the path as it is."""
+    reasons = {
+        "a backslash, which TensorStore takes for a slash": "\\" in str(path),
+        "a directory gs:, which TensorStore takes for a bucket": "gs:" in path.parts,
+        "a name that is not UTF-8": any("\ud800" <= letter <= "\udfff" for letter in str(path)),
+    }
+    if reason := next((reason for reason, holds in reasons.items() if holds), None):
+        raise UserError(
+            f"no checkpoint can be saved in {str(path)!r}, for the path holds {reason}: name another "
+            "--workdir, or rename the directory"
+        )
 
 
 def _sha256(path: Path) -> str:
