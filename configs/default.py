@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.name = "cifar10"  # an image-classification dataset of TFDS, or shapes
     config.data.data_dir = ""  # of TFDS; empty: TFDS_DATA_DIR, else ~/tensorflow_datasets
+    config.data.cache_dir = ""  # of decoded images; empty: jaxcifar/decoded in the user's cache
     config.data.train_split = "train"  # in TFDS's syntax
     config.data.validation_split = ""  # e.g. train[45000:] with train[:45000] above; empty: none
     config.data.test_split = "test"
@@ -88,8 +89,8 @@ def get_config() -> ConfigDict:
     config.schedule.step.boundaries = (0.5, 0.75)  # shares of the steps after the warm-up
     config.schedule.step.factor = 0.1  # by which the rate is multiplied at each
 
-    # What follows may differ when a run is resumed; of the above, only data_dir and the held-out
-    # splits may.
+    # What follows may differ when a run is resumed; of the above, only data_dir, cache_dir and
+    # the held-out splits may.
     config.logging = ConfigDict()
     config.logging.every_steps = 50  # optimiser steps a record, at least 1; also at an epoch's end
 

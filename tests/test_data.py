@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,15 +14,18 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from absl import logging
+from PIL import ExifTags, Image
 
-from jaxcifar.data import datasets, facts, tfds_reader
+from jaxcifar.data import datasets, facts, images, tfds_reader
 from jaxcifar.errors import UserError
 
 OPTIONS = {"seed": 0, "train_examples": 500, "test_examples": 100}
 
 
 def shapes(split, **options):
-    return datasets.load("shapes", split, data_dir="", image_size=0, options=OPTIONS | options)
+    return datasets.load(
+        "shapes", split, data_dir="", cache_dir="", image_size=0, options=OPTIONS | options
+    )
 
 
 def test_shapes_are_a_function_of_seed_and_split():
@@ -99,8 +103,18 @@ def test_a_channel_that_never_changes_can_still_be_divided_by():
 # What follows writes array_record datasets, as TFDS itself would.
 
 
-def write_dataset(folder, *, shape=(12, 10, 3), seed=0, sizes=(None,), count=40, labels=(0, 1)):
-    """Prepare a dataset `Tiny` in `folder`, and return its images by split and label."""
+def write_dataset(
+    folder,
+    *,
+    shape=(12, 10, 3),
+    seed=0,
+    sizes=(None,),
+    count=40,
+    labels=(0, 1),
+    images=None,
+    dtype=np.uint8,
+):
+    """Prepare a dataset `Tiny` in `folder`, of `images` if given; return the drawn ones by split."""
     rng = np.random.default_rng(seed)
     made = {}
 
@@ -109,7 +123,7 @@ def write_dataset(folder, *, shape=(12, 10, 3), seed=0, sizes=(None,), count=40,
 
         def _info(self):
             features = {
-                "image": tfds.features.Image(shape=shape),
+                "image": tfds.features.Image(shape=shape, dtype=dtype),
                 "label": tfds.features.ClassLabel(names=["cat", "dog"]),
             }
             return tfds.core.DatasetInfo(
@@ -122,12 +136,12 @@ def write_dataset(folder, *, shape=(12, 10, 3), seed=0, sizes=(None,), count=40,
             return {"train": self._generate_examples(count), "test": self._generate_examples(7)}
 
         def _generate_examples(self, examples):
-            images = []
-            made[examples] = images
+            drawn = made[examples] = []
             for i in range(examples):
                 size = sizes[i % len(sizes)] or shape[:2]
-                images.append(rng.integers(0, 256, (*size, shape[2]), np.uint8))
-                yield i, {"image": images[-1], "label": labels[i % 2]}
+                drawn.append(rng.integers(0, 256, (*size, shape[2]), np.uint8))
+                image = drawn[-1] if images is None else images[i % len(images)]
+                yield i, {"image": image, "label": labels[i % 2]}
 
     try:
         builder = Tiny(data_dir=str(folder), file_format="array_record")
@@ -137,12 +151,18 @@ def write_dataset(folder, *, shape=(12, 10, 3), seed=0, sizes=(None,), count=40,
     return {"train": made.get(count), "test": made.get(7)}
 
 
-def load_tiny(folder, split="train", image_size=0):
-    return datasets.load("tiny", split, data_dir=str(folder), image_size=image_size, options={})
+def load_tiny(folder, split="train", image_size=0, cache_dir=None):
+    """Load it, with a cache beside it."""
+    where = {"data_dir": str(folder), "cache_dir": str(cache_dir or f"{folder}-cache")}
+    return datasets.load("tiny", split, image_size=image_size, options={}, **where)
 
 
 def cache_entries(folder):
-    return sorted(path.name for path in folder.rglob("jaxcifar-decoded/*") if path.is_dir())
+    return sorted(path.parent for path in folder.rglob("images.npy"))
+
+
+def contents(folder):
+    return sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -165,50 +185,79 @@ def test_tensorflow_is_not_imported():
     assert "tensorflow" not in sys.modules
 
 
-def test_decoded_once_and_then_read_from_the_cache(tmp_path, monkeypatch):
-    write_dataset(tmp_path)
-    first = load_tiny(tmp_path)
+def test_decoded_once_and_then_read_from_the_cache_and_nothing_is_written_beside_the_data(
+    tmp_path, monkeypatch
+):
+    data = tmp_path / "data"
+    write_dataset(data)
+    before = contents(data)
+    first = load_tiny(data)
     monkeypatch.setattr(tfds_reader, "_decode_split", lambda *args: pytest.fail("decoded again"))
-    second = load_tiny(tmp_path)
+    second = load_tiny(data)
     np.testing.assert_array_equal(first.images, second.images)
     np.testing.assert_array_equal(first.labels, second.labels)
-    assert (load_tiny(tmp_path, "train[5:9]").images == first.images[5:9]).all()
-    assert len(cache_entries(tmp_path)) == 1
+    assert (load_tiny(data, "train[5:9]").images == first.images[5:9]).all()
+    assert len(cache_entries(tmp_path)) == 1 and contents(data) == before
 
 
-def test_a_changed_file_is_decoded_anew(tmp_path):
-    write_dataset(tmp_path)
-    load_tiny(tmp_path)
-    file = next(tmp_path.rglob("tiny-train.array_record*"))
-    os.utime(file, ns=(0, 0))
-    load_tiny(tmp_path)
+def test_images_from_the_cache_are_shared_with_other_processes(tmp_path):
+    write_dataset(tmp_path / "data")
+    for _ in range(2):
+        assert isinstance(load_tiny(tmp_path / "data").images, np.memmap)
+
+
+def test_the_cache_is_the_users_unless_a_directory_is_named(tmp_path, monkeypatch):
+    write_dataset(tmp_path / "data")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    options = {"data_dir": str(tmp_path / "data"), "image_size": 0, "options": {}}
+    datasets.load("tiny", "train", cache_dir="", **options)
+    (entry,) = cache_entries(tmp_path)
+    assert entry.is_relative_to(tmp_path / "xdg/jaxcifar/decoded/tiny/1.0.0")
+    datasets.load("tiny", "train", cache_dir=str(tmp_path / "named"), **options)
+    assert len(cache_entries(tmp_path / "named")) == 1
+
+
+def test_a_changed_file_another_place_and_another_reader_are_decoded_anew(tmp_path, monkeypatch):
+    for data in (tmp_path / "data", tmp_path / "other"):
+        write_dataset(data)
+        load_tiny(data, cache_dir=tmp_path / "cache")
     assert len(cache_entries(tmp_path)) == 2
+    os.utime(next(tmp_path.rglob("tiny-train.array_record*")), ns=(0, 0))
+    for data in (tmp_path / "data", tmp_path / "other"):
+        load_tiny(data, cache_dir=tmp_path / "cache")
+    assert len(cache_entries(tmp_path)) == 3
+    monkeypatch.setattr("jaxcifar.data.images.VERSION", 10**6)
+    load_tiny(data, cache_dir=tmp_path / "cache")
+    assert len(cache_entries(tmp_path)) == 4
 
 
 def test_a_cache_entry_that_was_cut_off_is_not_used(tmp_path):
-    write_dataset(tmp_path)
-    whole = load_tiny(tmp_path)
-    (entry,) = tmp_path.rglob("jaxcifar-decoded/train-*[!k]")
+    data = tmp_path / "data"
+    write_dataset(data)
+    whole = np.array(load_tiny(data).images)
+    (entry,) = cache_entries(tmp_path)
     # Killed while it wrote, and killed between the two files.
     unfinished = entry.rename(entry.with_name(entry.name + ".unfinished"))
     (unfinished / "labels.npy").unlink()
-    (unfinished / "images.npy").write_bytes((unfinished / "images.npy").read_bytes()[:100])
-    again = load_tiny(tmp_path)
-    np.testing.assert_array_equal(again.images, whole.images)
+    os.truncate(unfinished / "images.npy", 100)
+    again = load_tiny(data)
+    np.testing.assert_array_equal(again.images, whole)
     assert entry.is_dir() and not unfinished.exists()
-    # Damaged since.
+    # Damaged since, in another file than that which is mapped.
+    (entry / "images.npy").unlink()
     (entry / "images.npy").write_bytes(b"")
-    np.testing.assert_array_equal(load_tiny(tmp_path).images, whole.images)
+    np.testing.assert_array_equal(load_tiny(data).images, whole)
 
 
 def test_two_processes_at_once_give_one_entry_and_the_same_images(tmp_path):
-    write_dataset(tmp_path, count=3_000)
+    write_dataset(tmp_path / "data", count=3_000)
     code = (
         "import sys, hashlib; from jaxcifar.data import datasets;"
-        "d = datasets.load('tiny', 'train', data_dir=sys.argv[1], image_size=0, options={});"
+        "d = datasets.load('tiny', 'train', data_dir=sys.argv[1], cache_dir=sys.argv[2], image_size=0,"
+        " options={});"
         "print(len(d), hashlib.sha256(d.images).hexdigest(), hashlib.sha256(d.labels).hexdigest())"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
+    command = [sys.executable, "-c", code, str(tmp_path / "data"), str(tmp_path / "cache")]
     root = Path(__file__).parent.parent
     both = [
         subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)
@@ -218,18 +267,158 @@ def test_two_processes_at_once_give_one_entry_and_the_same_images(tmp_path):
     assert len(cache_entries(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("user_cache_too", [False, True])
-def test_an_unwritable_directory_is_no_failure(tmp_path, monkeypatch, user_cache_too):
+def test_a_cache_that_cannot_be_written_to_is_a_warning_that_names_it(tmp_path, capsys):
     write_dataset(tmp_path / "data")
-    folder = tmp_path / "data/tiny/1.0.0"
-    folder.chmod(0o555)
-    home = tmp_path / "cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-    if user_cache_too:
-        home.write_text("a file where the directory should be")
-    assert len(load_tiny(tmp_path / "data")) == 40
-    assert not cache_entries(tmp_path / "data")
-    assert user_cache_too or len(cache_entries(home)) == 1
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/tiny").write_text("a file where the directory should be")
+    capsys.readouterr()
+    assert len(load_tiny(tmp_path / "data", cache_dir=tmp_path / "cache")) == 40
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: decoded images cannot be kept in") and "data.cache_dir" in line
+
+
+def test_a_user_without_a_home_has_no_cache_and_the_dataset_all_the_same(
+    tmp_path, monkeypatch, capsys
+):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    write_dataset(tmp_path)
+    where = {"data_dir": str(tmp_path), "cache_dir": ""}
+    capsys.readouterr()
+    assert len(datasets.load("tiny", "train", image_size=0, options={}, **where)) == 40
+    assert capsys.readouterr().err == "" and not cache_entries(tmp_path)
+
+
+# One reading of an image: what a dataset holds, and what prediction is given, become the same pixels.
+
+
+def kinds_of_images():
+    """Return images of many kinds by name, each of 12 rows of 10 pixels."""
+    rng = np.random.default_rng(0)
+    colour = Image.fromarray(rng.integers(0, 256, (12, 10, 3), np.uint8))
+    deep = Image.fromarray(rng.integers(0, 65536, (12, 10), np.uint16))
+    turned, exif = colour.rotate(90, expand=True), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # turn it clockwise by 90 degrees to see it upright
+    turned.info["exif"] = exif.tobytes()
+    damaged = colour.copy()
+    damaged.info["exif"] = b"Exif\0\0garbage"
+    clear = colour.convert("RGBA")
+    clear.putalpha(Image.fromarray(rng.integers(0, 256, (12, 10), np.uint8)))
+    seen_through = colour.convert("L")
+    seen_through.info["transparency"] = int(np.asarray(seen_through)[3, 3])
+    deep_seen_through = deep.copy()
+    deep_seen_through.info["transparency"] = int(np.asarray(deep)[3, 3])
+    return {
+        "colour.png": colour,
+        "deep.png": deep,
+        "dark.png": Image.fromarray(rng.integers(0, 256, (12, 10), np.uint16)),
+        "deep.pgm": deep,
+        "deep.tiff": deep,
+        "turned.png": turned,
+        "turned.tiff": turned,
+        "turned.webp": turned,
+        "damaged_tag.png": damaged,
+        "clear.png": clear,
+        "seen_through.png": seen_through,
+        "deep_seen_through.png": deep_seen_through,
+        "palette.gif": colour.convert("P"),
+        "bits.png": colour.convert("1"),
+        "grey_alpha.png": clear.convert("LA"),
+        "ink.jpg": colour.convert("CMYK"),
+        "float.tiff": Image.fromarray(rng.random((12, 10), np.float32)),
+    }
+
+
+def save(image, path):
+    """Save with the tag and the transparent colour that `image.info` names, without loss if possible."""
+    known = {key: value for key, value in image.info.items() if key in ("exif", "transparency")}
+    image.save(path, lossless=True, **known)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", kinds_of_images())
+def test_a_dataset_holds_the_pixels_that_prediction_reads(tmp_path, name, channels):
+    file = tmp_path / name
+    save(kinds_of_images()[name], file)
+    write_dataset(tmp_path / "data", shape=(12, 10, channels), images=[str(file)], count=2)
+    predicted = images.read_image(file, (12, 10, channels))
+    for image in load_tiny(tmp_path / "data").images:
+        np.testing.assert_array_equal(image, predicted)
+
+
+def read(name, channels=1):
+    with tempfile.TemporaryDirectory() as folder:
+        save(kinds_of_images()[name], Path(folder) / name)
+        return images.read_image(Path(folder) / name, (12, 10, channels))
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.pgm", "deep.tiff", "dark.png"])
+def test_16_bits_are_divided_by_257_however_dark_the_image(name):
+    values = np.asarray(kinds_of_images()[name])
+    np.testing.assert_array_equal(read(name)[..., 0], np.round(values / 257))
+    assert (read("dark.png") <= 1).all()
+
+
+def test_floating_point_runs_from_0_black_to_1_white():
+    values = np.asarray(kinds_of_images()["float.tiff"])
+    np.testing.assert_array_equal(read("float.tiff")[..., 0], np.round(values * 255))
+
+
+@pytest.mark.parametrize("name", ["turned.png", "turned.tiff", "turned.webp"])
+def test_an_orientation_tag_is_obeyed(name):
+    np.testing.assert_array_equal(read(name, 3), read("colour.png", 3))
+
+
+def test_an_orientation_tag_that_is_damaged_says_nothing():
+    np.testing.assert_array_equal(read("damaged_tag.png", 3), read("colour.png", 3))
+
+
+def test_what_is_transparent_is_laid_on_white():
+    image = kinds_of_images()["clear.png"]
+    share = np.asarray(image)[..., 3:] / 255
+    laid = np.asarray(image)[..., :3] * share + 255 * (1 - share)
+    np.testing.assert_allclose(read("clear.png", 3), laid, atol=1)
+    for name in ("seen_through.png", "deep_seen_through.png"):
+        image = kinds_of_images()[name]
+        through = np.asarray(image) == image.info["transparency"]
+        assert through.any() and (read(name)[..., 0][through] == 255).all()
+
+
+@pytest.mark.parametrize(
+    "image, words",
+    [
+        (
+            Image.fromarray(np.full((4, 4), 3, np.int32)),
+            "32-bit integers, whose white is not known",
+        ),
+        (Image.fromarray(np.full((4, 4), 128, np.float32)), "run from 128 to 128: scale them"),
+        (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "run from nan to nan"),
+        (Image.new("RGB", (4, 0)), "no pixels: 4×0"),
+    ],
+)
+def test_values_without_a_known_white_are_refused_not_guessed_at(image, words):
+    with pytest.raises(UserError, match=words):
+        images.fit(image, (4, 4, 3))
+
+
+@pytest.mark.parametrize("dtype, white", [(np.uint16, 65535), (np.float32, 1)])
+def test_the_types_of_tfds_are_scaled_to_white(tmp_path, dtype, white):
+    steps = np.linspace(0, 1, 120).reshape(12, 10, 1)
+    made = (steps * white).astype(dtype)
+    write_dataset(tmp_path / "data", shape=(12, 10, 1), dtype=dtype, images=[made], count=2)
+    expected = np.round(made.astype(float) / white * 255)
+    np.testing.assert_array_equal(load_tiny(tmp_path / "data").images[0], expected)
+
+
+def test_an_image_of_a_dataset_that_cannot_be_read_is_named(tmp_path):
+    Image.fromarray(np.full((12, 10), 3, np.int32)).save(tmp_path / "unknown.tiff")
+    unknown = [str(tmp_path / "unknown.tiff")]
+    write_dataset(tmp_path / "data", shape=(12, 10, 1), images=unknown, count=2)
+    with pytest.raises(UserError, match="image 0 of split 'train' of 'tiny' .*32-bit integers"):
+        load_tiny(tmp_path / "data")
 
 
 def test_images_of_different_sizes_need_a_size_and_get_it(tmp_path):
@@ -271,7 +460,12 @@ def test_cifar10_is_prepared_without_tensorflow(tmp_path, monkeypatch):
         tfds.download.DownloadManager, "download_and_extract", lambda self, url: str(tmp_path)
     )
     dataset = datasets.load(
-        "cifar10", "test", data_dir=str(tmp_path / "data"), image_size=0, options={}
+        "cifar10",
+        "test",
+        data_dir=str(tmp_path / "data"),
+        cache_dir=str(tmp_path / "cache"),
+        image_size=0,
+        options={},
     )
     assert dataset.class_names == tuple(names)
     order = np.lexsort(dataset.images.reshape(20, -1).T)
@@ -317,7 +511,9 @@ def test_no_network_is_an_error_within_ten_seconds(tmp_path, monkeypatch, listen
         monkeypatch.setattr(type(builder), "url_infos", {url: None})
         start = time.monotonic()
         with pytest.raises(UserError, match="cannot be fetched.*TFDS_DATA_DIR.*configs/quick.py"):
-            datasets.load("cifar10", "train", data_dir=str(tmp_path), image_size=0, options={})
+            datasets.load(
+                "cifar10", "train", data_dir=str(tmp_path), cache_dir="", image_size=0, options={}
+            )
         assert time.monotonic() - start < 10
 
 
@@ -339,7 +535,7 @@ def test_a_dataset_of_tfrecords_is_an_error_that_says_what_to_do(tmp_path):
 )
 def test_an_unknown_dataset_is_an_error(tmp_path, name, words):
     with pytest.raises(UserError, match=words):
-        datasets.load(name, "train", data_dir=str(tmp_path), image_size=0, options={})
+        datasets.load(name, "train", data_dir=str(tmp_path), cache_dir="", image_size=0, options={})
 
 
 def test_a_dataset_that_is_not_of_images_is_an_error(tmp_path, monkeypatch):
@@ -375,4 +571,6 @@ def test_images_with_an_alpha_channel_are_an_error(tmp_path):
 def test_an_unsuitable_dataset_is_refused_before_it_is_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_reader, "_prepare", lambda builder: pytest.fail("fetched"))
     with pytest.raises(UserError, match="not one of images with one class label"):
-        datasets.load("imdb_reviews", "train", data_dir=str(tmp_path), image_size=0, options={})
+        datasets.load(
+            "imdb_reviews", "train", data_dir=str(tmp_path), cache_dir="", image_size=0, options={}
+        )

@@ -97,6 +97,7 @@ def test_differences_name_what_changed_and_pass_over_what_may(tiny_config):
     allowed = {
         "logging.every_steps": 9,
         "data.data_dir": "/elsewhere",
+        "data.cache_dir": "/there",
         "data.test_split": "test[:9]",
     }
     new = tiny_config({"seed": 3, "optimizer.adam.beta1": 0.8} | allowed).to_dict()

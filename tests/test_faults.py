@@ -311,7 +311,20 @@ def test_saves_leave_little_memory_behind_in_tensorstore(tmp_path):
     assert growth < 10 * 50 * 80
 
 
-ODD_NAMES = ["lr[0.1]", "[!a]", "a*b", "a**b", "a?b", " a b ", "a%20b", "a:b", "{a}", "~", "ünï☃", "a\nb"]
+ODD_NAMES = [
+    "lr[0.1]",
+    "[!a]",
+    "a*b",
+    "a**b",
+    "a?b",
+    " a b ",
+    "a%20b",
+    "a:b",
+    "{a}",
+    "~",
+    "ünï☃",
+    "a\nb",
+]
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -356,7 +369,9 @@ def test_a_checkpoint_that_cannot_be_read_gets_neither_sums_nor_name(tmp_path, m
     for unreadable in (lambda folder: {}[folder], lambda folder: {"b": np.ones(3)}):
         monkeypatch.setattr("jaxcifar.host.checkpoints._read_arrays", unreadable)
         writer.save(2, {"a": np.ones(3)}, {})
-        with pytest.raises(UserError, match="checkpoint 2 could not be saved in .* of the steps 1 "):
+        with pytest.raises(
+            UserError, match="checkpoint 2 could not be saved in .* of the steps 1 "
+        ):
             writer.wait()
         assert writer.steps() == [1] and not list(tmp_path.glob("2*/SHA256SUMS"))
 

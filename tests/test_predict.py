@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from jaxcifar.data.images import fit
+from jaxcifar.errors import UserError
 from jaxcifar.evaluation.classifier import Classifier
 from jaxcifar.predict import main
 
@@ -107,27 +108,46 @@ def test_images_of_any_kind_are_answered(classifier, test_images):
     grey16 = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
     kinds = [image, image.resize((320, 320)), image.convert("L"), image.convert("RGBA")]
     kinds += [image.convert("P"), image.convert("CMYK"), image.convert("1"), grey16]
-    kinds += [image.convert("F"), image.convert("LA"), image.resize((1, 1)), image.resize((7, 300))]
+    grey = Image.fromarray(np.asarray(image.convert("L")) / np.float32(255))
+    kinds += [grey, image.convert("LA"), image.resize((1, 1)), image.resize((7, 300))]
     answers = classifier(kinds)
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(answers[3], answers[0], atol=1e-6)
-    np.testing.assert_allclose(answers[7], answers[2], atol=1e-6)
+    np.testing.assert_allclose(answers[7:9], answers[[2, 2]], atol=1e-6)
 
 
-def test_fitting_undoes_a_rotation_and_puts_what_is_transparent_on_white(tmp_path):
-    rng = np.random.default_rng(0)
-    upright = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn it clockwise by 90 degrees to see it upright
-    upright.rotate(90).save(tmp_path / "turned.png", exif=exif)
-    with Image.open(tmp_path / "turned.png") as turned:
-        np.testing.assert_array_equal(fit(turned, (32, 32, 3)), np.asarray(upright))
-    clear = Image.new("RGBA", (32, 32), (200, 0, 0, 0))
-    assert (fit(clear, (32, 32, 3)) == 255).all()
+@pytest.mark.parametrize("shape", [(2, 0, 32, 3), (2, 32, 0, 3)])
+def test_an_image_without_pixels_is_named(classifier, shape):
+    with pytest.raises(UserError, match="image 0 cannot be read: it has no pixels"):
+        classifier(np.zeros(shape, np.uint8))
+    assert classifier(np.zeros((0, *shape[1:]), np.uint8)).shape == (0, 10)
+
+
+def test_an_image_of_another_size_covers_the_shape_and_is_cropped_around_its_centre():
     wide = Image.new("RGB", (64, 32))
     wide.paste((255, 255, 255), (16, 0, 48, 32))
     assert (fit(wide, (32, 32, 3)) == 255).all()
-    assert fit(upright, (8, 8, 1)).shape == (8, 8, 1)
+    assert fit(wide, (8, 8, 1)).shape == (8, 8, 1)
+
+
+def test_what_only_looks_like_an_image_is_left_out_of_a_directory_and_refused_by_name(
+    predict, test_images, tmp_path
+):
+    Image.fromarray(test_images[0]).save(tmp_path / "a.png")
+    Image.fromarray(test_images[0]).save(tmp_path / "._a.png")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    result = predict(tmp_path)
+    assert result.returncode == 0 and result.stderr == ""
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [str(tmp_path / "a.png")]
+    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
+    result = predict(tmp_path, tmp_path / "pipe.png", "/dev/zero")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f"error: {tmp_path}/broken.png does not exist",
+        f"error: {tmp_path}/pipe.png cannot be read: it is no regular file",
+        "error: /dev/zero cannot be read: it is no regular file",
+    ]
 
 
 def test_files_that_cannot_be_read_are_named_and_the_others_answered(
@@ -154,7 +174,7 @@ def test_files_that_cannot_be_read_are_named_and_the_others_answered(
     for words in (
         r"cut.jpg cannot be read: image file is truncated",
         "empty.png cannot be read: no image that Pillow knows",
-        "huge.png is too large: at most 89,478,485 pixels",
+        "huge.png cannot be read: it is too large: at most 89,478,485 pixels",
         "missing.png does not exist",
         "text.png cannot be read: no image that Pillow knows",
     ):

@@ -1,5 +1,6 @@
 """Runs that are cut off and started again."""
 
+import dataclasses
 import json
 import shutil
 import struct
@@ -9,7 +10,11 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from jaxcifar.data import shapes
+from jaxcifar.data import facts, shapes
+from jaxcifar.data.datasets import Dataset
+from jaxcifar.errors import UserError
+from jaxcifar.experiment import agreement
+from jaxcifar.experiment.saved_run import SavedRun
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import read_records
 from tests.test_step import layout
@@ -90,6 +95,50 @@ def test_other_data_under_the_same_config_is_an_error(
     draw = shapes.draw_shapes
     monkeypatch.setattr(shapes, "draw_shapes", lambda count, seed: draw(count, (*seed, 1)))
     assert "holds a run on other data" in fails(*tiny_flags, f"--workdir={workdir}")
+
+
+def facts_of(normalisation, change=lambda images, labels: None):
+    """Return the facts of drawn images, after `change` was called on the arrays."""
+    images, labels = (array.copy() for array in shapes.draw_shapes(300, (0, 0)))
+    change(images, labels)
+    dataset = Dataset(images, labels, shapes.CLASS_NAMES)
+    return facts.measure(dataset, normalisation)
+
+
+def exchange_two(images, labels):
+    for array in (images, labels):
+        array[[0, 1]] = array[[1, 0]]
+
+
+def darken_one(images, labels):
+    images[7] //= 2
+
+
+def relabel_one(images, labels):
+    labels[7] = (labels[7] + 1) % 10
+
+
+@pytest.mark.parametrize("normalisation", ["unit", "symmetric", "statistics"])
+@pytest.mark.parametrize("change", [exchange_two, darken_one, relabel_one])
+def test_changed_pixels_labels_or_order_are_noticed_under_every_normalisation(
+    normalisation, change
+):
+    before = dataclasses.asdict(facts_of(normalisation))
+    run = SavedRun(1, [], {"facts": json.loads(json.dumps(before))}, [])
+    agreement.check_same_data(facts_of(normalisation), run, "runs/a")
+    with pytest.raises(UserError, match="--workdir=runs/a holds a run on other data"):
+        agreement.check_same_data(facts_of(normalisation, change), run, "runs/a")
+
+
+def test_a_run_of_an_earlier_version_goes_on_unless_its_pixels_are_read_otherwise_now():
+    before = dataclasses.asdict(facts_of("statistics"))
+    del before["fingerprint"]
+    run = SavedRun(1, [], {"facts": json.loads(json.dumps(before))}, [])
+    agreement.check_same_data(facts_of("statistics"), run, "runs/a")
+    with pytest.raises(
+        UserError, match="mean: .* another --workdir; the version that saved it read"
+    ):
+        agreement.check_same_data(facts_of("statistics", darken_one), run, "runs/a")
 
 
 def test_how_a_run_is_logged_may_differ_when_it_goes_on(

@@ -37,6 +37,7 @@ _RISING_SHARES: Rule = (
     ),
     "shares between 0 and 1, each larger than the one before",
 )
+_TEXT: Rule = (lambda value: isinstance(value, str), "text")
 _NOT_EMPTY: Rule = (lambda value: value != "", "a split, such as train or test")
 
 _FIELDS: tuple[tuple[Rule, str], ...] = (
@@ -44,6 +45,7 @@ _FIELDS: tuple[tuple[Rule, str], ...] = (
     (_between(1, 100_000), "num_epochs"),
     (_from(1), "batch_size augmentation.cutout.size logging.every_steps checkpoint.keep"),
     (_from(1), "evaluation.every_epochs evaluation.batch_size checkpoint.every_epochs"),
+    (_TEXT, "data.data_dir data.cache_dir data.validation_split"),
     (_NOT_EMPTY, "data.train_split data.test_split"),
     (_between(0, 4096), "data.image_size"),
     (_between(1, 1_000_000), "data.shapes.train_examples data.shapes.test_examples"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxcifar.config.fields import Config
+from jaxcifar.config.fields import Config, fields
 from jaxcifar.host.files import with_tuples
 
 
@@ -14,6 +14,13 @@ def get_config(workdir: str) -> Config:
     return as_config(json.loads((Path(workdir) / "config.json").read_text()))
 
 
+_ADDED = {"data.cache_dir": ""}
+"""Fields that an earlier version did not have, each with the value that means what it did."""
+
+
 def as_config(saved: dict) -> Config:
-    """Return the config that JSON made a dict of."""
-    return ConfigDict(with_tuples(saved))
+    """Return the config that JSON made a dict of, with the fields that were added since."""
+    config = ConfigDict(with_tuples(saved))
+    missing = {path: before for path, before in _ADDED.items() if path not in dict(fields(config))}
+    config.update_from_flattened_dict(missing)
+    return config

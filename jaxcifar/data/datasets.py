@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from jaxcifar.data import shapes as drawn, tfds_reader
 from jaxcifar.errors import UserError
+from jaxcifar.host.files import user_cache
 
 
 class SplitError(UserError):
@@ -45,22 +47,26 @@ def shapes(split: str, *, seed: int, train_examples: int, test_examples: int) ->
     return Dataset(images, labels, drawn.CLASS_NAMES, parts)
 
 
-def tfds(split: str, *, name: str, data_dir: str, image_size: int) -> Dataset:
+def tfds(split: str, *, name: str, data_dir: str, cache_dir: str, image_size: int) -> Dataset:
     """Read any image-classification dataset of TFDS, e.g. `cifar10`, preparing it if need be.
 
     Args:
       split: in TFDS's syntax, e.g. `train[:45000]`.
       name: of the builder, with a config or version if wanted: `cifar10`, `cifar10:3.0.2`.
       data_dir: where TFDS keeps prepared datasets; empty for TFDS's own choice.
+      cache_dir: where decoded images are kept; empty for the user's cache, if there is one.
       image_size: height and width to which images are scaled and cropped; 0 to leave them.
 
     Raises:
       UserError: the dataset is unknown, cannot be fetched, or is not of images and one label.
     """
+    cache = Path(cache_dir).expanduser() if cache_dir else user_cache("decoded")
+    if cache and cache.is_file():
+        raise UserError(f"--config.data.cache_dir={cache_dir} is a file: name a directory")
     builder = tfds_reader.prepared_builder(name, data_dir)
     sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
     images, labels, parts = _select(
-        split, sizes, lambda key: tfds_reader.read_split(builder, key, image_size)
+        split, sizes, lambda key: tfds_reader.read_split(builder, key, image_size, cache)
     )
     return Dataset(images, labels, tfds_reader.class_names(builder), parts)
 
@@ -69,8 +75,10 @@ DATASETS = {"shapes": shapes}
 """`DATASETS[name](split, **options)`; a name that is not here is one of TFDS."""
 
 
-def load(name: str, split: str, *, data_dir: str, image_size: int, options: Mapping) -> Dataset:
-    """Load one split of a dataset; `options` are those of a dataset in `DATASETS`.
+def load(
+    name: str, split: str, *, data_dir: str, cache_dir: str, image_size: int, options: Mapping
+) -> Dataset:
+    """Load one split of a dataset; `options` are those of a dataset in `DATASETS`, the others as for `tfds`.
 
     Raises:
       UserError: there is no such dataset or split, or it cannot be had here.
@@ -78,7 +86,9 @@ def load(name: str, split: str, *, data_dir: str, image_size: int, options: Mapp
     if name in DATASETS:
         dataset = DATASETS[name](split, **options)
     else:
-        dataset = tfds(split, name=name, data_dir=data_dir, image_size=image_size)
+        dataset = tfds(
+            split, name=name, data_dir=data_dir, cache_dir=cache_dir, image_size=image_size
+        )
     return dataclasses.replace(dataset, name=name, split=split)
 
 

@@ -1,6 +1,7 @@
 """What a model must know of the data it is trained on."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,6 +22,8 @@ class DataFacts:
     std: tuple[float, ...]
     """Likewise; divided by."""
     train_examples: int
+    fingerprint: str = ""
+    """Another for other pixels or labels, or another order; empty if an earlier version saved the facts."""
 
     @classmethod
     def from_json(cls, value: Mapping) -> "DataFacts":
@@ -31,16 +34,32 @@ class DataFacts:
 def measure(train: Dataset, normalisation: str) -> DataFacts:
     """Measure the training split; `normalisation` is one of those of `configs/default.py`."""
     channels = train.images.shape[-1]
+    mean, std = statistics = channel_statistics(train.images)
     match normalisation:
         case "statistics":
-            mean, std = channel_statistics(train.images)
+            pass
         case "symmetric":
             mean, std = [0.5] * channels, [0.5] * channels
         case "unit":
             mean, std = [0.0] * channels, [1.0] * channels
         case _:
             raise ValueError(normalisation)
-    return DataFacts(train.images.shape[1:], train.class_names, tuple(mean), tuple(std), len(train))
+    return DataFacts(
+        train.images.shape[1:],
+        train.class_names,
+        tuple(mean),
+        tuple(std),
+        len(train),
+        _fingerprint(train, statistics),
+    )
+
+
+def _fingerprint(train: Dataset, statistics: tuple) -> str:
+    """Hash the sums over all pixels, all labels, and a hundredth of the images, which tell their order."""
+    digest = hashlib.sha256(repr(statistics).encode())
+    for array in (train.labels, train.images[::100]):
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def channel_statistics(images: np.ndarray) -> tuple[Sequence[float], Sequence[float]]:

@@ -1,4 +1,4 @@
-"""Finds image files, reads them, and fits them to the shape of the training images."""
+"""Finds image files, and turns images into pixels: in datasets, in folders and in prediction alike."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -9,21 +9,40 @@ from PIL import Image, ImageOps
 
 from jaxcifar.errors import UserError
 
+VERSION = 2
+"""Of what `fit` returns for an image. Raise it with every change: arrays that were kept are decoded anew."""
+
+_WIDE_INTEGER_FORMATS = ("PNG", "PPM")
+"""Where Pillow reads 32-bit integers, 65,535 is white."""
+
 
 def fit(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
-    """Scale and crop an image as the training images were, to `shape`: height, width, channel.
+    """Turn an image into pixels of `shape`: height, width, channel.
 
-    What is transparent becomes white; 16 bits a channel become eight; a camera's rotation is undone.
+    - An orientation tag (EXIF) is obeyed.
+    - What is transparent is laid on white.
+    - 16-bit grey: 65,535 becomes 255, whatever the largest value. Of 16-bit colours Pillow keeps the
+      upper eight bits.
+    - Floating point: 0 becomes 0 and 1 becomes 255.
+    - Colour becomes grey by its luma (ITU-R 601-2); CMYK, palettes and other modes become RGB as Pillow
+      converts them, without colour profiles.
+    - An image of another size is scaled until it covers `shape` (bilinear), and cropped around its centre.
 
     Returns:
       [height, width, channel] uint8.
+
+    Raises:
+      UserError: the image has no pixels or too many, or values whose black and white are not known.
     """
     height, width, channels = shape
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float32)
-        scale = 1.0 if values.max(initial=0) <= 255 else 1 / 257
-        image = Image.fromarray(np.clip(values * scale + 0.5, 0, 255).astype(np.uint8))
+    pixels = image.width * image.height
+    if not pixels:
+        raise UserError(f"it has no pixels: {image.width}×{image.height}")
+    if pixels > (Image.MAX_IMAGE_PIXELS or pixels):
+        raise _too_large()
+    format_, image = image.format, _upright(image)
+    if image.mode[0] in "IF":
+        image = _with_eight_bits(image, format_)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -33,8 +52,41 @@ def fit(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(image).reshape(shape)
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a tag that cannot be read; Pillow raises errors of several kinds
+        return image
+
+
+def _with_eight_bits(image: Image.Image, format_: str | None) -> Image.Image:
+    values, white = np.asarray(image), 65535.0
+    if image.mode == "F":
+        if not (values.min() >= 0 and values.max() <= 1):
+            raise UserError(
+                f"its floating-point values run from {values.min():.3g} to {values.max():.3g}: scale "
+                "them so that 0 is black and 1 is white"
+            )
+        white = 1.0
+    elif image.mode == "I" and format_ not in _WIDE_INTEGER_FORMATS:
+        raise UserError(
+            "its values are 32-bit integers, whose white is not known: save it with 8 or 16 bits"
+        )
+    pixels = (values * (255 / white) + 0.5).astype(np.uint8)
+    pixels[values == image.info.get("transparency")] = 255
+    return Image.fromarray(pixels)
+
+
+def _too_large() -> UserError:
+    return UserError(f"it is too large: at most {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller")
+
+
 def find_images(paths: Sequence[Path]) -> Iterator[Path]:
     """Yield the files among `paths`, and the images in the directories among them, by name.
+
+    In a directory an image is a file that ends as one. The files `._NAME` are left out, which macOS puts
+    beside others.
 
     Raises:
       UserError: a directory holds no image.
@@ -44,7 +96,14 @@ def find_images(paths: Sequence[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in known)
+        found = sorted(
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in known
+            and not file.name.startswith("._")
+            and (file.is_file() or file.is_symlink())
+            and not file.is_dir()
+        )
         if not found:
             raise UserError(f"{path} holds no image: name files, or a directory that holds some")
         yield from found
@@ -56,18 +115,23 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     Raises:
       UserError: the file is not there, or no image that can be read.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    if not path.is_file():  # a pipe would be waited for, a device never ends
+        raise UserError(f"{path} cannot be read: it is no regular file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return fit(image, shape)
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            limit = Image.MAX_IMAGE_PIXELS
-            raise UserError(
-                f"{path} is too large: at most {limit:,} pixels; make it smaller"
-            ) from error
-        except FileNotFoundError as error:
-            raise UserError(f"{path} does not exist") from error
-        except Exception as error:  # Pillow's readers raise whatever a broken file makes them raise
-            reason = "no image that Pillow knows" if "cannot identify" in str(error) else error
-            raise UserError(f"{path} cannot be read: {reason}") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} cannot be read: {_too_large()}") from error
+    except Exception as error:
+        raise UserError(f"{path} cannot be read: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Return why an image cannot be read, of what Pillow raised, which can be anything."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "no image that Pillow knows"
+    return str(error) or type(error).__name__

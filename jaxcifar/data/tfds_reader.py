@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from jaxcifar.data import array_cache
+from jaxcifar.data import array_cache, images
 from jaxcifar.errors import UserError, did_you_mean
 from jaxcifar.host import compat
-from jaxcifar.host.files import user_cache
 
 _WITHOUT = "to run without a dataset: --config=configs/quick.py draws its own images"
 
@@ -58,22 +58,29 @@ def class_names(builder: Any) -> tuple[str, ...]:
     return tuple(builder.info.features[_label_and_image_keys(builder)[0]].names)
 
 
-def read_split(builder: Any, split: str, image_size: int) -> tuple[np.ndarray, np.ndarray]:
+def read_split(
+    builder: Any, split: str, image_size: int, cache: Path | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return `images: [n, height, width, channel] uint8` and `labels: [n] int32` of a whole split.
 
-    They are decoded once and kept, by builder, version, split and identity of the files, in the
-    directory of the prepared dataset, or if that cannot be written to in the user's cache
-    directory, or if that cannot either, nowhere.
+    They are decoded once and kept, by the place, version, split and files of the dataset.
+
+    Args:
+      builder: of a dataset that is prepared.
+      split: a whole one.
+      image_size: height and width to which images are scaled and cropped; 0 to leave them.
+      cache: the directory in which they are kept; None to keep nothing.
 
     Raises:
       UserError: the files are incomplete or damaged, or the images differ in size.
     """
     files = [os.fspath(path) for path in builder.info.splits[split].filepaths]
     try:
+        place = Path(builder.data_path).resolve()
+        known_by = array_cache.identity(files, place, images.VERSION)
+        entry = f"{builder.info.full_name}/{split}-{image_size or 'original'}-{known_by}"
         return array_cache.cached(
-            [Path(builder.data_path), user_cache() / builder.info.full_name],
-            f"{split}-{image_size or 'original'}-{array_cache.identity(files)}",
-            lambda: _decode_split(builder, split, image_size),
+            cache / entry if cache else None, lambda: _decode_split(builder, split, image_size)
         )
     except OSError as error:
         raise UserError(
@@ -166,10 +173,10 @@ def _answers(url: str, seconds: float = 6) -> bool:
 
 def _decode_split(builder, split, image_size):
     import tensorflow_datasets as tfds
-    from PIL import Image, ImageOps
 
     label_key, image_key = _label_and_image_keys(builder)
-    height, width, channels = builder.info.features[image_key].shape
+    feature = builder.info.features[image_key]
+    height, width, channels = feature.shape
     if image_size:
         height = width = image_size
     if channels not in (1, 3):
@@ -182,19 +189,24 @@ def _decode_split(builder, split, image_size):
             f"dataset {builder.name!r} has images of different sizes: "
             "--config.data.image_size=64 scales and crops all of them to 64×64"
         )
+    is_float = feature.np_dtype == np.float32
     source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
-    images = np.empty((len(source), height, width, channels), np.uint8)
+    pixels = np.empty((len(source), height, width, channels), np.uint8)
     labels = np.empty(len(source), np.int32)
 
     def decode(start):
         index = range(start, min(start + 1000, len(source)))
         for i, record in zip(index, source.__getitems__(list(index))):
-            image = Image.open(io.BytesIO(record[image_key])).convert(
-                "L" if channels == 1 else "RGB"
-            )
-            if image.size != (width, height):
-                image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-            images[i] = np.asarray(image).reshape(height, width, channels)
+            try:
+                image = Image.open(io.BytesIO(record[image_key]))
+                if is_float:
+                    image = _float_image(image)
+                pixels[i] = images.fit(image, (height, width, channels))
+            except Exception as error:
+                raise UserError(
+                    f"image {i} of split {split!r} of {builder.name!r} in {builder.data_path} cannot be "
+                    f"read: {images.reason(error)}"
+                ) from error
             labels[i] = record[label_key]
 
     # Pillow decodes without Python's lock, but on thumbnails the lock is most of the work, and two
@@ -206,4 +218,9 @@ def _decode_split(builder, split, image_size):
         raise UserError(
             f"split {split!r} of {builder.name!r} holds examples without a label: name another split"
         )
-    return images, labels
+    return pixels, labels
+
+
+def _float_image(image: Image.Image) -> Image.Image:
+    """Return the floating-point image whose bytes TFDS has stored as the four channels of a PNG."""
+    return Image.fromarray(np.asarray(image).view(np.float32)[..., 0])

@@ -20,8 +20,9 @@ def start() -> tuple[jax.Device, ...]:  # pyright: ignore[reportInvalidTypeForm]
     Raises:
       UserError: the platform that JAX_PLATFORMS names is not there.
     """
-    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
+    own = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if not own and (cache := user_cache("xla")):
+        jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     try:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from jaxcifar.data.images import fit
+from jaxcifar.errors import UserError
 from jaxcifar.experiment.setup import set_up_from_workdir
 from jaxcifar.step.batch import map_step
 
@@ -43,15 +44,22 @@ class Classifier:
 
         Raises:
           TypeError: these are no such images, or a single one.
+          UserError: an image has no pixels or too many, or values whose black and white are not known.
         """
         if isinstance(images, Image.Image) or getattr(images, "ndim", 4) != 4:
             raise TypeError("images are several: [n, height, width, channel], or a list of them")
-        fitted = [fit(_as_pillow(image), self.image_shape) for image in images]
+        fitted = [self._fit(place, image) for place, image in enumerate(images)]
         if not fitted:
             return np.zeros((0, len(self.class_names)), np.float32)
         chunks = range(0, len(fitted), MOST_AT_ONCE)
         answers = [self._answer(np.stack(fitted[i : i + MOST_AT_ONCE])) for i in chunks]
         return np.concatenate(jax.device_get(answers))[: len(fitted)]
+
+    def _fit(self, place: int, image: Any) -> np.ndarray:
+        try:
+            return fit(_as_pillow(image), self.image_shape)
+        except UserError as error:
+            raise UserError(f"image {place} cannot be read: {error}") from error
 
     def _answer(self, images: np.ndarray) -> jax.Array:
         devices = len(self._layout.devices)

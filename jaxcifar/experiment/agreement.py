@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxcifar.config.fields import Config
+from jaxcifar.config.saved_config import as_config
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices.processes import all_agree
@@ -13,7 +14,7 @@ from jaxcifar.errors import UserError
 from jaxcifar.experiment.saved_run import SavedRun
 
 RESUMABLE = (
-    *("data.data_dir", "data.test_split", "data.validation_split"),
+    *("data.data_dir", "data.cache_dir", "data.test_split", "data.validation_split"),
     *("logging", "evaluation", "checkpoint"),
 )
 """The fields and sections of a config that may differ when a run is resumed."""
@@ -61,7 +62,7 @@ def check_same_config(config: Config, run: SavedRun, workdir: Path, *, extend: b
     """
     if not run.step:
         return
-    saved = run.description["config"]
+    saved = as_json(as_config(run.description["config"]))
     changed = differences(saved, as_json(config))
     longer = [line for line in changed if line.startswith("num_epochs:")]
     if extend and config.num_epochs < saved["num_epochs"]:
@@ -89,13 +90,22 @@ def check_same_data(facts: DataFacts, run: SavedRun, workdir: Path) -> None:
         return
     saved = DataFacts.from_json(run.description["facts"])
     then, now = dataclasses.asdict(saved), dataclasses.asdict(facts)
-    if changed := [
-        f"{name}: {then[name]} -> {now[name]}" for name in now if then[name] != now[name]
-    ]:
-        raise UserError(
-            f"--workdir={workdir} holds a run on other data ({'; '.join(changed)}): bring that data "
-            "back, or use another --workdir"
-        )
+    prints = then.pop("fingerprint"), now.pop("fingerprint")
+    changed = [f"{name}: {then[name]} -> {now[name]}" for name in now if then[name] != now[name]]
+    if all(prints) and len(set(prints)) > 1 and not changed:
+        changed = ["its pixels, its labels or their order have changed"]
+    if not changed:
+        return
+    earlier = (
+        ""
+        if all(prints)
+        else "; the version that saved it read images with 16 bits, transparency or an orientation tag "
+        "otherwise"
+    )
+    raise UserError(
+        f"--workdir={workdir} holds a run on other data ({'; '.join(changed)}): bring that data back, "
+        f"or use another --workdir{earlier}"
+    )
 
 
 def check_processes_agree(config: Config, facts: DataFacts, run: SavedRun) -> None:
@@ -105,7 +115,8 @@ def check_processes_agree(config: Config, facts: DataFacts, run: SavedRun) -> No
       UserError: they are not; in all of them.
     """
     standing = as_json(config), dataclasses.asdict(facts), run.step, run.unrecorded
-    del standing[0]["data"]["data_dir"]
+    for place in ("data_dir", "cache_dir"):
+        del standing[0]["data"][place]
     if not all_agree(json.dumps(standing)):
         raise UserError(
             "the processes of this run differ in config, data or what they see in the workdir: start "

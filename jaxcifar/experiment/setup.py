@@ -126,6 +126,7 @@ def load_split(config: Config, field: str) -> Dataset:
             data.name,
             data[field],
             data_dir=data.data_dir,
+            cache_dir=data.cache_dir,
             image_size=data.image_size,
             options=options_of(data) if data.name in datasets.DATASETS else {},
         )

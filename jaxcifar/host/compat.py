@@ -37,11 +37,12 @@ def take_no_path_for_a_pattern() -> None:
 
     original = gpath._GPath.glob
 
-    def glob_below(path, pattern):
-        if path._uri_scheme:
-            yield from original(path, pattern)
+    def glob_below(self, pattern):
+        if self._uri_scheme:
+            yield from original(self, pattern)
         else:
-            yield from (path / found for found in glob.glob(pattern, root_dir=path))
+            found = glob.glob(pattern, root_dir=self)  # noqa: PTH207, it would call itself
+            yield from (self / name for name in found)
 
     gpath._GPath.glob = glob_below
 
@@ -112,16 +113,24 @@ def tfds_without_tensorflow(builder: Any) -> Iterator[None]:
     encode arrays as PNG; with TensorFlow installed nothing is changed. The patch can go when
     `tests/test_data.py` passes without it (a dataset is prepared without TensorFlow).
     """
+    import numpy as np
     from PIL import Image
 
     module: Any = sys.modules[type(builder).__module__]
     if util.find_spec("tensorflow"):
         yield
         return
+
+    def as_image(array):
+        array = (
+            array.view(np.uint8) if array.dtype == np.float32 else array
+        )  # as TFDS stores floats
+        return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
     for feature in builder.info.features.values():
         if encoder := getattr(feature, "_image_encoder", None):
             encoder._encode_image = lambda array, encoder=encoder: encoder._encode_pil_image(
-                Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+                as_image(array)
             )
     files = types.SimpleNamespace(
         GFile=open, listdir=os.listdir, glob=glob.glob, walk=os.walk, exists=os.path.exists

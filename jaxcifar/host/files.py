@@ -14,10 +14,13 @@ import numpy as np
 from jaxcifar.errors import UserError
 
 
-def user_cache() -> Path:
-    """Return this program's directory in the user's cache directory; it need not exist."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "jaxcifar"
+def user_cache(part: str) -> Path | None:
+    """Return a part of this program's cache, which need not exist; None for a user without a home."""
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return Path(base) / "jaxcifar" / part
 
 
 def with_tuples(value: Any) -> Any:
