@@ -11,6 +11,11 @@ class UserError(Exception):
     """
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind if it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def unknown(what: str, value: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that is not among `known`, with the nearest that is."""
     known = sorted(known)

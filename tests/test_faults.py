@@ -1,5 +1,6 @@
 """What happens to a run when the process, the disk or the network fails."""
 
+import errno
 import gc
 import json
 import os
@@ -19,8 +20,9 @@ import pytest
 
 from jaxcifar.errors import UserError
 from jaxcifar.experiment import saved_run
-from jaxcifar.host.checkpoints import Checkpoints
+from jaxcifar.host.checkpoints import Checkpoints, _read_arrays as read_arrays
 from jaxcifar.host.files import read_records, sole_writer
+from jaxcifar.host.metrics_log import MetricsLog
 from tests.conftest import ROOT, wait_for
 from tests.test_data import write_dataset
 
@@ -144,7 +146,9 @@ def test_a_signal_outside_of_training_ends_the_program_wherever_it_is(
     out, err = process.communicate(timeout=15)
     if err or "report: " not in out:  # else all was done, and the interpreter past its handlers
         assert process.returncode == 130
-        assert err == "stopped by SIGINT: nothing is lost; start the same command again\n"
+        *warnings, line = err.splitlines()
+        assert line == "stopped by SIGINT: nothing is lost; start the same command again"
+        assert all(each.startswith("warning: an accuracy of") for each in warnings)
 
 
 def test_a_second_run_in_a_workdir_is_refused_until_the_first_is_gone(
@@ -366,7 +370,7 @@ def test_a_checkpoint_that_cannot_be_read_gets_neither_sums_nor_name(tmp_path, m
     writer = Checkpoints(tmp_path, keep=2)
     writer.save(1, {"a": np.ones(3)}, {})
     writer.wait()
-    for unreadable in (lambda folder: {}[folder], lambda folder: {"b": np.ones(3)}):
+    for unreadable in (lambda folder: int("x"), lambda folder: {"b"}):
         monkeypatch.setattr("jaxcifar.host.checkpoints._read_arrays", unreadable)
         writer.save(2, {"a": np.ones(3)}, {})
         with pytest.raises(
@@ -374,6 +378,17 @@ def test_a_checkpoint_that_cannot_be_read_gets_neither_sums_nor_name(tmp_path, m
         ):
             writer.wait()
         assert writer.steps() == [1] and not list(tmp_path.glob("2*/SHA256SUMS"))
+
+
+def test_reading_a_checkpoint_back_finds_what_is_missing(two_checkpoints, tmp_path):
+    state = shutil.copytree(two_checkpoints / "checkpoints/2/state", tmp_path / "state")
+    assert read_arrays(state) == {"a"}
+    for file in state.rglob("d/*"):
+        file.unlink()
+    with pytest.raises(ValueError, match="NOT_FOUND"):
+        read_arrays(state)
+    (state / "manifest.ocdbt").unlink()
+    assert read_arrays(state) == set()
 
 
 def test_the_sums_are_what_sha256sum_checks(two_checkpoints):
@@ -406,6 +421,46 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint_and_keeps_the_damaged_on
     assert "going on from step 128 of 192" in result.stdout
     assert_same_end(workdir, uninterrupted)
     assert list(contents(workdir / "damaged/192").values()) == damaged
+
+
+def test_a_damaged_checkpoint_is_moved_to_another_file_system_where_the_directory_is_a_link(
+    two_checkpoints, tmp_path, monkeypatch
+):
+    def rename(source, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    shutil.copytree(two_checkpoints, tmp_path, dirs_exist_ok=True)
+    before = list(contents(tmp_path / "checkpoints/2").values())
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    monkeypatch.setattr(os, "rename", rename)
+    checkpoints.tidy([2])
+    assert checkpoints.steps() == [1]
+    assert list(contents(tmp_path / "damaged/2").values()) == before
+    monkeypatch.setattr(shutil, "move", rename)
+    with pytest.raises(UserError, match="checkpoint 1 in .* cannot be moved to .*: move it away"):
+        checkpoints.tidy([1])
+    assert checkpoints.steps() == [1]
+
+
+def test_a_kill_at_the_very_end_leaves_no_more_checkpoints_than_are_kept(
+    run_here, tiny_flags, trained_run, tmp_path
+):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    folder = workdir / "checkpoints"
+    shutil.copytree(folder / "16", folder / "8")  # as if killed before the oldest was removed
+    for stray in ("²", "007", "mine"):
+        (folder / stray).touch()
+    result = run_here(*tiny_flags, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["007", "16", "24", "mine", "²"]
+
+
+def test_the_directory_of_tensorboard_may_be_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "tensorboard").symlink_to(tmp_path / "elsewhere")
+    for _ in range(2):
+        MetricsLog(tmp_path, last_step=0).close()
+        assert len(list((tmp_path / "elsewhere").iterdir())) == 1
 
 
 def test_without_a_whole_checkpoint_nothing_runs_and_nothing_is_deleted(

@@ -1,16 +1,19 @@
 """Checkpoints: Orbax saves, keeps the newest, restores; sums of our own tell whether one is whole."""
 
+import collections
 import hashlib
+import json
+import math
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, first_line
 from jaxcifar.host import compat
 
 _SUMS = "SHA256SUMS"
@@ -61,7 +64,8 @@ class Checkpoints:
         """Return the steps of the checkpoints there are, whole or not, the newest last."""
         if not self._directory.is_dir():
             return []
-        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
+        names = (path.name for path in self._directory.iterdir())
+        return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def fault(self, step: int) -> str | None:
         """Return what is wrong with the files of a checkpoint, None if nothing is."""
@@ -84,16 +88,38 @@ class Checkpoints:
         saved = self.description(step).get("step")
         return None if saved == step else f"it is a copy of checkpoint {saved}"
 
-    def set_aside(self, steps: list[int]) -> None:
-        """Move checkpoints out of the way, to `damaged` beside the directory, before any save."""
+    def tidy(self, damaged: list[int]) -> None:
+        """Have nothing but the newest checkpoints in the directory, before any save.
+
+        Args:
+          damaged: moved out of the way, to `damaged` beside the directory. What is left beyond those that
+            are kept, by a run that was cut off at a save, is removed.
+
+        Raises:
+          UserError: a damaged one cannot be moved.
+        """
+        assert self._keep, "opened to read only"
         if jax.process_index() == 0:
-            for step in steps:
-                aside = self._directory.with_name("damaged") / str(step)
-                shutil.rmtree(aside, ignore_errors=True)
-                aside.parent.mkdir(exist_ok=True)
-                (self._directory / str(step)).rename(aside)
-        multihost_utils.sync_global_devices("damaged checkpoints are out of the way")
-        self._manager.reload()
+            for step in damaged:
+                self._set_aside(step)
+            for step in self.steps()[: -self._keep]:
+                shutil.rmtree(self._directory / str(step))
+        multihost_utils.sync_global_devices("there is nothing but the newest checkpoints")
+        if self._opened is not None:
+            self._opened.reload()
+
+    def _set_aside(self, step: int) -> None:
+        aside = self._directory.with_name("damaged") / str(step)
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            # Not renamed, for the directory may be a link to another file system.
+            shutil.move(self._directory / str(step), aside)
+        except OSError as error:
+            raise UserError(
+                f"checkpoint {step} in {self._directory} is damaged and cannot be moved to {aside} "
+                f"({error}): move it away"
+            ) from error
 
     def save(self, step: int, state: Any, description: dict) -> None:
         """Start to save; the state may be donated as soon as this returns.
@@ -174,7 +200,7 @@ class Checkpoints:
 
     def _explained(self, error: Exception) -> Exception:
         """Return the error for a save that the system did not allow; any other as it is."""
-        text = str(error).splitlines()[0] if str(error) else ""
+        text = first_line(error)
         if not (isinstance(error, OSError) or "os_error_code" in text):
             return error
         # TensorStore's messages name each path and layer first, and the cause last.
@@ -196,11 +222,11 @@ class Checkpoints:
         """
         (folder,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
         try:
-            whole = _shapes(_read_arrays(folder / "state")) == self._shapes
-        except Exception as error:  # TensorStore's are ValueErrors, Orbax's of several kinds
+            arrays = _read_arrays(folder / "state")
+        except ValueError as error:  # what TensorStore raises
             raise self._not_saved(f"what was written cannot be read: {error}") from error
-        if not whole:
-            raise self._not_saved("what was written does not hold all arrays")
+        if missing := {name.replace("/", ".") for name in self._shapes} - arrays:
+            raise self._not_saved(f"{min(missing)} is not whole in what was written")
         files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
         names = sorted(files.difference(_WRITTEN_AFTER_THE_SUMS))
         lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
@@ -210,14 +236,29 @@ class Checkpoints:
             os.fsync(file.fileno())
 
 
-def _read_arrays(folder: Path) -> Any:
-    """Return the arrays of a state as NumPy's, in dicts and lists; waits for no other process."""
-    ocp = compat.orbax()
-    handler = ocp.PyTreeCheckpointHandler()
-    shapes: Any = handler.metadata(folder)
-    kind = ocp.RestoreArgs(restore_type=np.ndarray)
-    args = ocp.args.PyTreeRestore(restore_args=jax.tree.map(lambda _: kind, shapes.tree))
-    return handler.restore(folder, args=args)
+def _read_arrays(folder: Path) -> set[str]:
+    """Return the names of the arrays in `folder` whose metadata can be read and whose chunks are all there.
+
+    The chunks themselves are not read, for that leaves memory behind, which would grow from save to save.
+
+    Raises:
+      ValueError: TensorStore's, for what cannot be read.
+    """
+    import tensorstore
+
+    base = {"driver": "file", "path": f"{folder}/"}
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    chunks = collections.defaultdict(list)
+    for key in store.list().result():
+        name, _, chunk = key.decode().rpartition("/")
+        chunks[name].append(chunk)
+    whole = set()
+    for name, found in chunks.items():
+        array = json.loads(store.read(f"{name}/.zarray").result().value)
+        sizes = zip(array["shape"], array["chunks"], strict=True)
+        if len(found) - 1 == math.prod(-(-size // chunk) for size, chunk in sizes):
+            whole.add(name)
+    return whole
 
 
 def _check_path(path: Path) -> None:

@@ -1,7 +1,6 @@
 """The files that hold what a run records."""
 
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -25,9 +24,11 @@ class MetricsLog:
         kept = "".join(json.dumps(record) + "\n" for record in records)
         write_text(path, kept)
         self._file = path.open("a")
-        shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
-        (workdir / "tensorboard").mkdir()
-        self._events = EventsWriter(str(workdir / "tensorboard/events"))
+        events = workdir / "tensorboard"
+        events.mkdir(exist_ok=True)  # which may be a link
+        for old in events.glob("events.*"):
+            old.unlink()
+        self._events = EventsWriter(str(events / "events"))
         for record in records:
             self._write_events(record)
         self._flush_events()

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from clu import parameter_overview
 
 from jaxcifar.devices import cpu_facts
@@ -26,8 +27,20 @@ def forward_flops(setup: Setup, state: TrainState) -> int:
     return count_flops(forward, state.params, state.batch_stats, image)
 
 
-def summarise(setup: Setup, state: TrainState) -> dict:
-    """Return what a run is made of, for `run.json`; None for what is not known."""
+def learning_rates(setup: Setup) -> np.ndarray:
+    """Return the learning rates of all steps of the run: [steps]."""
+    steps = np.arange(setup.experiment.total_steps)
+    return np.asarray(setup.layout.run_once(jax.vmap(setup.experiment.schedule), steps))
+
+
+def summarise(setup: Setup, state: TrainState, rates: np.ndarray) -> dict:
+    """Return what a run is made of, for `run.json`; None for what is not known.
+
+    Args:
+      setup: of the run.
+      state: any of it.
+      rates: what `learning_rates` returned; at most a thousand of them are kept for the report.
+    """
     experiment, devices = setup.experiment, setup.layout.devices
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
@@ -38,9 +51,18 @@ def summarise(setup: Setup, state: TrainState) -> dict:
         "train_examples": experiment.facts.train_examples,
         "epochs": experiment.num_epochs,
         "steps_per_epoch": experiment.steps_per_epoch,
+        "schedule": _sampled(rates, experiment.steps_per_epoch),
         "devices": f"{len(devices)} × {devices[0].device_kind}",
         "processor": known(cpu_facts.describe),
         "versions": known(informative.versions),
+    }
+
+
+def _sampled(rates: np.ndarray, steps_per_epoch: int) -> dict[str, list[float]]:
+    steps = np.unique(np.linspace(0, len(rates) - 1, 1000).round().astype(int))
+    return {
+        "epoch": ((steps + 1) / steps_per_epoch).tolist(),
+        "learning_rate": rates[steps].tolist(),
     }
 
 

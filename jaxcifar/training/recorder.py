@@ -3,10 +3,8 @@
 import dataclasses
 import time
 
-import jax
 import numpy as np
 
-from jaxcifar.experiment.setup import Setup
 from jaxcifar.host.laps import Laps
 from jaxcifar.host.metrics_log import MetricsLog
 from jaxcifar.host.progress import Progress, Silent
@@ -52,14 +50,16 @@ class Recorder:
     """To be set when the first step is about to be taken, for its clock runs."""
 
     def __init__(
-        self, setup: Setup, log: MetricsLog | Silent, progress: Progress | Silent, laps: Laps
+        self,
+        learning_rates: np.ndarray,
+        steps_per_epoch: int,
+        log: MetricsLog | Silent,
+        progress: Progress | Silent,
+        laps: Laps,
     ):
-        """Compute the learning rates of all steps."""
+        """Take the learning rates of all steps of the run, and where records go."""
+        self._learning_rates, self._steps_per_epoch = learning_rates, steps_per_epoch
         self._log, self._progress, self._laps = log, progress, laps
-        self._steps_per_epoch = setup.experiment.steps_per_epoch
-        steps = np.arange(setup.experiment.total_steps)
-        rates = setup.layout.run_once(jax.vmap(setup.experiment.schedule), steps)
-        self._learning_rates = np.asarray(rates)
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of the step that ended as number `step`, from 1."""

@@ -30,7 +30,7 @@ from jaxcifar.training.stepper import Stepper
 
 def train(
     config: Config, workdir: Path, *, extend: bool, laps: Laps, stopping: Stopping
-) -> dict | None:
+) -> tuple[Path, dict] | None:
     """Train to the end, from the newest whole checkpoint in `workdir` if there is one.
 
     Args:
@@ -41,8 +41,8 @@ def train(
       stopping: has taken the signals.
 
     Returns:
-      What it wrote to `evaluation.json`, see `evaluation_files.write_evaluation`; None in the processes
-      that write nothing, all but the first of several.
+      `workdir`, and what `evaluation.json` there holds, see `evaluation_files.write_evaluation`; None in
+      the processes that write nothing, all but the first of several.
 
     Raises:
       UserError: the config, the data, the devices and the workdir do not go together, the loss is
@@ -70,8 +70,7 @@ def train(
         laps.end("held-out data")
 
         agreement.check_processes_agree(config, setup.experiment.facts, saved)
-        if saved.damaged:
-            checkpoints.set_aside(saved.damaged)
+        checkpoints.tidy(saved.damaged)
         restored = setup.restored_state(checkpoints, saved.step) if saved.step else None
         stepper.begin(restored, saved.step)
         recorder = _start_recording(setup, stepper, saved, workdir, laps)
@@ -82,12 +81,11 @@ def train(
         evaluated = Loop(setup, stepper, recorder, evaluators, checkpoints, stopping).run(workdir)
 
         augmentation = draw_augmented(setup, dataset)
-        state, step = stepper.state, stepper.step
-        answers = evaluated["test"] if evaluated else evaluators["test"](state)
-        written = finish_evaluation(setup, workdir, held_out["test"], answers, state, step)
+        answers = evaluated["test"] if evaluated else evaluators["test"](stepper.state)
+        written = finish_evaluation(setup, workdir, held_out["test"], answers, stepper.state)
         if layout.leads:
             write_arrays(workdir / "augmentation.npz", **augmentation)
-        return written
+        return None if written is None else (workdir, written)
 
 
 def _start_recording(
@@ -95,7 +93,8 @@ def _start_recording(
 ) -> Recorder:
     """Write down and print what the run is and where it stands; return its recorder."""
     config, experiment = setup.config, setup.experiment
-    summary = overview.summarise(setup, stepper.state)
+    rates = overview.learning_rates(setup)
+    summary = overview.summarise(setup, stepper.state, rates)
     log, progress = Silent(), Silent()
     if setup.layout.leads:
         write_json(workdir / "config.json", agreement.as_json(config))
@@ -106,7 +105,7 @@ def _start_recording(
             images_per_epoch=experiment.steps_per_epoch * config.batch_size,
             images_done=saved.step * config.batch_size,
         )
-    recorder = Recorder(setup, log, progress, laps)
+    recorder = Recorder(rates, experiment.steps_per_epoch, log, progress, laps)
     progress.say(overview.describe(summary, stepper.state))
     if saved.step == experiment.total_steps:
         progress.say(f"{workdir} is finished: all {saved.step} steps are done")
