@@ -76,10 +76,10 @@ def test_an_earlier_run_predicts_what_it_evaluates_to(run_here, workdir, tmp_pat
 @both
 def test_an_earlier_checkpoint_restores_to_the_same_arrays_bit_for_bit(workdir):
     expected = EXPECTED[workdir.name]
-    setup, _, step = set_up_from_workdir(workdir)
-    assert step == expected["step"]
+    setup, state = set_up_from_workdir(workdir)
+    assert state.step == expected["step"]
     checkpoints = Checkpoints(workdir / "checkpoints")
-    state = setup.restored_state(checkpoints, step)
+    state = setup.restored_state(checkpoints, expected["step"])
     checkpoints.close()
     found = {
         jax.tree_util.keystr(path, simple=True, separator="/"): hashlib.sha256(

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from PIL import Image
 
 from jaxcifar.errors import UserError
 from jaxcifar.host import files
-from jaxcifar.report import comparison, run_report
+from jaxcifar.report import comparison, run_report, workdir_files
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def make_run(tmp_path):
     from jaxcifar.step.counts import Counts
     from jaxcifar.step.evaluation_step import Answers
 
-    def make(name="run", names=tuple("abcdefghij"), evaluated=True, seed=0):
+    def make(name="run", names=tuple("abcdefghij"), evaluated=True, seed=0, examples=None):
         workdir = tmp_path / name
         workdir.mkdir(exist_ok=True)
         config = default.get_config()
@@ -46,7 +48,7 @@ def make_run(tmp_path):
         (workdir / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
         if not evaluated:
             return workdir
-        classes, examples = len(names), 20 * len(names)
+        classes, examples = len(names), examples or 20 * len(names)
         rng = np.random.default_rng(seed)
         labels = np.arange(examples, dtype=np.int32) % classes
         scores = np.exp(rng.normal(size=(examples, classes)) + 3 * np.eye(classes)[labels])
@@ -130,6 +132,79 @@ def test_a_report_of_100_classes_names_them_all_and_keeps_small(make_run):
     assert page.stat().st_size < 3e6
 
 
+def test_a_report_of_1000_classes_takes_under_300_mb_and_20_seconds_and_shows_what_can_be_read(
+    make_run,
+):
+    names = tuple(f"class number {i}" for i in range(1000))
+    workdir = make_run(names=names, examples=10_000)
+    assert (workdir / "evaluation.json").stat().st_size < 1e6
+    start = time.monotonic()
+    program = (
+        "import sys; from jaxcifar.report.run_report import main; code = main(sys.argv[1:]);"
+        "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", program, str(workdir)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and time.monotonic() - start < 20, result.stderr
+    assert int(result.stdout.split()[-1]) < 300e3  # kB
+    page = workdir / "report/index.html"
+    words = text_of(page)
+    assert page.stat().st_size < 3e6 and "could not be shown" not in words
+    assert "5 × 5 classes" in words and "The scores of all 1,000 classes" in words
+    assert all(name in words for name in names)
+    pair = json.loads((workdir / "evaluation.json").read_text())["confused_pairs"][0]["classes"]
+    assert " / ".join(pair) in words
+    for file in (workdir / "report").glob("*.png"):
+        with Image.open(file) as image:
+            assert max(image.size) < 3000
+
+
+@pytest.mark.parametrize("classes", [1, 2, 21, 101, 201])
+def test_a_report_of_any_number_of_classes_is_whole(make_run, classes):
+    names = tuple(f"{i}" * 60 for i in range(classes))
+    words = text_of(run_report.write_report(make_run(names=names, examples=300)))
+    assert "could not be shown" not in words and "Confusion matrix" in words
+
+
+def test_a_part_that_fails_costs_that_part_alone_and_says_so(make_run, monkeypatch, capsys):
+    def fail(*args):
+        raise MemoryError("too many classes")
+
+    monkeypatch.setattr("jaxcifar.report.plots.class_bars", fail)
+    monkeypatch.setattr("jaxcifar.report.image_sections.mistakes", fail)
+    workdir = make_run()
+    page = run_report.write_report(workdir)
+    words = text_of(page)
+    for part in ("Scores by class", "Mistakes"):
+        assert f"{part} could not be shown: MemoryError: too many classes" in words
+    assert words.count("could not be shown") == 2
+    assert "Confusion matrix" in words and "accuracy" in words and "The run" in words
+    assert (workdir / "report/confusion.png").exists()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(line.startswith("warning: the part ") for line in lines)
+
+
+def test_the_schedule_is_drawn_whole_however_few_its_records(make_run, trained_run):
+    run = workdir_files.load(trained_run)
+    epochs, rates = run.schedule
+    assert len(epochs) == 24 > len(run.records) and epochs[-1] == 3
+    recorded = {record["step"]: record["learning_rate"] for record in run.records}
+    assert all(rates[step - 1] == pytest.approx(rate) for step, rate in recorded.items())
+    assert np.argmax(rates) == 7  # at the end of an epoch of warm-up
+    earlier = workdir_files.load(make_run())
+    assert earlier.schedule == earlier.series("learning_rate")
+
+
+def test_a_run_at_chance_is_said_not_to_have_learned(make_run):
+    assert "has not learned" not in text_of(run_report.write_report(make_run()))
+    workdir = make_run(names=("a", "b"), examples=40)
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    evaluation |= {"accuracy": 0.5, "accuracy_interval": [0.35, 0.65]}
+    (workdir / "evaluation.json").write_text(json.dumps(evaluation))
+    words = text_of(run_report.write_report(workdir))
+    assert "The network has not learned" in words and "accuracy of 50.00%" in words
+
+
 def test_an_evaluation_that_was_cut_off_is_not_mixed_with_the_one_before(make_run, monkeypatch):
     workdir = make_run()
     assert "most confident mistakes" in text_of(run_report.write_report(workdir))
@@ -150,11 +225,30 @@ def test_runs_side_by_side_show_results_and_only_what_differs(make_run, tmp_path
     runs = [make_run("one", seed=1), make_run("two", seed=2), make_run("three", evaluated=False)]
     page = comparison.write_comparison(runs, tmp_path / "out/compared.html")
     words = text_of(page)
+    assert "could not be shown" not in words
     assert all(run.name in words for run in runs) and "Accuracy on the test split" in words
     differing = words[words.index("What their configs differ in") :]
     assert "seed" in differing and "num_epochs" not in differing
     for run in runs[:2]:
         assert f"{json.loads((run / 'evaluation.json').read_text())['accuracy']:.2%}" in words
+
+
+def change_json(file, **changes):
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_runs_evaluated_on_other_examples_are_flagged_not_mixed(make_run, tmp_path, capsys):
+    one, two = make_run("one"), make_run("two", seed=1)
+    mixed = "not evaluated on the same examples"
+    for run in (one, two):
+        change_json(run / "evaluation.json", dataset="cifar10")
+    assert mixed not in text_of(comparison.write_comparison([one, two], tmp_path / "a.html"))
+    assert capsys.readouterr().err == ""
+    change_json(two / "evaluation.json", split="test[:50%]")
+    assert mixed in text_of(comparison.write_comparison([one, two], tmp_path / "a.html"))
+    assert mixed in capsys.readouterr().err
+    assert "not the test split of the config" in text_of(run_report.write_report(two))
+    assert "not the test split of the config" not in text_of(run_report.write_report(one))
 
 
 def test_errors_name_the_file_and_the_remedy(make_run, tmp_path, capsys):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from jaxcifar.augment import TEST_TIME_AUGMENTATIONS
-from jaxcifar.data.datasets import DATASETS
+from jaxcifar.data.datasets import DATASETS, Part
 from jaxcifar.errors import UserError, unknown
 from jaxcifar.models import MODELS
 from jaxcifar.models.layers import ACTIVATIONS
@@ -32,13 +32,16 @@ _WIDTHS: Rule = (
 _ODD: Rule = (lambda value: 0 < value < 100 and value % 2, "odd, from 1 to 99")
 _RISING_SHARES: Rule = (
     lambda value: (
-        all(isinstance(share, float) and 0 < share < 1 for share in value)
+        isinstance(value, list | tuple)
+        and all(isinstance(share, float) and 0 < share < 1 for share in value)
         and list(value) == sorted(set(value))
     ),
     "shares between 0 and 1, each larger than the one before",
 )
+_SWITCH: Rule = (lambda value: isinstance(value, bool), "true or false")
 _TEXT: Rule = (lambda value: isinstance(value, str), "text")
-_NOT_EMPTY: Rule = (lambda value: value != "", "a split, such as train or test")
+_NAMED: Rule = (lambda value: isinstance(value, str) and value != "", "a name")
+_SPLIT: Rule = (_NAMED[0], "a split, such as train or test")
 
 _FIELDS: tuple[tuple[Rule, str], ...] = (
     (_between(0, 2**32 - 1), "seed data.shapes.seed"),
@@ -46,7 +49,12 @@ _FIELDS: tuple[tuple[Rule, str], ...] = (
     (_from(1), "batch_size augmentation.cutout.size logging.every_steps checkpoint.keep"),
     (_from(1), "evaluation.every_epochs evaluation.batch_size checkpoint.every_epochs"),
     (_TEXT, "data.data_dir data.cache_dir data.validation_split"),
-    (_NOT_EMPTY, "data.train_split data.test_split"),
+    (_NAMED, "data.name"),
+    (_SPLIT, "data.train_split data.test_split"),
+    (_SWITCH, "deterministic optimizer.sgd.nesterov"),
+    (_SWITCH, "augmentation.flip.enabled augmentation.alternating_flip.enabled"),
+    (_SWITCH, "augmentation.crop.enabled augmentation.cutout.enabled"),
+    (_SWITCH, "augmentation.color_jitter.enabled"),
     (_between(0, 4096), "data.image_size"),
     (_between(1, 1_000_000), "data.shapes.train_examples data.shapes.test_examples"),
     (_from(0), "augmentation.crop.padding schedule.warmup_epochs"),
@@ -98,11 +106,16 @@ def check_config(config: Mapping) -> None:
       UserError: for the first field that is wrong.
     """
     for path, known in _NAMES.items():
-        if (value := _field(config, path)) not in known:
-            raise unknown(f"--config.{path}:", value, known)
+        value = _field(config, path)
+        if not isinstance(value, str) or value not in known:
+            raise unknown(f"--config.{path}:", str(value), known)
     for path, (fits, limit) in _RULES.items():
         value = _field(config, path)
-        if not fits(value):
+        try:
+            right = fits(value)
+        except TypeError:  # such as None
+            right = False
+        if not right:
             raise UserError(f"--config.{path}={value}: it must be {limit}")
     data = config["data"]
     if data["image_size"] and data["name"] in DATASETS:
@@ -130,25 +143,28 @@ def check_config(config: Mapping) -> None:
             )
 
 
-def check_disjoint(config: Mapping, parts: Mapping[str, Sequence[tuple[str, int, int]]]) -> None:
+def count_shared(some: Sequence[Part], others: Sequence[Part]) -> int:
+    """Return how many examples are in parts of both."""
+    return sum(
+        max(0, min(a_stop, b_stop) - max(a_start, b_start))
+        for a_split, a_start, a_stop in some
+        for b_split, b_start, b_stop in others
+        if a_split == b_split
+    )
+
+
+def check_disjoint(config: Mapping, parts: Mapping[str, Sequence[Part]]) -> None:
     """Check that no example is in two of the splits that a run uses.
 
     Args:
       config: whole.
-      parts: for each field of `config.data` that names a split, what of the dataset it takes:
-        `(split, start, stop)`.
+      parts: for each field of `config.data` that names a split, what of the dataset it takes.
 
     Raises:
       UserError: two of them share examples.
     """
     for one, other in itertools.combinations(parts, 2):
-        shared = sum(
-            max(0, min(a_stop, b_stop) - max(a_start, b_start))
-            for a_split, a_start, a_stop in parts[one]
-            for b_split, b_start, b_stop in parts[other]
-            if a_split == b_split
-        )
-        if shared:
+        if shared := count_shared(parts[one], parts[other]):
             raise UserError(
                 f"--config.data.{other}={config['data'][other]} holds {shared} examples that are in "
                 f"--config.data.{one}={config['data'][one]} too: name splits that share none"
@@ -213,7 +229,7 @@ def check_data(config: Mapping, *, image_shape: tuple, train_examples: int) -> N
 
 def _field(config: Mapping, path: str) -> Any:
     for name in path.split("."):
-        if name not in config:
+        if not hasattr(config, "keys") or name not in config:
             raise UserError(f"--config.{path} is missing: a config starts from configs/default.py")
         config = config[name]
     return config

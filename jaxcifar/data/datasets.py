@@ -2,18 +2,21 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from jaxcifar.data import shapes as drawn, tfds_reader
-from jaxcifar.errors import UserError
-from jaxcifar.host.files import user_cache
+from jaxcifar.errors import UserError, first_line
+from jaxcifar.host.files import expanded, user_cache
 
 
 class SplitError(UserError):
     """There is no such split."""
+
+
+Part = tuple[str, int, int]
+"""A stretch of a split: its name, the first example, the one after the last."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +28,10 @@ class Dataset:
     labels: np.ndarray
     """[n] int32, from 0."""
     class_names: tuple[str, ...]
-    parts: tuple[tuple[str, int, int], ...] = ()
-    """What of the dataset they are, in order: `(split, start, stop)`."""
+    parts: tuple[Part, ...] = ()
+    """What of the dataset they are, in order."""
+    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Examples of each whole split of the dataset, by name."""
     name: str = ""
     """Of the dataset."""
     split: str = ""
@@ -43,8 +48,7 @@ def shapes(split: str, *, seed: int, train_examples: int, test_examples: int) ->
     def whole(name):
         return drawn.draw_shapes(sizes[name], (seed, list(sizes).index(name)))
 
-    images, labels, parts = _select(split, sizes, whole)
-    return Dataset(images, labels, drawn.CLASS_NAMES, parts)
+    return _select(split, sizes, whole, drawn.CLASS_NAMES)
 
 
 def tfds(split: str, *, name: str, data_dir: str, cache_dir: str, image_size: int) -> Dataset:
@@ -60,15 +64,13 @@ def tfds(split: str, *, name: str, data_dir: str, cache_dir: str, image_size: in
     Raises:
       UserError: the dataset is unknown, cannot be fetched, or is not of images and one label.
     """
-    cache = Path(cache_dir).expanduser() if cache_dir else user_cache("decoded")
+    cache = expanded(cache_dir) if cache_dir else user_cache("decoded")
     if cache and cache.is_file():
         raise UserError(f"--config.data.cache_dir={cache_dir} is a file: name a directory")
     builder = tfds_reader.prepared_builder(name, data_dir)
     sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
-    images, labels, parts = _select(
-        split, sizes, lambda key: tfds_reader.read_split(builder, key, image_size, cache)
-    )
-    return Dataset(images, labels, tfds_reader.class_names(builder), parts)
+    read = lambda key: tfds_reader.read_split(builder, key, image_size, cache)
+    return _select(split, sizes, read, tfds_reader.class_names(builder))
 
 
 DATASETS = {"shapes": shapes}
@@ -92,29 +94,38 @@ def load(
     return dataclasses.replace(dataset, name=name, split=split)
 
 
-def _select(split, sizes, whole) -> tuple[np.ndarray, np.ndarray, tuple]:
-    """Cut the parts that `split` names out of the arrays that `whole(name)` gives; name them, too."""
+def parts(split: str, sizes: Mapping[str, int]) -> tuple[Part, ...]:
+    """Return what `split`, in TFDS's syntax, takes of splits of these sizes.
+
+    Raises:
+      SplitError: there is no such split.
+    """
     from tensorflow_datasets.core import ReadInstruction
 
     infos = {name: SimpleNamespace(num_examples=size) for name, size in sizes.items()}
     try:
-        parts = ReadInstruction.from_spec(split).to_absolute(infos)
+        found = ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, AssertionError, AttributeError, NotImplementedError) as error:
         by_shard = isinstance(error, AttributeError)
-        reason = "parts by shard are not known here." if by_shard else str(error)
+        reason = "parts by shard are not known here." if by_shard else first_line(error)
         raise SplitError(
-            f"split {split!r}: {reason.splitlines()[0]} "
+            f"split {split!r}: {reason} "
             f"Known are {', '.join(f'{name} ({size} examples)' for name, size in sizes.items())}; "
             "part of one is written train[:45000] or test[50%:]"
         ) from error
-    pieces = [[array[part.from_ : part.to] for array in whole(part.splitname)] for part in parts]
+    return tuple(
+        (part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to)
+        for part in found
+    )
+
+
+def _select(split, sizes, whole, class_names) -> Dataset:
+    """Cut what `split` names out of the arrays that `whole(name)` gives."""
+    chosen = parts(split, sizes)
+    pieces = [[array[start:stop] for array in whole(name)] for name, start, stop in chosen]
     images, labels = (
         column[0] if len(column) == 1 else np.concatenate(column) for column in zip(*pieces)
     )
     if not len(labels):
         raise SplitError(f"split {split!r} is empty: a split must hold at least one example")
-    named = (
-        (part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to)
-        for part in parts
-    )
-    return images, labels, tuple(named)
+    return Dataset(images, labels, class_names, chosen, sizes)

@@ -1,9 +1,35 @@
-"""How good a classifier is, and where it fails: from labels and probabilities, in NumPy."""
+"""How good a classifier is, and where it fails: from labels and predictions, in NumPy.
+
+Time and memory grow with the examples and with the classes, nowhere with the square of the classes but in
+`confusion_matrix`.
+"""
 
 import dataclasses
 import math
 
 import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """Hold what was predicted for each example of a split."""
+
+    labels: np.ndarray
+    """[n] int."""
+    predictions: np.ndarray
+    """[n] int, the likeliest classes."""
+    confidence: np.ndarray
+    """[n], their probabilities."""
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, labels: np.ndarray) -> "Predictions":
+        """Take the likeliest class of each row of `probabilities: [n, class]`, of equal ones the first."""
+        return cls(labels, probabilities.argmax(1), probabilities.max(1))
+
+    @property
+    def right(self) -> np.ndarray:
+        """Where prediction and label are the same: [n] bool."""
+        return self.predictions == self.labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +69,21 @@ class Calibration:
         return float(np.nansum(gaps * self.counts) / self.counts.sum())
 
 
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """Count examples by label and prediction: [label, prediction] int64."""
-    cells = np.bincount(labels.astype(np.int64) * classes + predictions, minlength=classes**2)
-    return cells.reshape(classes, classes)
+def confusion_matrix(found: Predictions, classes: int, block: int = 1) -> np.ndarray:
+    """Count examples by label and prediction.
+
+    Args:
+      found: of a split.
+      classes: how many there are.
+      block: how many classes, one after the other, to count as one.
+
+    Returns:
+      [label, prediction] int64, each axis of length `classes / block`, rounded up.
+    """
+    blocks = -(-classes // block)
+    labels = found.labels.astype(np.int64) // block
+    cells = np.bincount(labels * blocks + found.predictions // block, minlength=blocks**2)
+    return cells.reshape(blocks, blocks)
 
 
 def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -63,13 +100,15 @@ def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> flo
     return float(np.mean(ahead.sum(1) < k))
 
 
-def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
+def per_class(found: Predictions, classes: int) -> dict[str, np.ndarray]:
     """Return each class's `examples`, `precision`, `recall` and `f1`: [class] each.
 
     Where a class is never predicted its precision is 0, where it has no examples its recall is.
     """
-    hits = np.diag(confusion)
-    examples, predicted = confusion.sum(1), confusion.sum(0)
+    hits, examples, predicted = (
+        np.bincount(values, minlength=classes)
+        for values in (found.labels[found.right], found.labels, found.predictions)
+    )
     return {
         "examples": examples,
         "precision": hits / np.maximum(predicted, 1),
@@ -78,30 +117,35 @@ def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def confused_pairs(confusion: np.ndarray) -> list[ConfusedPair]:
-    """Return the pairs of classes that were confused at all, the most confused first."""
-    pairs = []
-    for i, j in zip(*np.triu_indices(len(confusion), 1)):
-        a, b = (i, j) if confusion[i, j] >= confusion[j, i] else (j, i)
-        pairs.append(ConfusedPair(int(a), int(b), int(confusion[a, b]), int(confusion[b, a])))
-    return sorted((pair for pair in pairs if pair.total), key=lambda pair: -pair.total)
+def confused_pairs(found: Predictions, most: int | None = None) -> list[ConfusedPair]:
+    """Return the pairs of classes that were confused at all, the most confused first, at most so many."""
+    wrong = np.stack([found.labels, found.predictions])[:, ~found.right].astype(np.int64)
+    pairs, which = np.unique(np.sort(wrong, axis=0), axis=1, return_inverse=True)
+    which = which.ravel()
+    upward = np.bincount(which[wrong[0] < wrong[1]], minlength=pairs.shape[1])
+    total = np.bincount(which, minlength=pairs.shape[1])
+    confused = []
+    for k in np.argsort(-total, kind="stable")[:most]:
+        ways = [(*pairs[:, k], upward[k]), (*pairs[::-1, k], total[k] - upward[k])]
+        (a, b, a_as_b), (*_, b_as_a) = sorted(ways, key=lambda way: -way[2])
+        confused.append(ConfusedPair(int(a), int(b), int(a_as_b), int(b_as_a)))
+    return confused
 
 
-def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Calibration:
+def calibration(found: Predictions, bins: int = 15) -> Calibration:
     """Compare confidence with accuracy in bins of equal width (Guo et al. 2017, arXiv:1706.04599).
 
     Args:
-      probabilities: [n, class].
-      labels: [n] int.
+      found: of a split.
       bins: how many, from 0 to 1; a bin holds its upper edge.
     """
-    confidence = probabilities.max(1)
-    right = probabilities.argmax(1) == labels
     edges = np.linspace(0, 1, bins + 1)
-    bin_of = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
+    bin_of = np.clip(np.searchsorted(edges, found.confidence) - 1, 0, bins - 1)
     counts = np.bincount(bin_of, minlength=bins)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(bin_of, values, bins) / counts for values in (confidence, right)]
+        means = [
+            np.bincount(bin_of, values, bins) / counts for values in (found.confidence, found.right)
+        ]
     return Calibration(edges, counts, *means)
 
 
@@ -119,27 +163,23 @@ def wilson_interval(correct: int, examples: int, z: float = 1.959964) -> tuple[f
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def confident_mistakes(found: Predictions) -> np.ndarray:
     """Return the indices of wrong predictions, the most confident first: [mistakes] int."""
-    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
-    return wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")]
+    wrong = np.flatnonzero(~found.right)
+    return wrong[np.argsort(-found.confidence[wrong], kind="stable")]
 
 
-def worth_seeing(
-    probabilities: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, dict[tuple[int, int], np.ndarray]]:
+def worth_seeing(found: Predictions) -> tuple[np.ndarray, dict[tuple[int, int], np.ndarray]]:
     """Return the indices of the examples whose images tell most: [n] int each.
 
     Returns:
       The 24 most confident mistakes, and for each direction of the eight most confused pairs, as
       (label, prediction), its four most confident.
     """
-    mistakes = confident_mistakes(probabilities, labels)
-    predictions = probabilities.argmax(1)
-    pairs = confused_pairs(confusion_matrix(labels, predictions, probabilities.shape[1]))
+    mistakes = confident_mistakes(found)
     of_pairs = {}
-    for pair in pairs[:8]:
+    for pair in confused_pairs(found, 8):
         for label, guess in ((pair.a, pair.b), (pair.b, pair.a)):
-            own = (labels[mistakes] == label) & (predictions[mistakes] == guess)
+            own = (found.labels[mistakes] == label) & (found.predictions[mistakes] == guess)
             of_pairs[label, guess] = mistakes[own][:4]
     return mistakes[:24], of_pairs

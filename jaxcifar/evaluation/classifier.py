@@ -10,6 +10,7 @@ from PIL import Image
 from jaxcifar.data.images import fit
 from jaxcifar.errors import UserError
 from jaxcifar.experiment.setup import set_up_from_workdir
+from jaxcifar.host.files import expanded
 from jaxcifar.step.batch import map_step
 
 MOST_AT_ONCE = 256
@@ -25,7 +26,7 @@ class Classifier:
         Raises:
           UserError: there is no such checkpoint, or this machine cannot run it.
         """
-        setup, self._state, _ = set_up_from_workdir(Path(workdir).expanduser(), step)
+        setup, self._state = set_up_from_workdir(expanded(workdir), step)
         self._layout = setup.layout
         self._run = map_step(setup.experiment.evaluation_step, setup.layout, updates_state=False)
         self.class_names: tuple[str, ...] = setup.experiment.facts.class_names

@@ -1,19 +1,28 @@
 """Evaluates a run, plainly and under test-time augmentation, and writes down what came of it."""
 
 from pathlib import Path
+from urllib.parse import quote
 
+from jaxcifar.config import checks
 from jaxcifar.config.fields import Config
+from jaxcifar.config.saved_config import get_config
+from jaxcifar.data import datasets
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.experiment import agreement
+from jaxcifar.experiment.build import options_of
 from jaxcifar.experiment.setup import Setup, load_split, set_up_from_workdir
+from jaxcifar.host.progress import warn
 from jaxcifar.step.evaluation_step import Answers
 from jaxcifar.step.state import TrainState
 
 
-def evaluate(config: Config, workdir: Path, step: int | None) -> dict | None:
+def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dict] | None:
     """Evaluate a checkpoint in `workdir` on `config.data.test_split`.
+
+    What is written lies in `workdir` for the run's own test split, and for another split or dataset in a
+    directory of its own in `workdir/evaluations`.
 
     Args:
       config: whole.
@@ -21,38 +30,73 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> dict | None:
       step: of the checkpoint; None for the newest.
 
     Returns:
-      What it wrote to `evaluation.json`, see `evaluation_files.write_evaluation`; None in the processes
-      that write nothing, all but the first of several.
+      The directory, and what `evaluation.json` there holds, see `evaluation_files.write_evaluation`; None
+      in the processes that write nothing, all but the first of several.
 
     Raises:
       UserError: there is no such checkpoint, or it, the config and the data do not go together.
     """
-    setup, state, step = set_up_from_workdir(workdir, step, config)
+    setup, state = set_up_from_workdir(workdir, step, config)
     dataset = load_split(config, "test_split")
     agreement.check_same_classes(setup.experiment.facts, dataset)
+    own = get_config(str(workdir)) if (workdir / "config.json").exists() else config
+    trained_on = _count_trained_on(own, config, dataset)
+    if trained_on and setup.layout.leads:
+        warn(
+            f"{trained_on:,} of the {len(dataset):,} examples of {dataset.name}, split {dataset.split}, "
+            "are among those that the run was trained on: the result says little of new images"
+        )
+    folder = workdir
+    if name := _name_if_not_own(own, config):
+        folder = workdir / "evaluations" / name
     answers = Evaluator(setup, dataset)(state)
-    return finish_evaluation(setup, workdir, dataset, answers, state, step)
+    evaluated = finish_evaluation(setup, folder, dataset, answers, state, trained_on)
+    return None if evaluated is None else (folder, evaluated)
+
+
+def _name_if_not_own(own: Config, config: Config) -> str:
+    """Return a name for an evaluation under `config`; none if it is on the test split of `own`."""
+    mine, other = ({**options_of(each.data), "": each.data.test_split} for each in (own, config))
+    if own.data.name == config.data.name and mine == other:
+        return ""
+    options = [f"-{key}={value}" for key, value in other.items() if key and value != mine.get(key)]
+    name = f"{config.data.name}-{config.data.test_split}{''.join(options)}"
+    return quote(name, safe="[]:+,=")
+
+
+def _count_trained_on(own: Config, config: Config, dataset: Dataset) -> int:
+    """Return how many examples of the split that `config` evaluates are in the training split of `own`."""
+    names = {each.data.name.partition(":")[0] for each in (own, config)}  # without the version
+    if len(names) > 1 or options_of(own.data) != options_of(config.data):
+        return 0
+    trained = datasets.parts(own.data.train_split, dataset.sizes)
+    return checks.count_shared(trained, dataset.parts)
 
 
 def finish_evaluation(
-    setup: Setup, workdir: Path, dataset: Dataset, answers: Answers, state: TrainState, step: int
+    setup: Setup,
+    folder: Path,
+    dataset: Dataset,
+    answers: Answers,
+    state: TrainState,
+    trained_on: int = 0,
 ) -> dict | None:
     """Evaluate under the config's test-time augmentation too, if it has one, and write all down.
 
     Args:
       setup: of the run.
-      workdir: where it is written.
+      folder: where it is written.
       dataset: the split.
       answers: plain ones, on the whole of it.
       state: the one that answered.
-      step: of that state.
+      trained_on: how many of the examples it was trained on.
 
     Returns:
-      As `evaluate`.
+      What `evaluation.json` holds, as `evaluate`.
     """
     augmented = {}
     if (name := setup.config.evaluation.test_time_augmentation) != "none":
         augmented[name] = Evaluator(setup, dataset, augmented=True)(state)
     if not setup.layout.leads:
         return None
-    return write_evaluation(workdir, dataset, answers, augmented, step)
+    return write_evaluation(folder, dataset, answers, augmented, int(state.step), trained_on)

@@ -72,7 +72,7 @@ def set_up(
 
 def set_up_from_workdir(
     workdir: Path, step: int | None = None, config: Config | None = None
-) -> tuple[Setup, TrainState, int]:
+) -> tuple[Setup, TrainState]:
     """Restore a run for inference; what only the optimiser needs of its state is given up.
 
     Args:
@@ -81,7 +81,7 @@ def set_up_from_workdir(
       config: whole; None for the one that the checkpoint was saved with.
 
     Returns:
-      The set-up, the state and its step.
+      The set-up and the state.
 
     Raises:
       UserError: there is no such checkpoint, this machine cannot run it, or it does not fit the config.
@@ -96,7 +96,7 @@ def set_up_from_workdir(
         layout, measured = start_layout(config), DataFacts.from_json(saved["facts"])
         setup = Setup(config, layout, build(config, measured))
         state = dataclasses.replace(setup.restored_state(checkpoints, step), opt_state=None)
-    return setup, state, step
+    return setup, state
 
 
 def start_layout(config: Config) -> Layout:

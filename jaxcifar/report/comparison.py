@@ -2,9 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
+from typing import Any
 
 from jaxcifar.errors import UserError
+from jaxcifar.host.progress import warn
 from jaxcifar.report import html_pieces, plots, workdir_files
 from jaxcifar.report.workdir_files import Run
 
@@ -31,45 +34,74 @@ def write_comparison(workdirs: Sequence[Path], page: Path) -> Path:
 
 
 def _comparison_body(runs: Sequence[Run]) -> str:
-    head = [run.name for run in runs]
+    part, section = html_pieces.part, html_pieces.section
+    curves = html_pieces.grid(
+        part(name, lambda key=key, form=form: _curves(runs, key, **form))
+        for key, (name, form) in _CURVES.items()
+    )
+    differing = part("Differences", lambda: _differences(runs))
+    return "".join(
+        [
+            "<header><h1>Comparison</h1></header>",
+            section(
+                "Results", part("Mixed", lambda: _mixed(runs)), part("Table", lambda: _table(runs))
+            ),
+            section("Curves", curves),
+            section("What their configs differ in", differing),
+        ]
+    )
+
+
+def _mixed(runs: Sequence[Run]) -> str:
+    """Return a warning if the runs are not evaluated on the same examples."""
+    tested_on = {run.name: run.tested_on for run in runs}
+    if len(set(tested_on.values())) == 1:
+        return ""
+    listed = "; ".join(f"{name} on {examples}" for name, examples in tested_on.items())
+    warn(f"the runs are not evaluated on the same examples ({listed})")
+    return (
+        '<p class="failed">The runs are not evaluated on the same examples, so that their results do not '
+        f"tell which is better: {escape(listed)}.</p>"
+    )
+
+
+def _table(runs: Sequence[Run]) -> str:
     known = [
         (name, [fact(run) for run in runs])
         for name, fact in _COMPARED.items()
         if any(fact(run) for run in runs)
     ]
-    parts = ["<header><h1>Comparison</h1></header>"]
-    parts.append(f"<section><h2>Results</h2>{html_pieces.table(known, head)}</section>")
-    curves = {
-        "test/accuracy": ("accuracy on the test split", True),
-        "test/loss": ("loss on the test split, nats", False),
-        "train/loss": ("training loss, nats", False),
-        "learning_rate": ("learning rate", False),
-    }
-    figures = []
-    for key, (name, percent) in curves.items():
-        series = [(run.name, *found) for run in runs if (found := run.series(key))[0]]
-        if series:
-            title = f"{name[0].upper()}{name[1:]}"
-            figures.append(
-                html_pieces.plot(plots.curves(series, name=name, percent=percent), title)
-            )
-    if figures:
-        parts.append(f"<section><h2>Curves</h2>{html_pieces.grid(figures)}</section>")
+    return html_pieces.table(known, [run.name for run in runs])
+
+
+_CURVES = {
+    "test/accuracy": ("Accuracy on the test split", {"name": "accuracy", "percent": True}),
+    "test/loss": ("Loss on the test split, nats", {"name": "loss, nats"}),
+    "train/loss": ("Training loss, nats", {"name": "loss, nats"}),
+    "learning_rate": ("Learning rate", {"name": "learning rate"}),
+}
+"""By metric: the title, and how it is plotted."""
+
+
+def _curves(runs: Sequence[Run], metric: str, **form: Any) -> str:
+    find = (
+        (lambda run: run.schedule)
+        if metric == "learning_rate"
+        else (lambda run: run.series(metric))
+    )
+    series = [(run.name, *found) for run in runs if (found := find(run))[0]]
+    title, _ = _CURVES[metric]
+    return html_pieces.plot(plots.curves(series, **form), title) if series else ""
+
+
+def _differences(runs: Sequence[Run]) -> str:
     differing = []
     for name in dict.fromkeys(name for run in runs for name in run.fields):
         values = [run.fields.get(name, "–") for run in runs]
         if len(set(values)) > 1:
             differing.append((name, values))
-    table = html_pieces.table(differing, head) or '<p class="note">The configs are the same.</p>'
-    parts.append(f"<section><h2>What their configs differ in</h2>{table}</section>")
-    return "".join(parts)
-
-
-def _accuracy(run: Run) -> str:
-    if not run.evaluation:
-        return ""
-    low, high = run.evaluation["accuracy_interval"]
-    return f"{run.evaluation['accuracy']:.2%} ({low:.2%} to {high:.2%})"
+    table = html_pieces.table(differing, [run.name for run in runs])
+    return table or '<p class="note">The configs are the same.</p>'
 
 
 def _evaluated(key: str, form: str):
@@ -77,7 +109,9 @@ def _evaluated(key: str, form: str):
 
 
 _COMPARED = {
-    "accuracy (95% interval)": _accuracy,
+    "accuracy (95% interval)": lambda run: (
+        html_pieces.with_interval(run.evaluation) if run.evaluation else ""
+    ),
     "under test-time augmentation": lambda run: ", ".join(
         f"{found['accuracy']:.2%} ({name})"
         for name, found in run.evaluation.get("test_time_augmentation", {}).items()

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -10,10 +10,29 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from jaxcifar.host.progress import warn
 from jaxcifar.report import plots
 
 _LARGEST_IMAGE = 96
 """Pixels; larger ones are scaled down."""
+
+
+def part(title: str, make: Callable[[], str]) -> str:
+    """Return what `make` returns; or if it fails a note in its place, and a warning."""
+    try:
+        return make()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        warn(f"the part {title!r} of the report could not be made ({reason})")
+        return f'<p class="failed">{escape(title)} could not be shown: {escape(reason)}</p>'
+
+
+def section(title: str, *contents: str, note: str = "") -> str:
+    """Return a section; nothing if all its contents are empty."""
+    if not any(contents):
+        return ""
+    note = f'<p class="note">{note}</p>' if note else ""
+    return f"<section><h2>{title}</h2>{note}{''.join(contents)}</section>"
 
 
 def grid(items: Iterable[str]) -> str:
@@ -44,6 +63,12 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def with_interval(evaluation: Mapping) -> str:
+    """Return an accuracy with the interval that holds the true one with 95% confidence."""
+    low, high = evaluation["accuracy_interval"]
+    return f"{evaluation['accuracy']:.2%} ({low:.2%} to {high:.2%})"
 
 
 def table(entries: Iterable[tuple[str, Sequence[str]]], head: Sequence[str] = ()) -> str:

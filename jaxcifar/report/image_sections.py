@@ -4,53 +4,55 @@ from collections.abc import Iterable
 from html import escape
 
 from jaxcifar.evaluation import analysis
+from jaxcifar.evaluation.analysis import Predictions
 from jaxcifar.report import html_pieces
 from jaxcifar.report.workdir_files import Run
 
 
-def _worth_seeing(run: Run):
-    return analysis.worth_seeing(run.predictions["probabilities"], run.predictions["labels"])
-
-
-def _answer_images(run: Run, examples: Iterable[int]) -> str:
+def _answer_images(run: Run, found: Predictions, examples: Iterable[int]) -> str:
     """Return the images of examples, with the label, the prediction and how sure that was."""
     names, kept = run.evaluation["class_names"], run.examples["index"].tolist()
     figures = []
     for index in examples:
-        probabilities = run.predictions["probabilities"][index]
-        label, guess = names[run.predictions["labels"][index]], names[probabilities.argmax()]
-        text = f"example {index}: {label}, taken for {guess} ({probabilities.max():.1%})"
+        label, guess = names[found.labels[index]], names[found.predictions[index]]
+        confidence = found.confidence[index]
+        text = f"example {index}: {label}, taken for {guess} ({confidence:.1%})"
         figures.append(
             f"<figure>{html_pieces.image(run.examples['images'][kept.index(index)], text)}<figcaption>"
-            f"{escape(label)}<br><b>{escape(guess)}</b> {probabilities.max():.0%}</figcaption></figure>"
+            f"{escape(label)}<br><b>{escape(guess)}</b> {confidence:.0%}</figcaption></figure>"
         )
     return "".join(figures)
 
 
 def mistakes(run: Run) -> str:
     """Return the most confident mistakes."""
-    if not run.examples:
+    if run.predictions is None or not run.examples:
         return ""
-    examples, _ = _worth_seeing(run)
-    return f'<div class="images">{_answer_images(run, examples)}</div>'
+    examples, _ = analysis.worth_seeing(run.predictions)
+    return (
+        f'<div class="images">{_answer_images(run, run.predictions, examples)}</div>'
+        if len(examples)
+        else ""
+    )
 
 
 def confused_pairs(run: Run) -> str:
     """Return the pairs of classes taken for one another, with images of those where there are any."""
     names = run.evaluation.get("class_names", [])
-    _, shown = _worth_seeing(run) if run.examples else ([], {})
+    found = run.predictions if run.examples else None
+    _, shown = analysis.worth_seeing(found) if found else ([], {})
     with_images, others = [], []
     for pair in run.evaluation.get("confused_pairs", ()):
         a, b = pair["classes"]
         title = f"{escape(a)} / {escape(b)}: {sum(pair['counts'])}"
-        if (names.index(a), names.index(b)) not in shown:
+        if found is None or (names.index(a), names.index(b)) not in shown:
             others.append(f"{title} ({pair['counts'][0]} and {pair['counts'][1]})")
             continue
         ways = []
         for (label, guess), count in zip(((a, b), (b, a)), pair["counts"], strict=True):
             if not count:
                 continue
-            images = _answer_images(run, shown[names.index(label), names.index(guess)])
+            images = _answer_images(run, found, shown[names.index(label), names.index(guess)])
             way = f"{escape(label)} → {escape(guess)}: {count}"
             ways.append(f'<div>{way}</div><div class="images">{images}</div>')
         with_images.append(f"<div><h3>{title}</h3>{''.join(ways)}</div>")

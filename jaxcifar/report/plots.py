@@ -77,36 +77,65 @@ def curves(series: Sequence[Series], *, name: str, percent: bool = False) -> Fig
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
-    """Plot a confusion matrix: shares of each label's examples, counts in the cells if they fit.
-
-    What is right is blue, what is wrong is red, and the darkest red is the commonest mistake.
-    """
+    """Plot a confusion matrix: shares of each label's examples, counts in the cells if they fit."""
     classes = len(names)
     few = classes <= 20
     cell, letters = (0.33, 8) if few else (0.14, 7)
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    wrong = shares * (1 - np.eye(classes))
-    depth = np.where(np.eye(classes, dtype=bool), shares, wrong / max(wrong.max(), 1e-9)) ** 0.7
-    pixels = np.empty((classes, classes, 4))
-    pixels[..., :3] = to_rgb(RED)
-    pixels[np.arange(classes), np.arange(classes), :3] = to_rgb(BLUE)
-    pixels[..., 3] = 0.9 * depth
+    names = [_shortened(name) for name in names]
+    pixels, depth = _shares_in_colour(matrix)
     with matplotlib.rc_context(_STYLE):
         margin = 0.075 * max(map(len, names)) + 0.5
         side = cell * classes + margin
         figure = Figure(figsize=(max(side, _WIDTH), max(side, _WIDTH)), layout="constrained")
-        axes = figure.add_subplot(xlabel="prediction", ylabel="label")
-        axes.grid(False)
-        axes.imshow(pixels, interpolation="nearest")
+        axes = _matrix_axes(figure, pixels)
         axes.set_xticks(range(classes), names, rotation=90, fontsize=letters)
         axes.set_yticks(range(classes), names, fontsize=letters)
-        axes.tick_params(length=0, labeltop=not few)  # the foot of a large one is out of sight
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        axes.tick_params(labeltop=not few)  # the foot of a large one is out of sight
         for i, j in np.argwhere(matrix) if few else ():
             ink = "white" if depth[i, j] > 0.6 else _INK
             axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=7, color=ink)
     return figure
+
+
+def confusion_of_blocks(matrix: np.ndarray, block: int) -> Figure:
+    """Plot a confusion matrix of many classes by their numbers, `block` classes to a cell."""
+    pixels, _ = _shares_in_colour(matrix)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 6.4), layout="constrained")
+        axes = _matrix_axes(figure, pixels)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(10, integer=True))
+            axis.set_major_formatter(lambda cell, _: f"{round(cell * block)}")
+    return figure
+
+
+def _matrix_axes(figure: Figure, pixels: np.ndarray) -> Any:
+    axes = figure.add_subplot(xlabel="prediction", ylabel="label")
+    axes.grid(False)
+    axes.imshow(pixels, interpolation="nearest")
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
+
+
+def _shares_in_colour(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels of a confusion matrix [label, prediction, RGBA], and their depth in [0, 1].
+
+    What is right is blue, what is wrong is red, and the darkest red is the commonest mistake.
+    """
+    right = np.eye(len(matrix), dtype=bool)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    most = np.where(right, 0, shares).max(initial=1e-9)
+    depth = np.where(right, shares, shares / most) ** 0.7
+    pixels = np.empty((*matrix.shape, 4))
+    pixels[..., :3] = np.where(right[..., None], to_rgb(BLUE), to_rgb(RED))
+    pixels[..., 3] = 0.9 * depth
+    return pixels, depth
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 40 else f"{name[:39]}…"
 
 
 def class_bars(scores: Sequence[Mapping]) -> Figure:
@@ -124,7 +153,7 @@ def class_bars(scores: Sequence[Mapping]) -> Figure:
         for score, colour in (("recall", RED), ("precision", _INK)):
             values = [s[score] for s in scores]
             axes.plot(values, heights, "|", color=colour, ms=9, mew=2, label=score)
-        axes.set_yticks(heights, [s["name"] for s in scores])
+        axes.set_yticks(heights, [_shortened(s["name"]) for s in scores])
         axes.set_ylim(-0.6, len(scores) - 0.4)
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1))

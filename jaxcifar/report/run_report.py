@@ -6,7 +6,7 @@ python -m jaxcifar.report DIR DIR ...      writes comparison.html, or what --out
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from jaxcifar.report.workdir_files import Run
 def write_report(workdir: Path) -> Path:
     """Write `report/index.html` in `workdir`, and its plots as PNG files beside it.
 
+    A part of the page that cannot be made is replaced by a note that says why, and is warned of.
+
     Returns:
       The page.
 
@@ -30,16 +32,13 @@ def write_report(workdir: Path) -> Path:
       UserError: as `workdir_files.load`, or the report cannot be written.
     """
     run = workdir_files.load(workdir)
-    figures = _figures(run)
     folder = workdir / "report"
     page = folder / "index.html"
     try:
         folder.mkdir(exist_ok=True)
         for old in folder.glob("*.png"):
             old.unlink()
-        for name, figure in figures.items():
-            plots.png(figure, folder / f"{name}.png")
-        page.write_text(html_pieces.page(run.name, _report_body(run, figures)), encoding="utf-8")
+        page.write_text(html_pieces.page(run.name, _body(run, folder)), encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error}): make room or set it free"
@@ -47,24 +46,77 @@ def write_report(workdir: Path) -> Path:
     return page
 
 
-def _figures(run: Run) -> dict[str, Figure]:
-    """Return the plots that the run has something for, by name."""
-    figures = {}
-    if run.records:
-        loss, accuracy = _splits(run, "loss"), _splits(run, "accuracy")
-        figures["loss"] = plots.curves(loss, name="loss, nats")
-        figures["accuracy"] = plots.curves(accuracy, name="accuracy", percent=True)
-        figures["learning_rate"] = plots.curves(
-            [("", *run.series("learning_rate"))], name="learning rate"
-        )
-    if run.evaluation:
-        names = run.evaluation["class_names"]
-        figures["confusion"] = plots.confusion(np.array(run.evaluation["confusion_matrix"]), names)
-        figures["classes"] = plots.class_bars(run.evaluation["per_class"])
-    if run.predictions:
-        found = analysis.calibration(run.predictions["probabilities"], run.predictions["labels"])
-        figures["reliability"] = plots.reliability(found)
-    return figures
+def _body(run: Run, folder: Path) -> str:
+    part, section = html_pieces.part, html_pieces.section
+
+    def plot(name: str, title: str, make: Callable[[Run], Figure | None]) -> str:
+        def made():
+            if (figure := make(run)) is None:
+                return ""
+            plots.png(figure, folder / f"{name}.png")
+            return html_pieces.plot(figure, title)
+
+        return part(title, made)
+
+    return "".join(
+        [
+            f"<header><h1>{escape(run.name)}</h1>{part('Subtitle', lambda: _subtitle(run))}</header>",
+            part("Results", lambda: _headline(run)),
+            section(
+                "Learning",
+                html_pieces.grid(
+                    [
+                        plot("accuracy", "Accuracy by epoch", _accuracy),
+                        plot("loss", "Loss by epoch", _loss),
+                        plot("learning_rate", "Learning rate by epoch", _learning_rate),
+                    ]
+                ),
+                note="Training figures are of augmented images and, where label smoothing is on, smoothed "
+                "targets, while the network still changed.",
+            ),
+            section(
+                "Where it is right and wrong",
+                html_pieces.grid(
+                    [
+                        plot("confusion", "Confusion matrix", _confusion),
+                        plot("classes", _class_bars_title(run), _class_bars),
+                    ]
+                ),
+                part("Scores of all classes", lambda: _all_scores(run)),
+                note=part("Note", lambda: _confusion_note(run)),
+            ),
+            section(
+                "Classes taken for one another",
+                part("Confused classes", lambda: image_sections.confused_pairs(run)),
+                note="Mistakes in both directions together; beneath each image its label, and in bold the "
+                "prediction with its probability.",
+            ),
+            section(
+                "The most confident mistakes",
+                part("Mistakes", lambda: image_sections.mistakes(run)),
+            ),
+            section(
+                "Does it know when it is right?",
+                html_pieces.grid([plot("reliability", "Accuracy by confidence", _reliability)]),
+                note=part("Calibration error", lambda: _calibration_note(run)),
+            ),
+            section(
+                "Other evaluations",
+                part("Other evaluations", lambda: _other_evaluations(run)),
+                note="On other splits and datasets, in <code>evaluations/</code>.",
+            ),
+            section(
+                "What augmentation does",
+                part("Augmentation", lambda: image_sections.augmentation(run)),
+                note="Eight training images, and four draws of each as the network saw such images.",
+            ),
+            section(
+                "The run",
+                part("Facts", lambda: _facts(run)),
+                part("Config", lambda: _config_table(run)),
+            ),
+        ]
+    )
 
 
 def _splits(run: Run, metric: str) -> list[plots.Series]:
@@ -73,56 +125,122 @@ def _splits(run: Run, metric: str) -> list[plots.Series]:
     return [series for series in found if series[1]]
 
 
-def _report_body(run: Run, figures: Mapping[str, Figure]) -> str:
-    parts = [f"<header><h1>{escape(run.name)}</h1>{_subtitle(run)}</header>", _headline(run)]
+def _accuracy(run: Run) -> Figure | None:
+    series = _splits(run, "accuracy")
+    return plots.curves(series, name="accuracy", percent=True) if series else None
 
-    def section(title: str, *content: str, note: str = "") -> None:
-        if any(content):
-            note = f'<p class="note">{note}</p>' if note else ""
-            parts.append(f"<section><h2>{title}</h2>{note}{''.join(content)}</section>")
 
-    def plot(name: str, title: str) -> str:
-        return html_pieces.plot(figures[name], title) if name in figures else ""
+def _loss(run: Run) -> Figure | None:
+    series = _splits(run, "loss")
+    return plots.curves(series, name="loss, nats") if series else None
 
-    section(
-        "Learning",
-        html_pieces.grid(
-            plot(name, f"{name.capitalize().replace('_', ' ')} by epoch")
-            for name in ("accuracy", "loss", "learning_rate")
-        ),
-        note="Training figures are of augmented images and, where label smoothing is on, smoothed "
-        "targets, while the network still changed.",
+
+def _learning_rate(run: Run) -> Figure | None:
+    epochs, rates = run.schedule
+    return plots.curves([("", epochs, rates)], name="learning rate") if rates else None
+
+
+_MOST_NAMED_CLASSES = 100
+"""Of more classes the report names those alone that tell most."""
+_MOST_CELLS = 200
+"""On a side of a confusion matrix; of more classes several make one cell."""
+_WORST_CLASSES = 50
+
+
+def _block(run: Run) -> int:
+    """Return how many classes make one cell of the confusion matrix."""
+    return -(-len(run.evaluation["class_names"]) // _MOST_CELLS)
+
+
+def _confusion(run: Run) -> Figure | None:
+    if not run.evaluation:
+        return None
+    names = run.evaluation["class_names"]
+    if matrix := run.evaluation["confusion_matrix"]:
+        return plots.confusion(np.array(matrix), names)
+    if run.predictions is None:
+        return None
+    block = _block(run)
+    matrix = analysis.confusion_matrix(run.predictions, len(names), block)
+    return plots.confusion_of_blocks(matrix, block)
+
+
+def _confusion_note(run: Run) -> str:
+    if not run.evaluation:
+        return ""
+    note = "Rows are labels, columns predictions; the darkest red is the commonest mistake."
+    if len(run.evaluation["class_names"]) > _MOST_NAMED_CLASSES:
+        note += " Classes are numbered in the order of the table below."
+    if (block := _block(run)) > 1:
+        note += f" A cell stands for {block} × {block} classes; blue is within {block} of them."
+    return note
+
+
+def _class_bars_title(run: Run) -> str:
+    few = len(run.evaluation.get("class_names", [])) <= _MOST_NAMED_CLASSES
+    return "Scores by class" if few else f"Scores of the {_WORST_CLASSES} classes of lowest F1"
+
+
+def _class_bars(run: Run) -> Figure | None:
+    if not run.evaluation:
+        return None
+    scores = sorted(run.evaluation["per_class"], key=lambda score: score["f1"])
+    return plots.class_bars(
+        scores if len(scores) <= _MOST_NAMED_CLASSES else scores[:_WORST_CLASSES]
     )
-    section(
-        "Where it is right and wrong",
-        html_pieces.grid(
-            [plot("confusion", "Confusion matrix"), plot("classes", "Scores by class")]
-        ),
-        note="Rows are labels, columns predictions; the darkest red is the commonest mistake.",
+
+
+def _all_scores(run: Run) -> str:
+    """Return a table of all classes, by their numbers, where the plots do not name them all."""
+    scores = run.evaluation.get("per_class", [])
+    if len(scores) <= _MOST_NAMED_CLASSES:
+        return ""
+    shares = ("precision", "recall", "f1")
+    entries = (
+        (f"{i}: {s['name']}", [f"{s['examples']:,}", *(f"{s[share]:.1%}" for share in shares)])
+        for i, s in enumerate(scores)
     )
-    section(
-        "Classes taken for one another",
-        image_sections.confused_pairs(run),
-        note="Mistakes in both directions together; beneath each image its label, and in bold the "
-        "prediction with its probability.",
+    table = html_pieces.table(entries, ["examples", "precision", "recall", "F1"])
+    return f"<details><summary>The scores of all {len(scores):,} classes</summary>{table}</details>"
+
+
+def _reliability(run: Run) -> Figure | None:
+    return plots.reliability(analysis.calibration(run.predictions)) if run.predictions else None
+
+
+def _calibration_note(run: Run) -> str:
+    if not run.evaluation:
+        return ""
+    return (
+        f"Expected calibration error {run.evaluation['calibration_error']:.2%}: the mean distance of the "
+        "bars from the line, weighted by their examples."
     )
-    section("The most confident mistakes", image_sections.mistakes(run))
-    section(
-        "Does it know when it is right?",
-        html_pieces.grid([plot("reliability", "Accuracy by confidence")]),
-        note=""
-        if not run.evaluation
-        else "Expected calibration error "
-        f"{run.evaluation['calibration_error']:.2%}: the mean distance of the bars from "
-        "the line, weighted by their examples.",
+
+
+def _other_evaluations(run: Run) -> str:
+    entries = (
+        (
+            f"{found['dataset']}, split {found['split']}",
+            [
+                html_pieces.with_interval(found),
+                f"{found['loss']:.4f}",
+                f"{found['examples']:,}",
+                f"{found['examples_trained_on']:,}",
+                f"{found['step']:,}",
+                f"evaluations/{name}",
+            ],
+        )
+        for name, found in run.other_evaluations.items()
     )
-    section(
-        "What augmentation does",
-        image_sections.augmentation(run),
-        note="Eight training images, and four draws of each as the network saw such images.",
-    )
-    section("The run", _facts(run), _config_table(run))
-    return "".join(parts)
+    head = [
+        "accuracy (95% interval)",
+        "loss",
+        "examples",
+        "of them trained on",
+        "step",
+        "directory",
+    ]
+    return html_pieces.table(entries, head) if run.other_evaluations else ""
 
 
 def _subtitle(run: Run) -> str:
@@ -160,11 +278,22 @@ def _headline(run: Run) -> str:
         f'<div class="card"><span>{name}</span><strong>{value}</strong><small>{note}</small></div>'
         for name, value, note in cards
     )
-    return (
-        f'<div class="cards">{shown}</div><p class="note">{escape(found["dataset"])}, split '
-        f"{escape(found['split'])}: {found['correct']:,} of {found['examples']:,} examples right, "
-        f"with the parameters of step {found['step']:,}.</p>"
-    )
+    notes = [
+        f"{escape(found['dataset'])}, split {escape(found['split'])}: {found['correct']:,} of "
+        f"{found['examples']:,} examples right, with the parameters of step {found['step']:,}."
+    ]
+    if not run.on_own_test_split:
+        data = run.settings["data"]
+        notes.append(
+            f"<b>This is not the test split of the config</b>, which is {escape(data['name'])}, split "
+            f"{escape(data['test_split'])}."
+        )
+    if low <= found.get("majority_accuracy", 0):
+        notes.append(
+            "<b>The network has not learned</b>: naming the commonest class for every image has an "
+            f"accuracy of {found['majority_accuracy']:.2%}."
+        )
+    return f'<div class="cards">{shown}</div><p class="note">{" ".join(notes)}</p>'
 
 
 def _facts(run: Run) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxcifar.errors import UserError
+from jaxcifar.evaluation.analysis import Predictions
 from jaxcifar.host.files import read_records
 
 
@@ -22,7 +23,9 @@ class Run:
     summary: dict
     records: list[dict]
     evaluation: dict
-    predictions: Mapping[str, np.ndarray]
+    other_evaluations: Mapping[str, dict]
+    """On other splits and datasets, by the names of their directories."""
+    predictions: Predictions | None
     examples: Mapping[str, np.ndarray]
     augmentation: Mapping[str, np.ndarray]
 
@@ -52,6 +55,31 @@ class Run:
     def fields(self) -> dict[str, str]:
         """The settings by their names on the command line, as JSON."""
         return dict(_flattened(self.settings))
+
+    @property
+    def on_own_test_split(self) -> bool:
+        """Whether the evaluation is on the test split that the config names; earlier versions kept any."""
+        data = self.settings["data"]
+        evaluated = self.evaluation["dataset"], self.evaluation["split"]
+        return evaluated == (data["name"], data["test_split"])
+
+    @property
+    def tested_on(self) -> str:
+        """The dataset, its options if it is a built-in one, and the split of the evaluation."""
+        data, found = self.settings["data"], self.evaluation
+        name, split = found.get("dataset", data["name"]), found.get("split", data["test_split"])
+        options = [f"{key} {value}" for key, value in data.get(name, {}).items()]
+        return ", ".join([name, *options, f"split {split}"])
+
+    @property
+    def schedule(self) -> tuple[list[float], list[float]]:
+        """Epochs, and the learning rates there; of an earlier version, as far as they were recorded."""
+        planned = self.summary.get("schedule")
+        return (
+            (planned["epoch"], planned["learning_rate"])
+            if planned
+            else self.series("learning_rate")
+        )
 
     def series(self, key: str) -> tuple[list[float], list[float]]:
         """Return the epochs at which a metric is known, and its values there."""
@@ -85,13 +113,15 @@ def load(workdir: Path) -> Run:
         )
     evaluation = _read(_json, workdir / "evaluation.json")
     # Without it they are of an evaluation that was cut off.
-    predictions = _read(_arrays, workdir / "predictions.npz") if evaluation else {}
+    predictions = _read(_predictions, workdir / "predictions.npz") if evaluation else None
+    others = sorted((workdir / "evaluations").glob("*/evaluation.json"))
     return Run(
         name=workdir.resolve().name,
         settings=_read(_json, workdir / "config.json"),
         summary=_read(_json, workdir / "run.json"),
         records=_read(read_records, workdir / "metrics.jsonl"),
         evaluation=evaluation,
+        other_evaluations={path.parent.name: _read(_json, path) for path in others},
         predictions=predictions,
         examples=_read(_arrays, workdir / "examples.npz") if predictions else {},
         augmentation=_read(_arrays, workdir / "augmentation.npz"),
@@ -107,6 +137,15 @@ def _read(read: Callable[[Path], Any], path: Path) -> Any:
 
 def _json(path: Path) -> dict:
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _predictions(path: Path) -> Predictions | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as saved:
+        if "predictions" not in saved:  # an earlier version
+            return Predictions.of(saved["probabilities"], saved["labels"])
+        return Predictions(saved["labels"], saved["predictions"], saved["confidence"])
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from clu import metrics
 
 @flax.struct.dataclass
 class Counts(metrics.Metric):
-    """Sum loss, correct answers and the confusion matrix over examples.
+    """Sum loss and correct answers over examples.
 
     Two `Counts` of disjoint examples add up to the `Counts` of their union (`merge`), so batches,
     devices and dispatches may be summed in any grouping.
@@ -20,8 +20,6 @@ class Counts(metrics.Metric):
     """[] int32, examples whose largest score is the label's."""
     seen: jax.Array
     """[] int32, examples counted; padding is not."""
-    confusion: jax.Array
-    """[label, prediction] int32."""
 
     @classmethod
     def from_scores(cls, scores: jax.Array, losses: jax.Array, labels: jax.Array, mask: jax.Array):
@@ -33,14 +31,12 @@ class Counts(metrics.Metric):
           labels: [batch] int32.
           mask: [batch] bool, false for padding, which counts nowhere.
         """
-        classes = scores.shape[-1]
         predictions = jnp.argmax(scores, axis=-1)
         seen = mask.astype(jnp.int32)
         return cls(
             loss_sum=jnp.sum(jnp.where(mask, losses, 0)).astype(jnp.float32),
             correct=jnp.sum(seen * (predictions == labels)),
             seen=jnp.sum(seen),
-            confusion=jnp.zeros((classes, classes), jnp.int32).at[labels, predictions].add(seen),
         )
 
     def merge(self, other: "Counts") -> "Counts":  # pyright: ignore[reportIncompatibleMethodOverride]
