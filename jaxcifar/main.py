@@ -12,7 +12,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, first_line
+from jaxcifar.host import terminal
 from jaxcifar.host.laps import Laps
 from jaxcifar.host.signals import Stopped, Stopping
 
@@ -33,9 +34,8 @@ def main(argv: list[str]) -> int:
         if values.mode == "report":
             _report(workdir)
             return 0
-        evaluation = _run(values, workdir, laps, stopping)
-        if evaluation is not None:
-            _print(evaluation)
+        if evaluated := _run(values, workdir, laps, stopping):
+            _print(*evaluated)
             _report(workdir)
     except UserError as error:
         return _end(f"error: {error}", 2)
@@ -57,7 +57,7 @@ _NO_FAULT_OF_THE_PROGRAM = (
 """A disk that is full, not to be written to, or gone."""
 
 
-def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | None:
+def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Path, dict] | None:
     import jax
 
     from jaxcifar.devices import processes
@@ -85,14 +85,14 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> dict | N
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise UserError(
-                f"the devices have too little memory for this run ({str(error).splitlines()[0]}): "
+                f"the devices have too little memory for this run ({first_line(error)}): "
                 "lower --config.batch_size, the widths of the model or, if the images do not fit, "
                 "--config.data.image_size or the part of the split that is read"
             ) from error
         if not values.distributed:
             raise
         raise UserError(
-            f"another process of this run has ended or cannot be reached ({str(error).splitlines()[0]}): "
+            f"another process of this run has ended or cannot be reached ({first_line(error)}): "
             "start all of them again with the same commands, and they go on from the newest checkpoint"
         ) from error
 
@@ -108,7 +108,9 @@ def _report(workdir: Path) -> None:
     print(f"report: {run_report.write_report(workdir)}")
 
 
-def _print(evaluation: dict) -> None:
+def _print(folder: Path, evaluation: dict) -> None:
+    from jaxcifar.host.progress import warn
+
     for name, augmented in evaluation["test_time_augmentation"].items():
         print(
             f"{evaluation['split']} under test-time augmentation ({name}): accuracy "
@@ -119,6 +121,13 @@ def _print(evaluation: dict) -> None:
         f"({evaluation['correct']:,} of {evaluation['examples']:,}), loss {evaluation['loss']:.4f}, "
         f"step {evaluation['step']}"
     )
+    if evaluation["accuracy_interval"][0] <= (chance := evaluation["majority_accuracy"]):
+        warn(
+            f"an accuracy of {evaluation['accuracy']:.2%} is not above that of naming the commonest class "
+            f"for every image ({chance:.2%}): the network has not learned; train for longer, or lower "
+            "--config.optimizer.learning_rate"
+        )
+    print(f"evaluation: {folder / 'evaluation.json'}")
 
 
 def _check_writable(workdir: Path) -> None:
@@ -135,6 +144,8 @@ def _check_writable(workdir: Path) -> None:
 
 
 if __name__ == "__main__":
+    terminal.prepare()
+    terminal.drop_what_cannot_be_written()
     try:
         code = main(sys.argv)
     except BaseException:

@@ -5,13 +5,20 @@ python -m jaxcifar.predict --workdir=DIR [--json] [--top_k=K] IMAGE_OR_DIRECTORY
 From Python: `from jaxcifar import Classifier; Classifier("runs/default")(images)`.
 """
 
+import contextlib
+import errno
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
+from jaxcifar.host import terminal
 from jaxcifar.host.signals import Stopping
 
 if __name__ == "__main__":
+    terminal.prepare()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a closed pipe ends the program, without a word
     Stopping()  # before the imports that take a while
 
 import numpy as np
@@ -20,7 +27,7 @@ from PIL import Image
 
 from jaxcifar.config.command_line import definers
 from jaxcifar.data.images import find_images, read_image
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, first_line
 from jaxcifar.evaluation.classifier import MOST_AT_ONCE, Classifier
 
 
@@ -35,7 +42,7 @@ def _parse(argv: list[str]) -> tuple[flags.FlagValues, list[Path]]:
     try:
         paths = values(argv)[1:]
     except flags.Error as error:
-        raise UserError(f"{str(error).splitlines()[0]} (--help lists the flags)") from error
+        raise UserError(f"{first_line(error)} (--help lists the flags)") from error
     if not values.help:
         if values.workdir is None:
             raise UserError("--workdir is missing: the directory of a run, such as runs/default")
@@ -53,10 +60,21 @@ def main(argv: list[str]) -> int:
             return 0
         classifier = Classifier(values.workdir, values.step)
         unread = _answer_all(classifier, list(find_images(paths)), values)
+        sys.stdout.flush()
     except UserError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        return _end(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        return _end(
+            f"the answers cannot be written ({error.strerror}): make room, or write elsewhere"
+        )
     return 1 if unread else 0
+
+
+def _end(reason: str) -> int:
+    print("error:", " ".join(reason.split()), file=sys.stderr)
+    return 2
 
 
 def _answer_all(classifier: Classifier, files: list[Path], values: flags.FlagValues) -> int:
@@ -86,4 +104,8 @@ def _answer_all(classifier: Classifier, files: list[Path], values: flags.FlagVal
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    code = main(sys.argv)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # at once: the interpreter would try again to write what cannot be written

@@ -6,12 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from jaxcifar import main as program
 from jaxcifar.config import command_line, fields
+from jaxcifar.data import datasets
+from jaxcifar.devices import backend
+from jaxcifar.errors import UserError
+from jaxcifar.host.files import user_cache
 from tests.conftest import ROOT
+from tests.test_faults import assert_same_end
 
 QUICK = "--config=configs/quick.py"
 
@@ -38,6 +44,10 @@ def test_a_file_for_a_workdir_is_an_error(fails, tmp_path):
         ),
         ("return None", "get_config() returns no ConfigDict"),
         ("config.num_epochs = 'three'", "is no config that can be used: "),
+        ("config.data.data_dir = __import__('pathlib').Path('data')", "cannot be casted to type"),
+        ("config.seed = None", "--config.seed=None: it must be from 0 to"),
+        ("config.data = None", "--config.data.normalisation is missing"),
+        ("import nowhere", "line 5: ModuleNotFoundError: No module named 'nowhere'"),
         ("config.optimizer.adam = 3", "is no config that can be used: "),
         ("return config.num_epochs +", "line 5 is no Python: invalid syntax"),
     ],
@@ -49,7 +59,35 @@ def test_a_mistake_in_a_config_file_is_an_error_that_names_the_file(fails, tmp_p
         f"    {line}\n    return config\n"
     )
     shown = fails(f"--config={file}", f"--workdir={tmp_path / 'run'}")
-    assert str(file) in shown and words in shown
+    assert words in shown and (str(file) in shown or "--config." in shown)
+
+
+@pytest.mark.parametrize("theirs", ["configs/default.py", "configs/__init__.py", "configs.py"])
+def test_configs_of_another_project_do_not_hide_ours(monkeypatch, tmp_path, theirs):
+    (tmp_path / theirs).parent.mkdir(exist_ok=True)
+    (tmp_path / theirs).write_text("learning_rate = 3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["main"])
+    monkeypatch.syspath_prepend(tmp_path)
+    assert (
+        command_line.parse(["main", f"--config={ROOT}/configs/fast.py"]).config.model.name
+        == "speednet"
+    )
+    (tmp_path / "mine.py").write_text("from configs import quick\nget_config = quick.get_config\n")
+    assert command_line.parse(["main", "--config=mine.py"]).config.data.name == "shapes"
+
+
+def test_a_config_of_ones_own_imports_those_beside_it(monkeypatch, tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/base.py").write_text(
+        "from configs import quick\n\ndef get_config():\n    config = quick.get_config()\n"
+        "    config.seed = 7\n    return config\n"
+    )
+    (tmp_path / "configs/mine.py").write_text(
+        "from configs import base\nget_config = base.get_config\n"
+    )
+    monkeypatch.setattr("sys.argv", ["main"])
+    assert command_line.parse(["main", f"--config={tmp_path}/configs/mine.py"]).config.seed == 7
 
 
 def test_a_workdir_that_cannot_be_made_is_an_error_before_any_work(fails, tmp_path):
@@ -77,15 +115,124 @@ def test_a_tilde_in_the_workdir_is_the_home_directory_in_every_mode(monkeypatch,
     assert evaluated.config.to_dict() == trained.config.to_dict()
 
 
-def test_a_platform_that_is_not_there_is_an_error(run_program, trained_run, tmp_path):
-    for arguments in (
-        (QUICK, f"--workdir={tmp_path / 'run'}"),
-        ("--mode=evaluate", f"--workdir={trained_run}"),
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_a_platform_that_is_not_there_is_an_error(run_program, trained_run, tmp_path, platform):
+    arguments = {
+        "tpu": ["--mode=evaluate", f"--workdir={trained_run}"],
+        "cuda": [QUICK, f"--workdir={tmp_path / 'run'}"],
+    }
+    result = run_program(*arguments[platform], JAX_PLATFORMS=platform)
+    assert result.returncode == 2, result.stderr
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith(f"error: JAX_PLATFORMS={platform} gives no device (")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "switch, value",
+    [
+        ("jax_disable_jit", True),
+        ("jax_numpy_dtype_promotion", "strict"),
+        ("jax_numpy_rank_promotion", "raise"),
+        ("jax_transfer_guard", "disallow"),
+        ("jax_transfer_guard_device_to_host", "disallow_explicit"),
+    ],
+)
+def test_a_switch_of_jax_under_which_nothing_runs_is_named(fails, tmp_path, switch, value):
+    before = getattr(jax.config, switch)
+    jax.config.update(switch, value)
+    try:
+        line = fails(QUICK, f"--workdir={tmp_path / 'run'}")
+    finally:
+        jax.config.update(switch, before)
+    assert f"error: {switch.upper()}={value} is not supported" in line and "unset it" in line
+
+
+@pytest.fixture
+def no_home(monkeypatch):
+    """Be a user without a home directory."""
+
+    def unknown(uid):
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(RuntimeError):
+        Path.home()
+
+
+def test_a_user_without_a_home_trains_without_a_cache(no_home, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        assert user_cache("xla") is None and backend.start()
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_a_user_without_a_home_is_told_what_to_name(no_home, fails, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert "~/run: the home directory is not known" in fails(
+        f"--config={ROOT}/{QUICK[9:]}", "--workdir=~/run"
+    )
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", "~/tensorflow_datasets")
+    where = {"data_dir": "", "cache_dir": "", "image_size": 0, "options": {}}
+    with pytest.raises(
+        UserError, match="name another with --config.data.data_dir or TFDS_DATA_DIR"
     ):
-        result = run_program(*arguments, JAX_PLATFORMS="tpu")
-        assert result.returncode == 2, result.stderr
-        assert result.stderr.splitlines()[-1].startswith("error: JAX_PLATFORMS=tpu gives no device")
-        assert "Traceback" not in result.stderr
+        datasets.load("cifar10", "train", **where)
+    assert not list(tmp_path.iterdir())
+
+
+# A terminal, a pipe or a disk that cannot be written to.
+
+PRINTS = """
+import os, sys
+from jaxcifar.host import terminal
+terminal.prepare()
+terminal.drop_what_cannot_be_written()
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+for stream in (sys.stdout, sys.stderr):
+    for _ in range(2):
+        print("3 \\u00d7 3", "a" * 100_000, file=stream, flush=True)
+os.write(file, b"done")
+assert file > 2
+"""
+
+
+@pytest.mark.parametrize(
+    "redirection",
+    [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full", "2>/dev/full", "| true", "2>&1 | true"],
+)
+def test_what_cannot_be_printed_is_dropped_and_the_program_goes_on(tmp_path, redirection):
+    command = f'set -o pipefail; "$0" -c "$1" "$2" {redirection}'
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "0", "LC_ALL": "C"}
+    arguments = ["bash", "-c", command, sys.executable, PRINTS, tmp_path / "file"]
+    result = subprocess.run(arguments, env=environment, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "file").read_bytes() == b"done"
+    assert b"Traceback" not in result.stderr and b"Exception" not in result.stderr
+
+
+def test_what_cannot_be_encoded_is_replaced(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "0", "LC_ALL": "C"}
+    command = [sys.executable, "-c", PRINTS, str(tmp_path / "file")]
+    result = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert result.stdout.startswith(b"3 ? 3 aaa") and result.stderr.startswith(b"3 \\xd7 3 aaa")
+
+
+def test_a_run_whose_reader_has_gone_ends_as_any_other(tiny_flags, trained_run, tmp_path):
+    command = [sys.executable, "-m", "jaxcifar.main", *tiny_flags, f"--workdir={tmp_path / 'run'}"]
+    environment = os.environ | {"PYTHONUTF8": "0", "LC_ALL": "C", "XLA_FLAGS": ""}
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, cwd=ROOT, env=environment, stdout=writer, stderr=full)
+    os.close(writer)
+    assert result.returncode == 0
+    assert_same_end(tmp_path / "run", trained_run)
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
@@ -180,17 +327,34 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
     missing = fails("--mode=evaluate", f"--workdir={workdir}", "--step=17")
     assert "checkpoints of the steps 16, 24 (" in missing
 
+    own = {name: (workdir / name).read_bytes() for name in ("evaluation.json", "predictions.npz")}
     part = run_here(
         "--mode=evaluate",
         f"--workdir={workdir}",
-        "--config.data.test_split=train[:30]",
+        "--config.data.test_split=test[:9]+train[:30]",
         "--config.evaluation.test_time_augmentation=mirror",
     )
-    assert "train[:30]: accuracy" in part.stdout and "of 30)" in part.stdout
+    assert "train[:30]: accuracy" in part.stdout and "of 39)" in part.stdout
     assert "train[:30] under test-time augmentation (mirror): accuracy" in part.stdout
-    third = json.loads((workdir / "evaluation.json").read_text())
-    assert third["examples"] == 30 and third["test_time_augmentation"].keys() == {"mirror"}
+    folder = workdir / "evaluations/shapes-test[:9]+train[:30]"
+    assert f"evaluation: {folder}/evaluation.json" in part.stdout
+    third = json.loads((folder / "evaluation.json").read_text())
+    assert third["examples"] == 39 and third["test_time_augmentation"].keys() == {"mirror"}
     assert third["test_time_augmentation"]["mirror"]["loss"] != third["loss"]
+    assert len(np.load(folder / "predictions.npz")["labels"]) == 39
+    assert own == {name: (workdir / name).read_bytes() for name in own}
+    # Of examples that the run was trained on it is said, here and in the report.
+    assert (
+        "warning: 30 of the 39 examples of shapes, split test[:9]+train[:30], are among"
+        in part.stderr
+    )
+    assert third["examples_trained_on"] == 30
+    page = (workdir / "report/index.html").read_text()
+    assert "evaluations/shapes-test[:9]+train[:30]" in page and "step 16" in page
+
+    drawn_anew = run_here("--mode=evaluate", f"--workdir={workdir}", "--config.data.shapes.seed=5")
+    assert f"evaluation: {workdir}/evaluations/shapes-test-seed=5/" in drawn_anew.stdout
+    assert "are among those that the run was trained on" not in drawn_anew.stderr
 
 
 def test_a_checkpoint_of_another_model_is_an_error(fails, trained_run):

@@ -1,8 +1,11 @@
 """Prediction: the same answers as the evaluation's, for any image that can be read."""
 
+import errno
+import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,11 +52,13 @@ def predict(trained_run, capsys):
 def predict_apart(trained_run):
     """Run the program in a process of its own, on one device: `predict_apart(*arguments, **environment)`."""
 
-    def run(*arguments, **environment):
+    def run(*arguments, stdout=subprocess.PIPE, **environment):
         environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT)} | environment
         command = [sys.executable, "-m", "jaxcifar.predict", f"--workdir={trained_run}"]
         command += map(str, arguments)
-        return subprocess.run(command, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True
+        )
 
     return run
 
@@ -208,6 +213,33 @@ def test_a_platform_that_is_not_there_is_an_error(predict_apart, tmp_path):
     assert result.returncode == 2, result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: JAX_PLATFORMS=tpu gives no device")
     assert "Traceback" not in result.stderr
+
+
+def test_a_closed_pipe_ends_prediction_without_a_word(predict_apart, test_images, tmp_path):
+    for i in range(300):
+        Image.fromarray(test_images[0]).save(tmp_path / f"{i}.png")
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = predict_apart(tmp_path, stdout=writer)
+    os.close(writer)
+    assert result.returncode == -signal.SIGPIPE and result.stderr == ""
+
+
+class Full(io.StringIO):
+    """A stream to a disk that is full."""
+
+    def flush(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_answers_that_cannot_be_written_are_an_error(predict, test_images, tmp_path, monkeypatch):
+    Image.fromarray(test_images[0]).save(tmp_path / "a.png")
+    monkeypatch.setattr("sys.stdout", Full())
+    result = predict(tmp_path / "a.png")
+    assert result.returncode == 2
+    assert result.stderr.startswith(
+        "error: the answers cannot be written (No space left on device)"
+    )
 
 
 def test_the_package_exports_the_classifier_and_imports_jax_for_it_alone():

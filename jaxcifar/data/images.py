@@ -1,5 +1,7 @@
 """Finds image files, and turns images into pixels: in datasets, in folders and in prediction alike."""
 
+import os
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -93,7 +95,7 @@ def find_images(paths: Sequence[Path]) -> Iterator[Path]:
     """
     known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112, Path.is_dir() raises where a directory above may not be read
             yield path
             continue
         found = sorted(
@@ -115,23 +117,23 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     Raises:
       UserError: the file is not there, or no image that can be read.
     """
-    if not path.exists():
-        raise UserError(f"{path} does not exist")
-    if not path.is_file():  # a pipe would be waited for, a device never ends
-        raise UserError(f"{path} cannot be read: it is no regular file")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device never ends
+            raise UserError("it is no regular file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return fit(image, shape)
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path} cannot be read: {_too_large()}") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
     except Exception as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def reason(error: Exception) -> str:
-    """Return why an image cannot be read, of what Pillow raised, which can be anything."""
+    """Return why an image cannot be read, of what Pillow or the system raised, which can be anything."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "no image that Pillow knows"
-    return str(error) or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return str(_too_large())
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

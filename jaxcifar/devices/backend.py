@@ -8,8 +8,19 @@ from typing import Any
 import jax
 
 from jaxcifar.devices import platform
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, first_line
 from jaxcifar.host.files import user_cache
+
+_DISALLOW = ("disallow", "disallow_explicit")
+_UNSUPPORTED = (
+    ("jax_disable_jit", (True,), "programs are compiled before they run"),
+    ("jax_numpy_dtype_promotion", ("strict",), "the steps promote types"),
+    ("jax_numpy_rank_promotion", ("raise",), "the steps add arrays of different ranks"),
+    ("jax_transfer_guard", _DISALLOW, "counts are fetched from the devices"),
+    ("jax_transfer_guard_host_to_device", _DISALLOW, "each row's number is sent to the devices"),
+    ("jax_transfer_guard_device_to_host", _DISALLOW, "counts are fetched from the devices"),
+)
+"""Switches of JAX, the values under which this program cannot run, and why."""
 
 
 def start() -> tuple[jax.Device, ...]:  # pyright: ignore[reportInvalidTypeForm]
@@ -18,8 +29,12 @@ def start() -> tuple[jax.Device, ...]:  # pyright: ignore[reportInvalidTypeForm]
     Programs are kept in the user's cache directory; JAX_COMPILATION_CACHE_DIR names another.
 
     Raises:
-      UserError: the platform that JAX_PLATFORMS names is not there.
+      UserError: the platform that the environment names is not there, or a switch of JAX is on under which
+        this program cannot run.
     """
+    for name, values, reason in _UNSUPPORTED:
+        if (value := getattr(jax.config, name)) in values:
+            raise UserError(f"{name.upper()}={value} is not supported, for {reason}: unset it")
     own = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if not own and (cache := user_cache("xla")):
         jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -27,10 +42,11 @@ def start() -> tuple[jax.Device, ...]:  # pyright: ignore[reportInvalidTypeForm]
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     try:
         return tuple(jax.devices())
-    except RuntimeError as error:
-        asked = os.environ.get("JAX_PLATFORMS", "")
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is one of `cuda`
+        names = (name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name))
+        asked = next(names, "JAX_PLATFORMS")
         raise UserError(
-            f"JAX_PLATFORMS={asked} gives no device ({str(error).splitlines()[0]}): "
+            f"{asked}={os.environ.get(asked, '')} gives no device ({first_line(error)}): "
             "unset it to use what there is, or install JAX for that platform (./run.sh does so where "
             "it finds an NVIDIA GPU or a TPU)"
         ) from error

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, first_line
 
 CONNECT_SECONDS = 60
 """How long the processes of a run wait for each other in the beginning."""
@@ -24,10 +24,10 @@ def connect(
     """Join the other processes of this run, before anything else is asked of JAX.
 
     Args:
-      coordinator_address: host and port of process 0; None to have JAX find all three out, as it can
-        on Slurm, Kubernetes, Open MPI and Cloud TPU.
-      num_processes: of the run.
-      process_id: of this one, from 0.
+      coordinator_address: host and port of process 0; None to have JAX find it out, as it can on Slurm,
+        Kubernetes, Open MPI and Cloud TPU.
+      num_processes: of the run; None to have JAX find it out.
+      process_id: of this one, from 0; likewise.
       training: whether to take SIGTERM for the run as a whole, see `signals.Stopping`.
 
     Raises:
@@ -47,9 +47,11 @@ def connect(
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"the processes of this run do not come together ({str(error).splitlines()[0]}): start "
+            f"the processes of this run do not come together ({first_line(error)}): start "
             "each with --distributed --coordinator_address=HOST:PORT --num_processes=N "
-            "--process_id=0 to N-1, all within a minute"
+            "--process_id=0 to N-1, all within a minute. On a Cloud TPU, where JAX finds the others: with "
+            "--coordinator_address=ADDRESS:8476, worker 0's internal one, for the firewall may close JAX's "
+            "default port (8482 since JAX 0.8.1)"
         ) from error
 
 

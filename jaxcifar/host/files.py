@@ -23,6 +23,20 @@ def user_cache(part: str) -> Path | None:
     return Path(base) / "jaxcifar" / part
 
 
+def expanded(path: str | Path) -> Path:
+    """Return the path with the home directory for a leading tilde.
+
+    Raises:
+      UserError: that directory is not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: the home directory is not known: set HOME, or name the directory in full"
+        ) from error
+
+
 def with_tuples(value: Any) -> Any:
     """Return what JSON gave back with tuples for its lists, at any depth."""
     if isinstance(value, dict):

@@ -58,9 +58,11 @@ class Stopping:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if not self._deferred:
             stopped = Stopped(number)
-            with contextlib.suppress(RuntimeError):  # it was flushing when the signal came
+            # It was flushing when the signal came, or the terminal is gone.
+            with contextlib.suppress(RuntimeError, OSError):
                 sys.stdout.flush()
-            os.write(sys.stderr.fileno(), f"{stopped}\n".encode())
+            with contextlib.suppress(OSError):
+                os.write(sys.stderr.fileno(), f"{stopped}\n".encode())
             os._exit(stopped.exit_code)
 
     @contextlib.contextmanager

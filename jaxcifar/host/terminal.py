@@ -1,0 +1,54 @@
+"""Standard output and standard error, such that what is printed never decides how a run ends."""
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+
+def prepare() -> None:
+    """Open what is closed of standard input, output and error, and replace what cannot be encoded.
+
+    Where one is closed, the next file that is opened would get its number, and with it what is printed.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)
+    streams = ("stdout", 1, "replace"), ("stderr", 2, "backslashreplace")
+    for name, number, errors in streams:
+        stream: Any = getattr(sys, name) or os.fdopen(number, "w", closefd=False)
+        stream.reconfigure(errors=errors)
+        setattr(sys, name, stream)
+
+
+def drop_what_cannot_be_written() -> None:
+    """Let no `print` fail from now on, be the pipe closed, the disk full or the terminal gone."""
+    sys.stdout, sys.stderr = _Dropping(sys.stdout), _Dropping(sys.stderr)
+
+
+class _Dropping:
+    """A stream that becomes the null device when it cannot be written to."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._dropping():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._dropping():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _dropping(self):
+        try:
+            yield
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
