@@ -111,6 +111,7 @@ def write_dataset(
     sizes=(None,),
     count=40,
     labels=(0, 1),
+    keys=("image", "label"),
     images=None,
     dtype=np.uint8,
 ):
@@ -129,7 +130,7 @@ def write_dataset(
             return tfds.core.DatasetInfo(
                 builder=self,
                 features=tfds.features.FeaturesDict(features),
-                supervised_keys=("image", "label"),
+                supervised_keys=keys,
             )
 
         def _split_generators(self, manager):
@@ -531,6 +532,9 @@ def test_a_dataset_of_tfrecords_is_an_error_that_says_what_to_do(tmp_path):
         ("cifar11", "did you mean cifar10"),
         ("cifar10:9.9.9", "9.9.9"),
         ("no such thing", "takes a name as cifar10"),
+        ("CIFAR10", "did you mean cifar10"),
+        ("Fashion-MNIST", "did you mean fashion_mnist"),
+        ("huggingface:mnist", "needs another package .*install it"),
     ],
 )
 def test_an_unknown_dataset_is_an_error(tmp_path, name, words):
@@ -544,6 +548,26 @@ def test_a_dataset_that_is_not_of_images_is_an_error(tmp_path, monkeypatch):
     features.write_text(features.read_text().replace("image_feature.Image", "text_feature.Text"))
     with pytest.raises(UserError):
         load_tiny(tmp_path)
+
+
+@pytest.mark.parametrize("keys", [("image", "label", "label"), None])
+def test_a_dataset_may_name_a_weight_beside_image_and_label_or_nothing(tmp_path, keys):
+    write_dataset(tmp_path / "data", keys=keys)
+    assert len(load_tiny(tmp_path / "data")) == 40
+
+
+@pytest.mark.parametrize(
+    "keys", [({"a": "image"}, "label"), (("image", "image"), "label"), ("label", "image")]
+)
+def test_a_dataset_whose_keys_are_no_image_and_label_is_an_error(tmp_path, keys):
+    with pytest.raises(UserError, match="not one of images with one class label"):
+        write_dataset(tmp_path / "data", keys=keys)
+        load_tiny(tmp_path / "data")
+
+
+def test_a_dataset_lies_in_a_directory_of_any_name(tmp_path):
+    write_dataset(tmp_path / "a[0]*")
+    assert len(load_tiny(tmp_path / "a[0]*")) == 40
 
 
 def test_files_that_are_damaged_or_missing_are_an_error_that_names_them(tmp_path):

@@ -15,7 +15,7 @@ from jaxcifar.devices import cpu_facts
 from jaxcifar.devices.layout import Layout
 from jaxcifar.errors import UserError
 from jaxcifar.experiment import agreement
-from jaxcifar.experiment.build import computation_dtype
+from jaxcifar.experiment.build import build, computation_dtype
 from jaxcifar.experiment.setup import load_split, set_up, start_layout
 from jaxcifar.training import overview
 
@@ -87,7 +87,7 @@ def test_flops_are_those_of_the_convolutions_and_little_more(tiny_config):
     kernels = [(32, 3, 4), (16, 4, 6), (8, 6, 6), (8, 6, 8), (4, 8, 8)]
     least = sum(2 * size * size * 9 * inward * outward for size, inward, outward in kernels)
     assert 0.9 * least < overview.forward_flops(setup, state) < 1.3 * least
-    described = overview.describe(overview.summarise(setup, state), state)
+    described = overview.describe(overview.summarise(setup, state, np.ones(1)), state)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     assert f"{parameters:,} parameters" in described and "512 images of 32×32×3" in described
 
@@ -103,3 +103,10 @@ def test_differences_name_what_changed_and_pass_over_what_may(tiny_config):
     new = tiny_config({"seed": 3, "optimizer.adam.beta1": 0.8} | allowed).to_dict()
     assert agreement.differences(old, new) == ["optimizer.adam.beta1: 0.9 -> 0.8", "seed: 0 -> 3"]
     assert agreement.differences(old, old) == []
+
+
+def test_a_float64_run_has_a_float64_learning_rate(tiny_config):
+    data = facts.DataFacts((32, 32, 3), tuple("abcdefghij"), (0.5,) * 3, (0.2,) * 3, 512)
+    with jax.enable_x64(True):
+        experiment = build(tiny_config({"precision": "float64"}), data)
+        assert experiment.schedule(jnp.int32(3)).dtype == jnp.float64

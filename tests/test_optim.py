@@ -51,6 +51,18 @@ def test_step_decay_falls_twice_where_two_boundaries_are_one_step():
     np.testing.assert_allclose([schedule(0), schedule(2)], [1, 0.01], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_in_float64_the_learning_rate_is_float64_though_steps_are_counted_in_int32(name):
+    plain = schedules.with_warmup(SCHEDULES[name](3e-3, 90, **OPTIONS[name]), 3e-3, 10)
+    exact = schedules.exact(plain)
+    assert exact(jnp.int32(3)).dtype == jnp.float32
+    with jax.enable_x64(True):
+        rates = [exact(jnp.int32(step)) for step in (3, 40)]
+        expected = [plain(jnp.int64(step)) for step in (3, 40)]
+    assert all(rate.dtype == jnp.float64 for rate in rates)
+    np.testing.assert_array_equal(rates, expected)
+
+
 def test_epochs_to_steps_rounds():
     assert [schedules.epochs_to_steps(e, 195) for e in (0, 0.5, 1, 24)] == [0, 98, 195, 4680]
 

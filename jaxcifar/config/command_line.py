@@ -3,6 +3,8 @@
 import functools
 import re
 import sys
+import traceback
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxcifar.config import saved_config
 from jaxcifar.config.fields import check_overrides, explain_value
-from jaxcifar.errors import UserError, did_you_mean
+from jaxcifar.errors import UserError, did_you_mean, first_line
 from jaxcifar.host import compat
+from jaxcifar.host.files import expanded
 
 _MODES = ["train", "evaluate", "report"]
 _WHAT_MODES_DO = (
@@ -52,7 +55,10 @@ def define_flags() -> flags.FlagValues:
         "this process is one of several that train or evaluate together; JAX finds the others where "
         "Slurm, Kubernetes, Open MPI or Cloud TPU say who they are, else the next three flags do",
     )
-    address = "with --distributed: host and port of process 0, e.g. 10.0.0.1:1234"
+    address = (
+        "with --distributed: host and port of process 0, e.g. 10.0.0.1:1234; on a Cloud TPU whose firewall "
+        "closes JAX's default port, worker 0's internal address and :8476, without the next two"
+    )
     text("coordinator_address", None, address)
     number("num_processes", None, "with --distributed: how many there are", lower_bound=1)
     number("process_id", None, "with --distributed: which one this is, from 0", lower_bound=0)
@@ -83,7 +89,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
             is_value = before.startswith("-") and "=" not in before
             if word in _MODES and not is_value:
                 raise UserError(f"{word!r} is a mode: write --mode={word}")
-        file, workdir = given.config, given.workdir and str(Path(given.workdir).expanduser())
+        file, workdir = given.config, given.workdir and str(expanded(given.workdir))
         if file is not None:
             _check_is_file(Path(file))
             workdir = workdir or f"runs/{Path(file).stem}"
@@ -105,7 +111,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
     except flags.IllegalFlagValueError as error:
         raise explain_value(str(error), config) from error
     except flags.Error as error:
-        raise UserError(f"{str(error).splitlines()[0]} (--help lists the flags)") from error
+        raise UserError(f"{first_line(error)} (--help lists the flags)") from error
     if stray:
         raise UserError(f"{stray[0]!r} belongs to no flag: flags are written --name=value")
     if values.step is not None and values.mode != "evaluate":
@@ -127,10 +133,12 @@ def _check_distributed(values: flags.FlagValues) -> None:
         raise UserError(f"--{name}={value} is for one of several processes: add --distributed")
     if not given:
         return
-    if missing := [f"--{name}" for name in names if name not in given]:
+    missing = [f"--{name}" for name in names if name not in given]
+    # The address alone says where JAX's own finding of the others is to listen.
+    if missing and given.keys() != {"coordinator_address"}:
         raise UserError(
-            f"{' and '.join(missing)} must be given too where --{next(iter(given))} is, or none of "
-            "the three where JAX can find them out"
+            f"{' and '.join(missing)} must be given too where --{next(iter(given))} is; where JAX can find "
+            "them out, none of the three, or the address alone"
         )
     host, _, port = values.coordinator_address.rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 65536):
@@ -138,7 +146,7 @@ def _check_distributed(values: flags.FlagValues) -> None:
             f"--coordinator_address={values.coordinator_address}: it must be a host and a port from 1 "
             "to 65535, as 10.0.0.1:1234"
         )
-    if values.process_id >= values.num_processes:
+    if not missing and values.process_id >= values.num_processes:
         raise UserError(
             f"--process_id={values.process_id}: it must be below --num_processes="
             f"{values.num_processes}"
@@ -167,9 +175,33 @@ def _check_holds_run(workdir: str | None, mode: str) -> None:
         )
 
 
+def _find_configs(file: Path) -> None:
+    """Have the package `configs`, from which a config file imports others, hold those beside it, and ours.
+
+    A directory or a module `configs` where the program is started, as many projects have, would hide ours.
+    """
+    ours = Path(__file__).parents[2] / "configs"
+    package = types.ModuleType("configs")
+    beside = [file.resolve().parent] if file.resolve().parent.name == "configs" else []
+    package.__path__ = [str(folder) for folder in [*beside, ours, Path.cwd() / "configs"]]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "configs"]:
+        del sys.modules[name]
+    sys.modules["configs"] = package
+
+
+def _line_of(error: Exception, file: str) -> int | None:
+    """Return the line of `file` in which an error arose, None if it did not arise there."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [
+        frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()
+    ]
+    return lines[-1] if lines else None
+
+
 def _load_config(file: str, name: str) -> ConfigDict:
     """Return the config in `file` alone; errors call it `name`."""
     compat.let_config_flags_see(sys.argv[:1])
+    _find_configs(Path(file))
     values = define_flags()
     try:
         values([__file__, f"--config={file}"])
@@ -177,15 +209,23 @@ def _load_config(file: str, name: str) -> ConfigDict:
         raise UserError(
             f"{error.filename} line {error.lineno} is no Python: {error.msg}"
         ) from error
-    except (AttributeError, flags.Error) as error:
-        text = str(error).strip()
+    except Exception as error:
+        text, line = str(error).strip(), _line_of(error, file)
         if key := re.search(r'Key "(\w+)" does not exist', text):
             near = re.search(r'Did you mean "(\w+)"', text)
             hint = f": did you mean {near[1]}?" if near else ""
             raise UserError(f"{name} sets a field {key[1]} that there is not{hint}") from error
-        if "no attribute 'get_config'" in text:
+        if "no attribute 'get_config'" in text and not line:
             raise UserError(f"{name} has no function get_config()") from error
-        raise UserError(f"{name} is no config that can be used: {text.splitlines()[-1]}") from error
+        if isinstance(error, flags.Error):
+            raise UserError(
+                f"{name} is no config that can be used: {text.splitlines()[-1]}"
+            ) from error
+        if not line:
+            raise
+        raise UserError(
+            f"{name} line {line}: {type(error).__name__}: {first_line(error)}"
+        ) from error
     if not isinstance(values.config, ConfigDict):
         raise UserError(f"{name}: get_config() returns no ConfigDict; it ends in `return config`")
     return values.config

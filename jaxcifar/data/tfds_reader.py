@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jaxcifar.data import array_cache, images
-from jaxcifar.errors import UserError, did_you_mean
+from jaxcifar.errors import UserError, did_you_mean, first_line
 from jaxcifar.host import compat
 
 _WITHOUT = "to run without a dataset: --config=configs/quick.py draws its own images"
@@ -28,16 +28,31 @@ def prepared_builder(name: str, data_dir: str) -> Any:
         it is not there and cannot be fetched.
     """
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import constants
 
     compat.say_no_warnings_of_tfds()
+    compat.take_no_path_for_a_pattern()
+    if not data_dir and constants.DATA_DIR.startswith("~"):
+        raise UserError(
+            "TFDS keeps datasets in the home directory, which is not known: name another with "
+            "--config.data.data_dir or TFDS_DATA_DIR"
+        )
     try:
         builder: Any = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError as error:
-        raise _unknown_dataset(name, tfds.list_builders(with_community_datasets=False)) from error
+        raise UserError(
+            f"dataset {name!r} is unknown: {_near(name)}--config.data.name takes shapes, which the program "
+            "draws itself, or an image-classification dataset of TFDS (cifar10, cifar100, svhn_cropped …)"
+        ) from error
+    except ImportError as error:
+        raise UserError(
+            f"dataset {name!r} needs another package ({first_line(error)}): install it, or name a dataset "
+            "of TFDS itself, such as cifar10"
+        ) from error
     except (AssertionError, ValueError) as error:
         raise UserError(
-            f"dataset {name!r}: {str(error).splitlines()[0]} --config.data.name takes a name as "
-            "cifar10 or cifar10:3.0.2"
+            f"dataset {name!r}: {first_line(error)} {_near(name)}--config.data.name takes a name as cifar10 "
+            "or cifar10:3.0.2"
         ) from error
     _label_and_image_keys(builder)
     if not builder.is_prepared():
@@ -93,9 +108,11 @@ def _label_and_image_keys(builder):
     import tensorflow_datasets as tfds
 
     features = dict(builder.info.features.items())
-    image, label = builder.info.supervised_keys or ("image", "label")
+    image, label, *_ = builder.info.supervised_keys or ("image", "label")  # a third key is a weight
     if not (
-        isinstance(features.get(image), tfds.features.Image)
+        isinstance(image, str)
+        and isinstance(label, str)
+        and isinstance(features.get(image), tfds.features.Image)
         and isinstance(features.get(label), tfds.features.ClassLabel)
     ):
         raise UserError(
@@ -105,12 +122,14 @@ def _label_and_image_keys(builder):
     return label, image
 
 
-def _unknown_dataset(name, known):
-    hint = did_you_mean(name, known, form="{}", most=2)
-    return UserError(
-        f"dataset {name!r} is unknown: {hint}--config.data.name takes shapes, which the program "
-        "draws itself, or an image-classification dataset of TFDS (cifar10, cifar100, svhn_cropped …)"
-    )
+def _near(name):
+    """Return a question that names the datasets whose names are near."""
+    import tensorflow_datasets as tfds
+
+    known = tfds.list_builders(with_community_datasets=False)
+    wanted = name.lower().replace("-", "_")
+    near = did_you_mean(wanted, known, form="{}", most=2)
+    return "" if name in known else near
 
 
 def _prepare(builder):

@@ -23,7 +23,7 @@ from jaxcifar.devices.cpu_facts import bfloat16_is_quicker
 from jaxcifar.models import MODELS
 from jaxcifar.optim import OPTIMIZERS, SCHEDULES
 from jaxcifar.optim.optimizers import with_penalty_and_clipping
-from jaxcifar.optim.schedules import epochs_to_steps, with_warmup
+from jaxcifar.optim.schedules import epochs_to_steps, exact, with_warmup
 from jaxcifar.step.batch import Step, normalise, with_full_products
 from jaxcifar.step.evaluation_step import make_evaluation_step
 from jaxcifar.step.state import TrainState
@@ -122,7 +122,8 @@ def _schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:
     peak = config.optimizer.learning_rate
     total = epochs_to_steps(config.num_epochs, steps_per_epoch)
     make = SCHEDULES[config.schedule.name]
-    return with_warmup(make(peak, total - warmup, **options_of(config.schedule)), peak, warmup)
+    after = make(peak, total - warmup, **options_of(config.schedule))
+    return exact(with_warmup(after, peak, warmup))
 
 
 def _augmentations(section: Config) -> dict[str, Augmentation]:

@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import optax
 
 
@@ -34,6 +35,14 @@ def constant(peak: float, steps: int) -> optax.Schedule:
     """Stay at `peak`."""
     del steps
     return optax.constant_schedule(peak)
+
+
+def exact(schedule: optax.Schedule) -> optax.Schedule:
+    """Return the schedule in float64 where JAX computes in it.
+
+    Optax counts steps in int32, whose quotients are float32 even there.
+    """
+    return lambda step: schedule(jnp.asarray(step, int))
 
 
 def with_warmup(schedule: optax.Schedule, peak: float, warmup_steps: int) -> optax.Schedule:
