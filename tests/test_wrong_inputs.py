@@ -110,6 +110,7 @@ ALONE = {
     # Flags.
     f"{QUICK} --confg.num_epochs=1": "confg.num_epochs",
     f"{QUICK} --mode=trian": "train|evaluate",
+    "--config=a:b/quick.py": "whose path holds none",
     f"{QUICK} evaluate": "'evaluate' is a mode: write --mode=evaluate",
     f"{QUICK} --config.data.test_split train stray": "'stray' belongs to no flag",
     f"{QUICK} stray": "'stray' belongs to no flag",

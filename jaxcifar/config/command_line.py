@@ -154,6 +154,11 @@ def _check_distributed(values: flags.FlagValues) -> None:
 
 
 def _check_is_file(path: Path) -> None:
+    if ":" in str(path):
+        raise UserError(
+            f"--config={path}: ml_collections takes what follows a colon for an argument of get_config(): "
+            "name a file whose path holds none"
+        )
     if path.is_file() and path.suffix == ".py":
         return
     folder = path.parent if path.parent.is_dir() else Path("configs")

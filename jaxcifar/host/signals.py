@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: where a program lets itself be stopped."""
+"""SIGTERM, Ctrl-C and a terminal that is closed: where a program lets itself be stopped."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ class Stopped(BaseException):
 
 
 class Stopping:
-    """Take SIGTERM and Ctrl-C: end the process at once, or while `deferred` remember them.
+    """Take SIGTERM, Ctrl-C and a closed terminal's signal: end at once, or while `deferred` remember them.
 
     A signal finds the process anywhere, in a library's callback too, where an exception would be lost
     or worse; so none is raised but where `check` is called. A second signal ends the process, whatever
@@ -44,6 +44,8 @@ class Stopping:
         self._dispatches = 0
         signal.signal(signal.SIGINT, self._take)
         signal.signal(signal.SIGTERM, self._take)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, self._take)
 
     def leave_to_jax(self) -> None:
         """Leave SIGTERM to JAX, which `processes.connect` has told to take it for several that train."""
