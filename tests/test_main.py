@@ -281,7 +281,7 @@ def test_every_config_is_whole_and_right():
 def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
     run_program, run_here, fails, tiny_flags, tmp_path
 ):
-    workdir = tmp_path / "run"
+    workdir = tmp_path / "[a]* b/lr[0.1]"  # which looks like a pattern
     trained = run_here(*tiny_flags, f"--workdir={workdir}")
     assert trained.returncode == 0, trained.stderr
     first = json.loads((workdir / "evaluation.json").read_text())

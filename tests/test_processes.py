@@ -113,9 +113,11 @@ def test_two_processes_stopped_then_killed_and_started_again_end_as_if_nothing_h
     # What several processes saved, one evaluates.
     evaluated = run_here("--mode=evaluate", f"--workdir={tmp_path / 'whole'}")
     assert evaluated.returncode == 0, evaluated.stderr
-    assert evaluated.stdout.splitlines()[-2] == next(
-        line for line in out.splitlines() if line.startswith("test: ")
-    )
+    results = [
+        next(line for line in text.splitlines() if line.startswith("test: "))
+        for text in (evaluated.stdout, out)
+    ]
+    assert results[0] == results[1]
 
 
 def test_processes_that_are_started_with_different_configs_are_refused(

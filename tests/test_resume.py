@@ -49,12 +49,17 @@ def test_records_after_the_checkpoint_and_half_a_line_are_dropped(tmp_path):
 def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
     run_here, fails, tiny_flags, tmp_path
 ):
-    flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}"]
+    workdir = tmp_path / "[a]* b/lr[0.1]"  # which looks like a pattern
+    flags = [*tiny_flags, f"--workdir={workdir}"]
     first = run_here(*flags)
-    files = lambda: (tmp_path / "run/metrics.jsonl").read_text()
-    records = files()
+    files = lambda: (workdir / "metrics.jsonl").read_text()
+    records, checkpoints = files(), workdir / "checkpoints"
+    shutil.copytree(checkpoints / "16", checkpoints / "8")  # as if killed before this was removed
+    for stray in ("²", "007", "mine"):
+        (checkpoints / stray).touch()
     again = run_here(*flags)
     assert again.returncode == 0, again.stderr
+    assert {path.name for path in checkpoints.iterdir()} == {"16", "24", "007", "mine", "²"}
     assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
     assert "train loss" not in again.stdout and files() == records
 
@@ -65,7 +70,7 @@ def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
 
     extended = run_here(*flags, "--config.num_epochs=4", "--extend")
     assert extended.returncode == 0, extended.stderr
-    assert [r["step"] for r in read_records(tmp_path / "run/metrics.jsonl")][-1] == 32
+    assert [r["step"] for r in read_records(workdir / "metrics.jsonl")][-1] == 32
 
     shorter = fails(*flags, "--config.num_epochs=2", "--extend")
     assert "--extend goes on to more epochs than the 4" in shorter

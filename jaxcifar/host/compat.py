@@ -29,7 +29,7 @@ class _Spec:
 def take_no_path_for_a_pattern() -> None:
     """Have `etils.epath`, with which Orbax and TFDS list files, look for a pattern below a path, not in it.
 
-    Seen in etils 1.13.0: `path.glob(pattern)` joins the two and takes all for the pattern. In a directory
+    Seen in etils 1.15.0: `path.glob(pattern)` joins the two and takes all for the pattern. In a directory
     named `lr[0.1]` Orbax then finds no part of the checkpoint that it is to complete. The patch can go when
     `tests/test_faults.py` passes without it (a run lies in a directory of any name).
     """
