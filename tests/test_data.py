@@ -373,6 +373,17 @@ def test_an_orientation_tag_is_obeyed(name):
     np.testing.assert_array_equal(read(name, 3), read("colour.png", 3))
 
 
+@pytest.mark.parametrize("name", kinds_of_images())
+def test_images_that_the_first_version_read_otherwise_are_known(tmp_path, name):
+    save(kinds_of_images()[name], tmp_path / name)
+    write_dataset(tmp_path / "data", images=[str(tmp_path / name)], count=2)
+    dataset = load_tiny(tmp_path / "data")
+    with Image.open(tmp_path / name) as image:
+        before = np.asarray(image.convert("RGB"))
+    same = before.shape == dataset.images[0].shape and (before == dataset.images[0]).all()
+    assert datasets.was_read_otherwise(dataset, str(tmp_path / "data")) != same
+
+
 def test_an_orientation_tag_that_is_damaged_says_nothing():
     np.testing.assert_array_equal(read("damaged_tag.png", 3), read("colour.png", 3))
 

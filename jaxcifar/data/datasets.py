@@ -94,6 +94,14 @@ def load(
     return dataclasses.replace(dataset, name=name, split=split)
 
 
+def was_read_otherwise(dataset: Dataset, data_dir: str) -> bool:
+    """Return whether version 1 of the image reader made other pixels of what a dataset was loaded from."""
+    if dataset.name in DATASETS:
+        return False
+    builder = tfds_reader.prepared_builder(dataset.name, data_dir)
+    return any(tfds_reader.was_read_otherwise(builder, name) for name, _, _ in dataset.parts)
+
+
 def parts(split: str, sizes: Mapping[str, int]) -> tuple[Part, ...]:
     """Return what `split`, in TFDS's syntax, takes of splits of these sizes.
 

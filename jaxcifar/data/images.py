@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from jaxcifar.errors import UserError
 
@@ -54,12 +54,25 @@ def fit(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(image).reshape(shape)
 
 
+def was_read_otherwise(image: Image.Image) -> bool:
+    """Return whether version 1 of `fit`, in training, made other pixels of an image."""
+    if image.mode[0] in "IF" or image.has_transparency_data:
+        return True
+    if _orientation(image) != 1:
+        image.load()  # Pillow itself turns a TIFF upright, and removes the tag
+    return _orientation(image) != 1
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a tag that cannot be read; Pillow raises errors of several kinds
+        return 1
+
+
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a tag that cannot be read; Pillow raises errors of several kinds
-        return image
+    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
 def _with_eight_bits(image: Image.Image, format_: str | None) -> Image.Image:

@@ -104,6 +104,16 @@ def read_split(
         ) from error
 
 
+def was_read_otherwise(builder: Any, split: str) -> bool:
+    """Return whether version 1 of the image reader made other pixels of an image in a whole split."""
+    import tensorflow_datasets as tfds
+
+    _, image_key = _label_and_image_keys(builder)
+    source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
+    files = (io.BytesIO(record[image_key]) for record in source)
+    return any(images.was_read_otherwise(Image.open(file)) for file in files)
+
+
 def _label_and_image_keys(builder):
     import tensorflow_datasets as tfds
 

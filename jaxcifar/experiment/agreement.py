@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from jaxcifar.config.fields import Config
@@ -80,8 +80,17 @@ def check_same_config(config: Config, run: SavedRun, workdir: Path, *, extend: b
     )
 
 
-def check_same_data(facts: DataFacts, run: SavedRun, workdir: Path) -> None:
+def check_same_data(
+    facts: DataFacts, run: SavedRun, workdir: Path, read_otherwise: Callable[[], bool]
+) -> None:
     """Check that the training split is still the one that the run in `workdir` began with.
+
+    Args:
+      facts: of the training split.
+      run: what was saved.
+      workdir: of the run.
+      read_otherwise: tells whether the first version read pixels of the split otherwise; asked if the
+        run was saved by that version.
 
     Raises:
       UserError: it is not.
@@ -90,22 +99,21 @@ def check_same_data(facts: DataFacts, run: SavedRun, workdir: Path) -> None:
         return
     saved = DataFacts.from_json(run.description["facts"])
     then, now = dataclasses.asdict(saved), dataclasses.asdict(facts)
-    prints = then.pop("fingerprint"), now.pop("fingerprint")
+    before, after = then.pop("fingerprint"), now.pop("fingerprint")
     changed = [f"{name}: {then[name]} -> {now[name]}" for name in now if then[name] != now[name]]
-    if all(prints) and len(set(prints)) > 1 and not changed:
+    if before and before != after and not changed:
         changed = ["its pixels, its labels or their order have changed"]
-    if not changed:
-        return
-    earlier = (
-        ""
-        if all(prints)
-        else "; the version that saved it read images with 16 bits, transparency or an orientation tag "
-        "otherwise"
-    )
-    raise UserError(
-        f"--workdir={workdir} holds a run on other data ({'; '.join(changed)}): bring that data back, "
-        f"or use another --workdir{earlier}"
-    )
+    if not before and read_otherwise():
+        raise UserError(
+            f"--workdir={workdir} holds a run of version 0.1.0 on images with 16 bits, transparency or an "
+            "orientation tag, which this version reads otherwise: go on with that version, or train anew in "
+            "another --workdir"
+        )
+    if changed:
+        raise UserError(
+            f"--workdir={workdir} holds a run on other data ({'; '.join(changed)}): bring that data back, "
+            "or use another --workdir"
+        )
 
 
 def check_processes_agree(config: Config, facts: DataFacts, run: SavedRun) -> None:

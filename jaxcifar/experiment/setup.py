@@ -49,14 +49,16 @@ def beginning(train: Dataset, key: jax.Array) -> tuple[jax.Array, np.ndarray]:
 
 
 def set_up(
-    config: Config, layout: Layout, check: Callable[[DataFacts], None] = lambda facts: None
+    config: Config,
+    layout: Layout,
+    check: Callable[[Dataset, DataFacts], None] = lambda train, facts: None,
 ) -> tuple[Setup, Dataset]:
     """Read the training split, and build the experiment on it.
 
     Args:
       config: whole, and checked.
       layout: what `start_layout` returned.
-      check: called with the facts of the data before anything is built on them; may raise.
+      check: called with the training split and its facts before anything is built on them; may raise.
 
     Returns:
       The set-up, and the training split.
@@ -66,7 +68,7 @@ def set_up(
     """
     train = load_split(config, "train_split")
     measured = facts.measure(train, config.data.normalisation)
-    check(measured)
+    check(train, measured)
     return Setup(config, layout, build(config, measured)), train
 
 

@@ -10,7 +10,9 @@ import numpy as np
 from jaxcifar.augment.augmentations import Examples
 from jaxcifar.config import checks
 from jaxcifar.config.fields import Config
+from jaxcifar.data import datasets
 from jaxcifar.data.datasets import Dataset
+from jaxcifar.data.facts import DataFacts
 from jaxcifar.evaluation.run_evaluation import finish_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.experiment import agreement
@@ -62,7 +64,10 @@ def train(
         agreement.check_same_config(config, saved, workdir, extend=extend)
         laps.end("devices")
 
-        check = lambda facts: agreement.check_same_data(facts, saved, workdir)
+        def check(train: Dataset, facts: DataFacts) -> None:
+            read_otherwise = lambda: datasets.was_read_otherwise(train, config.data.data_dir)
+            agreement.check_same_data(facts, saved, workdir, read_otherwise)
+
         setup, dataset = set_up(config, layout, check)
         laps.end("data")
         stepper = Stepper(setup, dataset)
