@@ -399,6 +399,15 @@ def test_what_is_transparent_is_laid_on_white():
         assert through.any() and (read(name)[..., 0][through] == 255).all()
 
 
+def test_cmyk_without_ink_is_white_and_with_all_of_it_black():
+    for ink, colour in (
+        ((0, 0, 0, 0), (255, 255, 255)),
+        ((0, 0, 0, 255), (0, 0, 0)),
+        ((255, 0, 0, 0), (0, 255, 255)),
+    ):
+        assert (images.fit(Image.new("CMYK", (4, 4), ink), (4, 4, 3)) == colour).all()
+
+
 @pytest.mark.parametrize(
     "image, words",
     [
