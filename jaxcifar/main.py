@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
             _report(workdir)
             return 0
         if evaluated := _run(values, workdir, laps, stopping):
-            _print(*evaluated)
+            _print(*evaluated, trained=values.mode == "train")
             _report(workdir)
     except UserError as error:
         return _end(f"error: {error}", 2)
@@ -108,7 +108,7 @@ def _report(workdir: Path) -> None:
     print(f"report: {run_report.write_report(workdir)}")
 
 
-def _print(folder: Path, evaluation: dict) -> None:
+def _print(folder: Path, evaluation: dict, *, trained: bool) -> None:
     from jaxcifar.host.progress import warn
 
     for name, augmented in evaluation["test_time_augmentation"].items():
@@ -121,11 +121,12 @@ def _print(folder: Path, evaluation: dict) -> None:
         f"({evaluation['correct']:,} of {evaluation['examples']:,}), loss {evaluation['loss']:.4f}, "
         f"step {evaluation['step']}"
     )
-    if evaluation["accuracy_interval"][0] <= (chance := evaluation["majority_accuracy"]):
+    if evaluation["accuracy_interval"][0] <= (chance := evaluation["majority_accuracy"]) < 1:
+        remedy = "; train for longer, or at another --config.optimizer.learning_rate"
         warn(
-            f"an accuracy of {evaluation['accuracy']:.2%} is not above that of naming the commonest class "
-            f"for every image ({chance:.2%}): the network has not learned; train for longer, or lower "
-            "--config.optimizer.learning_rate"
+            f"an accuracy of {evaluation['accuracy']:.2%} is not clearly above that of naming the commonest "
+            f"class for every image ({chance:.2%}): this split does not show that the network has learned"
+            f"{remedy if trained else ''}"
         )
     print(f"evaluation: {folder / 'evaluation.json'}")
 
@@ -145,7 +146,7 @@ def _check_writable(workdir: Path) -> None:
 
 if __name__ == "__main__":
     terminal.prepare()
-    terminal.drop_what_cannot_be_written()
+    terminal.drop_what_cannot_be_written("stdout", "stderr")
     try:
         code = main(sys.argv)
     except BaseException:

@@ -6,18 +6,19 @@ From Python: `from jaxcifar import Classifier; Classifier("runs/default")(images
 """
 
 import contextlib
-import errno
 import json
 import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from jaxcifar.host import terminal
 from jaxcifar.host.signals import Stopping
 
 if __name__ == "__main__":
     terminal.prepare()
+    terminal.drop_what_cannot_be_written("stderr")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a closed pipe ends the program, without a word
     Stopping()  # before the imports that take a while
 
@@ -60,21 +61,10 @@ def main(argv: list[str]) -> int:
             return 0
         classifier = Classifier(values.workdir, values.step)
         unread = _answer_all(classifier, list(find_images(paths)), values)
-        sys.stdout.flush()
     except UserError as error:
-        return _end(str(error))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            raise
-        return _end(
-            f"the answers cannot be written ({error.strerror}): make room, or write elsewhere"
-        )
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
     return 1 if unread else 0
-
-
-def _end(reason: str) -> int:
-    print("error:", " ".join(reason.split()), file=sys.stderr)
-    return 2
 
 
 def _answer_all(classifier: Classifier, files: list[Path], values: flags.FlagValues) -> int:
@@ -96,11 +86,21 @@ def _answer_all(classifier: Classifier, files: list[Path], values: flags.FlagVal
             named = [(classifier.class_names[i], float(probabilities[i])) for i in best]
             if values.json:
                 answer = [{"class": name, "probability": share} for name, share in named]
-                print(json.dumps({"file": str(path), "predictions": answer}))
+                _write(json.dumps({"file": str(path), "predictions": answer}))
             else:
                 shares = "  ".join(f"{name} {share:.1%}" for name, share in named)
-                print(f"{path!s:{width}}  {shares}")
+                _write(f"{path!s:{width}}  {shares}")
+    _write("", end="", flush=True)
     return unread
+
+
+def _write(line: str, **options: Any) -> None:
+    try:
+        print(line, **options)
+    except OSError as error:
+        raise UserError(
+            f"the answers cannot be written ({error.strerror}): make room, or write them elsewhere"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Datasets: the built-in one, and TFDS without TensorFlow."""
 
+import errno
 import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -201,7 +203,7 @@ def test_decoded_once_and_then_read_from_the_cache_and_nothing_is_written_beside
     assert len(cache_entries(tmp_path)) == 1 and contents(data) == before
 
 
-def test_images_from_the_cache_are_shared_with_other_processes(tmp_path):
+def test_images_from_the_cache_are_mapped_into_memory(tmp_path):
     write_dataset(tmp_path / "data")
     for _ in range(2):
         assert isinstance(load_tiny(tmp_path / "data").images, np.memmap)
@@ -296,6 +298,12 @@ def test_a_user_without_a_home_has_no_cache_and_the_dataset_all_the_same(
 # One reading of an image: what a dataset holds, and what prediction is given, become the same pixels.
 
 
+TAG_OF_THE_WRONG_TYPE = b"Exif\0\0" + struct.pack(
+    "<2sHIH HHII HHI4s I", b"II", 42, 8, 2, 0x0112, 3, 1, 6, 0x0128, 2, 4, b"abc\0", 0
+)
+"""EXIF of an orientation, 6, and a unit of resolution that is text."""
+
+
 def kinds_of_images():
     """Return images of many kinds by name, each of 12 rows of 10 pixels."""
     rng = np.random.default_rng(0)
@@ -304,8 +312,13 @@ def kinds_of_images():
     turned, exif = colour.rotate(90, expand=True), Image.Exif()
     exif[ExifTags.Base.Orientation] = 6  # turn it clockwise by 90 degrees to see it upright
     turned.info["exif"] = exif.tobytes()
-    damaged = colour.copy()
+    damaged, odd = colour.copy(), colour.copy()
     damaged.info["exif"] = b"Exif\0\0garbage"
+    exif[ExifTags.Base.Orientation] = 9  # there are eight
+    odd.info["exif"] = exif.tobytes()
+    beside = turned.copy()  # a sound orientation beside a tag of the wrong type
+    beside.info["exif"] = TAG_OF_THE_WRONG_TYPE
+    opaque = colour.convert("RGBA")
     clear = colour.convert("RGBA")
     clear.putalpha(Image.fromarray(rng.integers(0, 256, (12, 10), np.uint8)))
     seen_through = colour.convert("L")
@@ -322,6 +335,9 @@ def kinds_of_images():
         "turned.tiff": turned,
         "turned.webp": turned,
         "damaged_tag.png": damaged,
+        "odd_tag.png": odd,
+        "turned_beside.png": beside,
+        "opaque.png": opaque,
         "clear.png": clear,
         "seen_through.png": seen_through,
         "deep_seen_through.png": deep_seen_through,
@@ -368,7 +384,7 @@ def test_floating_point_runs_from_0_black_to_1_white():
     np.testing.assert_array_equal(read("float.tiff")[..., 0], np.round(values * 255))
 
 
-@pytest.mark.parametrize("name", ["turned.png", "turned.tiff", "turned.webp"])
+@pytest.mark.parametrize("name", ["turned.png", "turned.tiff", "turned.webp", "turned_beside.png"])
 def test_an_orientation_tag_is_obeyed(name):
     np.testing.assert_array_equal(read(name, 3), read("colour.png", 3))
 
@@ -384,8 +400,9 @@ def test_images_that_the_first_version_read_otherwise_are_known(tmp_path, name):
     assert datasets.was_read_otherwise(dataset, str(tmp_path / "data")) != same
 
 
-def test_an_orientation_tag_that_is_damaged_says_nothing():
-    np.testing.assert_array_equal(read("damaged_tag.png", 3), read("colour.png", 3))
+@pytest.mark.parametrize("name", ["damaged_tag.png", "odd_tag.png"])
+def test_an_orientation_tag_that_is_damaged_says_nothing(name):
+    np.testing.assert_array_equal(read(name, 3), read("colour.png", 3))
 
 
 def test_what_is_transparent_is_laid_on_white():
@@ -418,6 +435,7 @@ def test_cmyk_without_ink_is_white_and_with_all_of_it_black():
         (Image.fromarray(np.full((4, 4), 128, np.float32)), "run from 128 to 128: scale them"),
         (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "run from nan to nan"),
         (Image.new("RGB", (4, 0)), "no pixels: 4×0"),
+        (Image.new("La", (4, 4)), "mode, La, cannot be converted"),
     ],
 )
 def test_values_without_a_known_white_are_refused_not_guessed_at(image, words):
@@ -554,6 +572,7 @@ def test_a_dataset_of_tfrecords_is_an_error_that_says_what_to_do(tmp_path):
         ("no such thing", "takes a name as cifar10"),
         ("CIFAR10", "did you mean cifar10"),
         ("Fashion-MNIST", "did you mean fashion_mnist"),
+        ("cifar10/x=1", "cifar10"),
         ("huggingface:mnist", "needs another package .*install it"),
     ],
 )
@@ -583,6 +602,30 @@ def test_a_dataset_whose_keys_are_no_image_and_label_is_an_error(tmp_path, keys)
     with pytest.raises(UserError, match="not one of images with one class label"):
         write_dataset(tmp_path / "data", keys=keys)
         load_tiny(tmp_path / "data")
+
+
+def test_a_tilde_in_the_directory_of_datasets_is_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_dataset(tmp_path / "mine")
+    where = {"cache_dir": str(tmp_path / "cache"), "image_size": 0, "options": {}}
+    assert len(datasets.load("tiny", "train", data_dir="~/mine", **where)) == 40
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", "~/mine")
+    assert len(datasets.load("tiny", "train", data_dir="", **where)) == 40
+
+
+def test_a_cache_that_fills_the_disk_gives_its_room_back(tmp_path, monkeypatch):
+    def full(file, array):
+        np.zeros(3).tofile(file)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_dataset(tmp_path / "data")
+    monkeypatch.setattr("jaxcifar.data.array_cache.np.save", full)
+    assert len(load_tiny(tmp_path / "data")) == 40
+    assert [
+        path
+        for path in (tmp_path / "data-cache").rglob("*")
+        if path.suffix != ".lock" and path.is_file()
+    ] == []
 
 
 def test_a_dataset_lies_in_a_directory_of_any_name(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,8 @@ def test_a_file_for_a_workdir_is_an_error(fails, tmp_path):
         ("config.data.data_dir = __import__('pathlib').Path('data')", "cannot be casted to type"),
         ("config.seed = None", "--config.seed=None: it must be from 0 to"),
         ("config.data = None", "--config.data.normalisation is missing"),
+        ("config.num_epochs = True", "--config.num_epochs=True: it must be from 1"),
+        ("config.model.cnn.widths = (True, 2)", "it must be one or more whole numbers"),
         ("import nowhere", "line 5: ModuleNotFoundError: No module named 'nowhere'"),
         ("config.optimizer.adam = 3", "is no config that can be used: "),
         ("return config.num_epochs +", "line 5 is no Python: invalid syntax"),
@@ -88,6 +91,14 @@ def test_a_config_of_ones_own_imports_those_beside_it(monkeypatch, tmp_path):
     )
     monkeypatch.setattr("sys.argv", ["main"])
     assert command_line.parse(["main", f"--config={tmp_path}/configs/mine.py"]).config.seed == 7
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", "{}", '{"data": 3}', '{"a": 1}'])
+def test_a_damaged_config_in_a_workdir_is_an_error(fails, trained_run, tmp_path, text):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    (workdir / "config.json").write_text(text)
+    line = fails("--mode=evaluate", f"--workdir={workdir}")
+    assert f"{workdir}/config.json" in line or "is missing: a config starts from" in line
 
 
 def test_a_workdir_that_cannot_be_made_is_an_error_before_any_work(fails, tmp_path):
@@ -179,9 +190,7 @@ def test_a_user_without_a_home_is_told_what_to_name(no_home, fails, monkeypatch,
     )
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", "~/tensorflow_datasets")
     where = {"data_dir": "", "cache_dir": "", "image_size": 0, "options": {}}
-    with pytest.raises(
-        UserError, match="name another with --config.data.data_dir or TFDS_DATA_DIR"
-    ):
+    with pytest.raises(UserError, match="~/tensorflow_datasets: the home directory is not known"):
         datasets.load("cifar10", "train", **where)
     assert not list(tmp_path.iterdir())
 
@@ -192,7 +201,7 @@ PRINTS = """
 import os, sys
 from jaxcifar.host import terminal
 terminal.prepare()
-terminal.drop_what_cannot_be_written()
+terminal.drop_what_cannot_be_written("stdout", "stderr")
 file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
 for stream in (sys.stdout, sys.stderr):
     for _ in range(2):
@@ -351,6 +360,16 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
     assert third["examples_trained_on"] == 30
     page = (workdir / "report/index.html").read_text()
     assert "evaluations/shapes-test[:9]+train[:30]" in page and "step 16" in page
+
+    smaller = run_here(
+        "--mode=evaluate",
+        f"--workdir={workdir}",
+        "--config.data.shapes.test_examples=50",
+        "--config.data.test_split=train[:9]" + "+train[9:18]" * 20,
+    )
+    assert "warning: 189 of the 189 examples" in smaller.stderr
+    (long,) = (path.name for path in (workdir / "evaluations").iterdir() if len(path.name) > 100)
+    assert len(long.encode()) < 255
 
     drawn_anew = run_here("--mode=evaluate", f"--workdir={workdir}", "--config.data.shapes.seed=5")
     assert f"evaluation: {workdir}/evaluations/shapes-test-seed=5/" in drawn_anew.stdout

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxcifar.data import images
 from jaxcifar.data.images import fit
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.classifier import Classifier
@@ -230,6 +231,21 @@ class Full(io.StringIO):
 
     def flush(self):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_directory_that_can_be_listed_and_not_entered_is_named_file_by_file(
+    predict, test_images, tmp_path, monkeypatch
+):
+    def denied(self, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    Image.fromarray(test_images[0]).save(tmp_path / "a.png")
+    monkeypatch.setattr("os.path.isfile", lambda path: False)
+    monkeypatch.setattr("os.path.exists", lambda path: False)
+    monkeypatch.setattr("pathlib.Path.stat", denied)
+    (path,) = images.find_images([tmp_path])
+    with pytest.raises(UserError, match="a.png cannot be read: Permission denied"):
+        images.read_image(path, (32, 32, 3))
 
 
 def test_answers_that_cannot_be_written_are_an_error(predict, test_images, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def _between(low: float, high: float) -> Rule:
 _SHARE_BELOW_ONE: Rule = (lambda value: 0 <= value < 1, "at least 0 and below 1")
 _POSITIVE: Rule = (lambda value: 0 < value < float("inf"), "above 0 and finite")
 _WIDTHS: Rule = (
-    lambda value: len(value) > 0 and all(isinstance(n, int) and 0 < n <= 65536 for n in value),
+    lambda value: len(value) > 0 and all(type(n) is int and 0 < n <= 65536 for n in value),
     "one or more whole numbers from 1 to 65536",
 )
 
@@ -112,7 +112,7 @@ def check_config(config: Mapping) -> None:
     for path, (fits, limit) in _RULES.items():
         value = _field(config, path)
         try:
-            right = fits(value)
+            right = fits(value) and isinstance(value, bool) == (fits is _SWITCH[0])
         except TypeError:  # such as None
             right = False
         if not right:

@@ -67,10 +67,14 @@ def _save(entry: Path, arrays: Arrays) -> None:
     unfinished = entry.with_name(entry.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    for name, array in zip(("images", "labels"), arrays, strict=True):
-        np.save(unfinished / f"{name}.npy", array)
-    shutil.rmtree(entry, ignore_errors=True)
-    unfinished.rename(entry)
+    try:
+        for name, array in zip(("images", "labels"), arrays, strict=True):
+            np.save(unfinished / f"{name}.npy", array)
+        shutil.rmtree(entry, ignore_errors=True)
+        unfinished.rename(entry)
+    except OSError:  # such as a full disk, on which it would take the room of checkpoints
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager

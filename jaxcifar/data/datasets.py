@@ -1,6 +1,7 @@
 """Datasets: each split is two arrays and the names of the classes."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from types import SimpleNamespace
 
@@ -94,12 +95,19 @@ def load(
     return dataclasses.replace(dataset, name=name, split=split)
 
 
+def options_of_split(options: Mapping, split: str) -> dict:
+    """Return those options of a built-in dataset on which the examples of `split` depend."""
+    sizes = {name: f"{name}_examples" for name in ("train", "test")}
+    others = {size for name, size in sizes.items() if not re.search(rf"\b{name}\b", split)}
+    return {name: value for name, value in options.items() if name not in others}
+
+
 def was_read_otherwise(dataset: Dataset, data_dir: str) -> bool:
-    """Return whether version 1 of the image reader made other pixels of what a dataset was loaded from."""
+    """Return whether training, in version 0.1.0, made other pixels of an image of a dataset."""
     if dataset.name in DATASETS:
         return False
     builder = tfds_reader.prepared_builder(dataset.name, data_dir)
-    return any(tfds_reader.was_read_otherwise(builder, name) for name, _, _ in dataset.parts)
+    return any(tfds_reader.was_read_otherwise(builder, part) for part in dataset.parts)
 
 
 def parts(split: str, sizes: Mapping[str, int]) -> tuple[Part, ...]:

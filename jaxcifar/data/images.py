@@ -15,14 +15,14 @@ VERSION = 2
 """Of what `fit` returns for an image. Raise it with every change: arrays that were kept are decoded anew."""
 
 _WIDE_INTEGER_FORMATS = ("PNG", "PPM")
-"""Where Pillow reads 32-bit integers, 65,535 is white."""
+"""The formats in which Pillow's 32-bit integers have 65,535 for white."""
 
 
 def fit(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     """Turn an image into pixels of `shape`: height, width, channel.
 
     - An orientation tag (EXIF) is obeyed.
-    - What is transparent is laid on white.
+    - What is transparent, as far as Pillow knows it, is laid on white.
     - 16-bit grey: 65,535 becomes 255, whatever the largest value. Of 16-bit colours Pillow keeps the
       upper eight bits.
     - Floating point: 0 becomes 0 and 1 becomes 255.
@@ -37,45 +37,64 @@ def fit(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
       UserError: the image has no pixels or too many, or values whose black and white are not known.
     """
     height, width, channels = shape
-    pixels = image.width * image.height
+    pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
     if not pixels:
         raise UserError(f"it has no pixels: {image.width}×{image.height}")
-    if pixels > (Image.MAX_IMAGE_PIXELS or pixels):
+    if limit and pixels > limit:
         raise _too_large()
-    format_, image = image.format, _upright(image)
+    image.load()
+    turn = _turn(image)
     if image.mode[0] in "IF":
-        image = _with_eight_bits(image, format_)
-    if image.has_transparency_data:
+        image = _with_eight_bits(image)
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.has_transparency_data and image.mode != "La":
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if channels == 1 else "RGB")
+    try:
+        image = image.convert("L" if channels == 1 else "RGB")
+    except ValueError as error:
+        raise UserError(f"its mode, {image.mode}, cannot be converted: {error}") from error
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(shape)
 
 
 def was_read_otherwise(image: Image.Image) -> bool:
-    """Return whether version 1 of `fit`, in training, made other pixels of an image."""
-    if image.mode[0] in "IF" or image.has_transparency_data:
+    """Return whether training, in version 0.1.0, made other pixels of an image."""
+    if image.mode[0] in "IF":
         return True
-    if _orientation(image) != 1:
-        image.load()  # Pillow itself turns a TIFF upright, and removes the tag
-    return _orientation(image) != 1
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a tag that cannot be read; Pillow raises errors of several kinds
-        return 1
-
-
-def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        opacity, _ = image.convert("RGBA").getchannel("A").getextrema()
+        return opacity != 255 or _turn(image) is not None
+    return _turn(image) is not None
 
 
-def _with_eight_bits(image: Image.Image, format_: str | None) -> Image.Image:
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of each orientation upright."""
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return what makes a loaded image upright; Pillow itself turns a TIFF when it loads it.
+
+    `ImageOps.exif_transpose` also writes all tags anew, and fails where another one is damaged.
+    """
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a tag that cannot be read; Pillow raises errors of several kinds
+        return None
+
+
+def _with_eight_bits(image: Image.Image) -> Image.Image:
     values, white = np.asarray(image), 65535.0
     if image.mode == "F":
         if not (values.min() >= 0 and values.max() <= 1):
@@ -84,7 +103,7 @@ def _with_eight_bits(image: Image.Image, format_: str | None) -> Image.Image:
                 "them so that 0 is black and 1 is white"
             )
         white = 1.0
-    elif image.mode == "I" and format_ not in _WIDE_INTEGER_FORMATS:
+    elif image.mode == "I" and image.format not in _WIDE_INTEGER_FORMATS:
         raise UserError(
             "its values are 32-bit integers, whose white is not known: save it with 8 or 16 bits"
         )
@@ -116,8 +135,8 @@ def find_images(paths: Sequence[Path]) -> Iterator[Path]:
             for file in path.rglob("*")
             if file.suffix.lower() in known
             and not file.name.startswith("._")
-            and (file.is_file() or file.is_symlink())
-            and not file.is_dir()
+            # Unlike those of Path these raise nothing; what cannot be looked at is named when it is read.
+            and (os.path.isfile(file) or not os.path.exists(file))  # noqa: PTH113
         )
         if not found:
             raise UserError(f"{path} holds no image: name files, or a directory that holds some")

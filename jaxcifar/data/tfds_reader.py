@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import threading
 import urllib.error
 import urllib.parse
@@ -16,6 +17,7 @@ from PIL import Image
 from jaxcifar.data import array_cache, images
 from jaxcifar.errors import UserError, did_you_mean, first_line
 from jaxcifar.host import compat
+from jaxcifar.host.files import expanded
 
 _WITHOUT = "to run without a dataset: --config=configs/quick.py draws its own images"
 
@@ -32,11 +34,8 @@ def prepared_builder(name: str, data_dir: str) -> Any:
 
     compat.say_no_warnings_of_tfds()
     compat.take_no_path_for_a_pattern()
-    if not data_dir and constants.DATA_DIR.startswith("~"):
-        raise UserError(
-            "TFDS keeps datasets in the home directory, which is not known: name another with "
-            "--config.data.data_dir or TFDS_DATA_DIR"
-        )
+    if (data_dir or constants.DATA_DIR).startswith("~"):
+        data_dir = str(expanded(data_dir or constants.DATA_DIR))
     try:
         builder: Any = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError as error:
@@ -49,7 +48,7 @@ def prepared_builder(name: str, data_dir: str) -> Any:
             f"dataset {name!r} needs another package ({first_line(error)}): install it, or name a dataset "
             "of TFDS itself, such as cifar10"
         ) from error
-    except (AssertionError, ValueError) as error:
+    except (AssertionError, TypeError, ValueError) as error:
         raise UserError(
             f"dataset {name!r}: {first_line(error)} {_near(name)}--config.data.name takes a name as cifar10 "
             "or cifar10:3.0.2"
@@ -104,13 +103,14 @@ def read_split(
         ) from error
 
 
-def was_read_otherwise(builder: Any, split: str) -> bool:
-    """Return whether version 1 of the image reader made other pixels of an image in a whole split."""
+def was_read_otherwise(builder: Any, part: tuple[str, int, int]) -> bool:
+    """Return whether training, in version 0.1.0, made other pixels of an image in a part of a split."""
     import tensorflow_datasets as tfds
 
     _, image_key = _label_and_image_keys(builder)
+    split, start, stop = part
     source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
-    files = (io.BytesIO(record[image_key]) for record in source)
+    files = (io.BytesIO(source[i][image_key]) for i in range(start, stop))
     return any(images.was_read_otherwise(Image.open(file)) for file in files)
 
 
@@ -137,9 +137,9 @@ def _near(name):
     import tensorflow_datasets as tfds
 
     known = tfds.list_builders(with_community_datasets=False)
-    wanted = name.lower().replace("-", "_")
-    near = did_you_mean(wanted, known, form="{}", most=2)
-    return "" if name in known else near
+    wanted = re.split("[:/]", name)[0]
+    near = did_you_mean(wanted.lower().replace("-", "_"), known, form="{}", most=2)
+    return "" if wanted in known else near
 
 
 def _prepare(builder):

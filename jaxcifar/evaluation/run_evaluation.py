@@ -1,5 +1,6 @@
 """Evaluates a run, plainly and under test-time augmentation, and writes down what came of it."""
 
+import hashlib
 from pathlib import Path
 from urllib.parse import quote
 
@@ -46,6 +47,12 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
             f"{trained_on:,} of the {len(dataset):,} examples of {dataset.name}, split {dataset.split}, "
             "are among those that the run was trained on: the result says little of new images"
         )
+    earlier = not setup.experiment.facts.fingerprint
+    if earlier and datasets.was_read_otherwise(dataset, config.data.data_dir):
+        warn(
+            f"{dataset.name}, split {dataset.split}, holds images with 16 bits, transparency or an "
+            "orientation tag, which version 0.1.0, under which the run was trained, read otherwise"
+        )
     folder = workdir
     if name := _name_if_not_own(own, config):
         folder = workdir / "evaluations" / name
@@ -56,20 +63,35 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
 
 def _name_if_not_own(own: Config, config: Config) -> str:
     """Return a name for an evaluation under `config`; none if it is on the test split of `own`."""
-    mine, other = ({**options_of(each.data), "": each.data.test_split} for each in (own, config))
-    if own.data.name == config.data.name and mine == other:
+    data, split = config.data, config.data.test_split
+    mine, other = _options(own, split), _options(config, split)
+    if (own.data.name, own.data.test_split, mine) == (data.name, split, other):
         return ""
-    options = [f"-{key}={value}" for key, value in other.items() if key and value != mine.get(key)]
-    name = f"{config.data.name}-{config.data.test_split}{''.join(options)}"
-    return quote(name, safe="[]:+,=")
+    options = [f"-{key}={value}" for key, value in other.items() if value != mine.get(key)]
+    name = quote(f"{data.name}-{split}{''.join(options)}", safe="[]:+,=")
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return name
+
+
+_LONGEST_NAME = 150
+"""Bytes; file systems allow 255."""
+
+
+def _options(config: Config, split: str) -> dict:
+    return datasets.options_of_split(options_of(config.data), split)
 
 
 def _count_trained_on(own: Config, config: Config, dataset: Dataset) -> int:
     """Return how many examples of the split that `config` evaluates are in the training split of `own`."""
     names = {each.data.name.partition(":")[0] for each in (own, config)}  # without the version
-    if len(names) > 1 or options_of(own.data) != options_of(config.data):
+    split = config.data.test_split
+    if len(names) > 1 or _options(own, split) != _options(config, split):
         return 0
-    trained = datasets.parts(own.data.train_split, dataset.sizes)
+    try:
+        trained = datasets.parts(own.data.train_split, dataset.sizes)
+    except datasets.SplitError:  # in another version of the dataset, say
+        return 0
     return checks.count_shared(trained, dataset.parts)
 
 

@@ -64,8 +64,8 @@ class Checkpoints:
         """Return the steps of the checkpoints there are, whole or not, the newest last."""
         if not self._directory.is_dir():
             return []
-        names = (path.name for path in self._directory.iterdir())
-        return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
+        folders = (path.name for path in self._directory.iterdir() if path.is_dir())
+        return sorted(int(name) for name in folders if re.fullmatch("0|[1-9][0-9]*", name))
 
     def fault(self, step: int) -> str | None:
         """Return what is wrong with the files of a checkpoint, None if nothing is."""
@@ -88,23 +88,22 @@ class Checkpoints:
         saved = self.description(step).get("step")
         return None if saved == step else f"it is a copy of checkpoint {saved}"
 
-    def tidy(self, damaged: list[int]) -> None:
-        """Have nothing but the newest checkpoints in the directory, before any save.
+    def tidy(self, damaged: list[int], kept: int) -> None:
+        """Have nothing in the directory but the checkpoints that a run meant to leave, before any save.
 
         Args:
-          damaged: moved out of the way, to `damaged` beside the directory. What is left beyond those that
-            are kept, by a run that was cut off at a save, is removed.
+          damaged: those to move out of the way, to `damaged` beside the directory.
+          kept: how many the run kept; one that was cut off at a save has left one more, which is removed.
 
         Raises:
           UserError: a damaged one cannot be moved.
         """
-        assert self._keep, "opened to read only"
         if jax.process_index() == 0:
             for step in damaged:
                 self._set_aside(step)
-            for step in self.steps()[: -self._keep]:
-                shutil.rmtree(self._directory / str(step))
-        multihost_utils.sync_global_devices("there is nothing but the newest checkpoints")
+            for step in self.steps()[:-kept]:
+                shutil.rmtree(self._directory / str(step), ignore_errors=True)
+        multihost_utils.sync_global_devices("the checkpoints are tidy")
         if self._opened is not None:
             self._opened.reload()
 
@@ -215,10 +214,10 @@ class Checkpoints:
         )
 
     def _seal(self) -> None:
-        """Read the checkpoint that Orbax has just completed, and write its sums, before it gets its name.
+        """Check the checkpoint that Orbax has just completed, and write its sums, before it gets its name.
 
         Raises:
-          UserError: the arrays cannot be read.
+          UserError: an array in it cannot be found whole.
         """
         (folder,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
         try:

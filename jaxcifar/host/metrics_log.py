@@ -24,7 +24,8 @@ class MetricsLog:
         kept = "".join(json.dumps(record) + "\n" for record in records)
         write_text(path, kept)
         self._file = path.open("a")
-        events = workdir / "tensorboard"
+        # Absolute, for EventsWriter takes what precedes a colon for the name of a service.
+        events = (workdir / "tensorboard").absolute()
         events.mkdir(exist_ok=True)  # which may be a link
         for old in events.glob("events.*"):
             old.unlink()

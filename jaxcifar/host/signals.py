@@ -30,9 +30,9 @@ class Stopping:
     """Take SIGTERM, Ctrl-C and a closed terminal's signal: end at once, or while `deferred` remember them.
 
     A signal finds the process anywhere, in a library's callback too, where an exception would be lost
-    or worse; so none is raised but where `check` is called. A second signal ends the process, whatever
-    it does. Of several processes one may get the signal; JAX tells it to the others, and all are stopped
-    where all ask; there only a second Ctrl-C does more.
+    or worse; so none is raised but where `check` is called. A second Ctrl-C or SIGTERM ends the process,
+    whatever it does. Of several processes one may get the signal; JAX tells it to the others, and all are
+    stopped where all ask; there only a second Ctrl-C does more.
     """
 
     def __init__(self):
@@ -54,6 +54,9 @@ class Stopping:
     def _take(self, number, frame):
         self.number = number
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(
+            signal.SIGHUP, signal.SIG_IGN
+        )  # it comes twice: of the shell, and of the terminal
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)
             return

@@ -21,9 +21,10 @@ def prepare() -> None:
         setattr(sys, name, stream)
 
 
-def drop_what_cannot_be_written() -> None:
-    """Let no `print` fail from now on, be the pipe closed, the disk full or the terminal gone."""
-    sys.stdout, sys.stderr = _Dropping(sys.stdout), _Dropping(sys.stderr)
+def drop_what_cannot_be_written(*names: str) -> None:
+    """Let no `print` to `stdout` or `stderr` fail, be the pipe closed, the disk full or the terminal gone."""
+    for name in names:
+        setattr(sys, name, _Dropping(getattr(sys, name)))
 
 
 class _Dropping:

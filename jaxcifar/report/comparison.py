@@ -54,8 +54,8 @@ def _comparison_body(runs: Sequence[Run]) -> str:
 
 def _mixed(runs: Sequence[Run]) -> str:
     """Return a warning if the runs are not evaluated on the same examples."""
-    tested_on = {run.name: run.tested_on for run in runs}
-    if len(set(tested_on.values())) == 1:
+    tested_on = {run.name: run.tested_on for run in runs if run.evaluation}
+    if len(set(tested_on.values())) <= 1:
         return ""
     listed = "; ".join(f"{name} on {examples}" for name, examples in tested_on.items())
     warn(f"the runs are not evaluated on the same examples ({listed})")

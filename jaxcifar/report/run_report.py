@@ -156,8 +156,8 @@ def _confusion(run: Run) -> Figure | None:
     if not run.evaluation:
         return None
     names = run.evaluation["class_names"]
-    if matrix := run.evaluation["confusion_matrix"]:
-        return plots.confusion(np.array(matrix), names)
+    if len(names) <= _MOST_NAMED_CLASSES:
+        return plots.confusion(np.array(run.evaluation["confusion_matrix"]), names)
     if run.predictions is None:
         return None
     block = _block(run)
@@ -170,9 +170,15 @@ def _confusion_note(run: Run) -> str:
         return ""
     note = "Rows are labels, columns predictions; the darkest red is the commonest mistake."
     if len(run.evaluation["class_names"]) > _MOST_NAMED_CLASSES:
-        note += " Classes are numbered in the order of the table below."
+        note += (
+            f" The scores are those of the {_WORST_CLASSES} classes of lowest F1. Classes are numbered in "
+            "the order of the table below."
+        )
     if (block := _block(run)) > 1:
-        note += f" A cell stands for {block} × {block} classes; blue is within {block} of them."
+        note += (
+            f" A cell stands for {block} × {block} classes; a blue one counts all predictions within the "
+            f"label's own {block}."
+        )
     return note
 
 
@@ -288,10 +294,10 @@ def _headline(run: Run) -> str:
             f"<b>This is not the test split of the config</b>, which is {escape(data['name'])}, split "
             f"{escape(data['test_split'])}."
         )
-    if low <= found.get("majority_accuracy", 0):
+    if low <= found.get("majority_accuracy", 0) < 1:
         notes.append(
-            "<b>The network has not learned</b>: naming the commonest class for every image has an "
-            f"accuracy of {found['majority_accuracy']:.2%}."
+            "<b>This does not show that the network has learned</b>: naming the commonest class for every "
+            f"image has an accuracy of {found['majority_accuracy']:.2%}."
         )
     return f'<div class="cards">{shown}</div><p class="note">{" ".join(notes)}</p>'
 

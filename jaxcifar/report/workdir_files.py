@@ -1,6 +1,7 @@
 """Reads what a run has left in its workdir."""
 
 import dataclasses
+import functools
 import json
 import zipfile
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcifar.data.datasets import options_of_split
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.analysis import Predictions
 from jaxcifar.host.files import read_records
@@ -16,18 +18,51 @@ from jaxcifar.host.files import read_records
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Hold what a workdir holds; what is not there yet is empty."""
+    """Hold what a workdir holds; a file is read when it is first asked for, and empty if it is not there yet.
+
+    A file that cannot be read raises `UserError` wherever it is asked for.
+    """
 
     name: str
+    workdir: Path
     settings: dict
-    summary: dict
-    records: list[dict]
-    evaluation: dict
-    other_evaluations: Mapping[str, dict]
-    """On other splits and datasets, by the names of their directories."""
-    predictions: Predictions | None
-    examples: Mapping[str, np.ndarray]
-    augmentation: Mapping[str, np.ndarray]
+
+    @functools.cached_property
+    def summary(self) -> dict:
+        """Of `run.json`."""
+        return _read(_json, self.workdir / "run.json")
+
+    @functools.cached_property
+    def records(self) -> list[dict]:
+        """Of `metrics.jsonl`."""
+        return _read(read_records, self.workdir / "metrics.jsonl")
+
+    @functools.cached_property
+    def evaluation(self) -> dict:
+        """Of `evaluation.json`."""
+        return _read(_json, self.workdir / "evaluation.json")
+
+    @functools.cached_property
+    def other_evaluations(self) -> Mapping[str, dict]:
+        """On other splits and datasets, by the names of their directories."""
+        files = sorted((self.workdir / "evaluations").glob("*/evaluation.json"))
+        return {file.parent.name: found for file in files if (found := _read(_json, file))}
+
+    @functools.cached_property
+    def predictions(self) -> Predictions | None:
+        """Of the evaluation; None without one, for they are of one that was cut off then."""
+        file = self.workdir / "predictions.npz"
+        return _read(_predictions, file) if self.evaluation else None
+
+    @functools.cached_property
+    def examples(self) -> Mapping[str, np.ndarray]:
+        """The images of examples of the evaluation that the report shows."""
+        return _read(_arrays, self.workdir / "examples.npz") if self.predictions else {}
+
+    @functools.cached_property
+    def augmentation(self) -> Mapping[str, np.ndarray]:
+        """Training images, and what augmentation makes of them."""
+        return _read(_arrays, self.workdir / "augmentation.npz")
 
     @property
     def step(self) -> int:
@@ -66,10 +101,10 @@ class Run:
     @property
     def tested_on(self) -> str:
         """The dataset, its options if it is a built-in one, and the split of the evaluation."""
-        data, found = self.settings["data"], self.evaluation
-        name, split = found.get("dataset", data["name"]), found.get("split", data["test_split"])
-        options = [f"{key} {value}" for key, value in data.get(name, {}).items()]
-        return ", ".join([name, *options, f"split {split}"])
+        name, split = self.evaluation["dataset"], self.evaluation["split"]
+        options = options_of_split(self.settings["data"].get(name, {}), split)
+        words = (f"{key} {value}" for key, value in options.items())
+        return ", ".join([name, *words, f"split {split}"])
 
     @property
     def schedule(self) -> tuple[list[float], list[float]]:
@@ -101,31 +136,17 @@ def _flattened(fields, prefix=""):
 
 
 def load(workdir: Path) -> Run:
-    """Read what a run has left so far.
+    """Return what a run has left so far.
 
     Raises:
-      UserError: there is no run in `workdir`, or a file of it cannot be read.
+      UserError: there is no run in `workdir`, or its config cannot be read.
     """
     if not (workdir / "config.json").is_file():
         raise UserError(
             f"{workdir} holds no run to report on: name the directory of one, which "
             "python -m jaxcifar.main --config=configs/default.py makes"
         )
-    evaluation = _read(_json, workdir / "evaluation.json")
-    # Without it they are of an evaluation that was cut off.
-    predictions = _read(_predictions, workdir / "predictions.npz") if evaluation else None
-    others = sorted((workdir / "evaluations").glob("*/evaluation.json"))
-    return Run(
-        name=workdir.resolve().name,
-        settings=_read(_json, workdir / "config.json"),
-        summary=_read(_json, workdir / "run.json"),
-        records=_read(read_records, workdir / "metrics.jsonl"),
-        evaluation=evaluation,
-        other_evaluations={path.parent.name: _read(_json, path) for path in others},
-        predictions=predictions,
-        examples=_read(_arrays, workdir / "examples.npz") if predictions else {},
-        augmentation=_read(_arrays, workdir / "augmentation.npz"),
-    )
+    return Run(workdir.resolve().name, workdir, _read(_json, workdir / "config.json"))
 
 
 def _read(read: Callable[[Path], Any], path: Path) -> Any:

@@ -75,7 +75,8 @@ def train(
         laps.end("held-out data")
 
         agreement.check_processes_agree(config, setup.experiment.facts, saved)
-        checkpoints.tidy(saved.damaged)
+        if saved.step:
+            checkpoints.tidy(saved.damaged, saved.description["config"]["checkpoint"]["keep"])
         restored = setup.restored_state(checkpoints, saved.step) if saved.step else None
         stepper.begin(restored, saved.step)
         recorder = _start_recording(setup, stepper, saved, workdir, laps)
