@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from jaxcifar.cpu import onednn
-from jaxcifar.data import facts
+from jaxcifar.data import datasets, facts
+from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import cpu_facts
 from jaxcifar.devices.layout import Layout
 from jaxcifar.errors import UserError
+from jaxcifar.evaluation import run_evaluation
 from jaxcifar.experiment import agreement
 from jaxcifar.experiment.build import build, computation_dtype
 from jaxcifar.experiment.setup import load_split, set_up, start_layout
@@ -110,3 +112,36 @@ def test_a_float64_run_has_a_float64_learning_rate(tiny_config):
     with jax.enable_x64(True):
         experiment = build(tiny_config({"precision": "float64"}), data)
         assert experiment.schedule(jnp.int32(3)).dtype == jnp.float64
+
+
+def test_an_evaluation_is_named_by_what_differs_from_the_runs_own_test_split(tiny_config):
+    own = tiny_config()
+    name = lambda **changes: run_evaluation._name_if_not_own(
+        own, tiny_config({f"data.{key}": value for key, value in changes.items()})
+    )
+    assert name() == name(train_split="train[:9]") == ""
+    assert name(test_split="test[:50%]") == "shapes-test[:50%25]"
+    assert name(name="a/b:1.0.0") == "a%2Fb:1.0.0-test"
+    many = "+".join(f"test[{i}:{i + 1}]" for i in range(30))
+    assert len(name(test_split=many)) < 200 and name(test_split=many) != name(
+        test_split=many + "+test"
+    )
+    changed = tiny_config({"data.shapes.seed": 5, "data.shapes.train_examples": 3})
+    assert run_evaluation._name_if_not_own(own, changed) == "shapes-test-seed=5"
+
+
+def test_examples_that_a_run_was_trained_on_are_counted_if_they_are_the_same_images(tiny_config):
+    own = tiny_config({"data.train_split": "train[:100]"})
+
+    def count(split, **changes):
+        config = tiny_config({"data.test_split": split} | changes)
+        sizes = {"train": config.data.shapes.train_examples, "test": 100}
+        dataset = Dataset(*np.zeros((2, 1)), (), datasets.parts(split, sizes), sizes)
+        return run_evaluation._count_trained_on(own, config, dataset)
+
+    assert count("test") == 0 and count("train") == 100
+    assert count("test[:9]+train[90:]") == 10
+    assert count("train", **{"data.shapes.test_examples": 50}) == 100
+    assert count("train", **{"data.shapes.train_examples": 50}) == 0  # other images
+    assert count("train", **{"data.shapes.seed": 5}) == 0
+    assert count("train", **{"data.name": "cifar10"}) == 0

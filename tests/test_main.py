@@ -361,20 +361,6 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
     page = (workdir / "report/index.html").read_text()
     assert "evaluations/shapes-test[:9]+train[:30]" in page and "step 16" in page
 
-    smaller = run_here(
-        "--mode=evaluate",
-        f"--workdir={workdir}",
-        "--config.data.shapes.test_examples=50",
-        "--config.data.test_split=train[:9]" + "+train[9:18]" * 20,
-    )
-    assert "warning: 189 of the 189 examples" in smaller.stderr
-    (long,) = (path.name for path in (workdir / "evaluations").iterdir() if len(path.name) > 100)
-    assert len(long.encode()) < 255
-
-    drawn_anew = run_here("--mode=evaluate", f"--workdir={workdir}", "--config.data.shapes.seed=5")
-    assert f"evaluation: {workdir}/evaluations/shapes-test-seed=5/" in drawn_anew.stdout
-    assert "are among those that the run was trained on" not in drawn_anew.stderr
-
 
 def test_a_checkpoint_of_another_model_is_an_error(fails, trained_run):
     evaluate = ["--mode=evaluate", f"--workdir={trained_run}"]

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcifar.data import images
 from jaxcifar.data.images import fit
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.classifier import Classifier
@@ -236,16 +235,21 @@ class Full(io.StringIO):
 def test_a_directory_that_can_be_listed_and_not_entered_is_named_file_by_file(
     predict, test_images, tmp_path, monkeypatch
 ):
-    def denied(self, **options):
-        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+    stat = os.stat
 
-    Image.fromarray(test_images[0]).save(tmp_path / "a.png")
-    monkeypatch.setattr("os.path.isfile", lambda path: False)
-    monkeypatch.setattr("os.path.exists", lambda path: False)
-    monkeypatch.setattr("pathlib.Path.stat", denied)
-    (path,) = images.find_images([tmp_path])
-    with pytest.raises(UserError, match="a.png cannot be read: Permission denied"):
-        images.read_image(path, (32, 32, 3))
+    def denied(path, **options):
+        if str(path).endswith(".png"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    for name in "ab":
+        Image.fromarray(test_images[0]).save(tmp_path / f"{name}.png")
+    monkeypatch.setattr("os.stat", denied)
+    result = predict(tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f"error: {tmp_path}/{name}.png cannot be read: Permission denied" for name in "ab"
+    ]
 
 
 def test_answers_that_cannot_be_written_are_an_error(predict, test_images, tmp_path, monkeypatch):
