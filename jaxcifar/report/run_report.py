@@ -10,12 +10,10 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from jaxcifar.errors import UserError
-from jaxcifar.evaluation import analysis
-from jaxcifar.report import html_pieces, image_sections, plots, workdir_files
+from jaxcifar.report import html_pieces, image_sections, plots, run_figures, workdir_files
 from jaxcifar.report.comparison import write_comparison
 from jaxcifar.report.workdir_files import Run
 
@@ -66,9 +64,9 @@ def _body(run: Run, folder: Path) -> str:
                 "Learning",
                 html_pieces.grid(
                     [
-                        plot("accuracy", "Accuracy by epoch", _accuracy),
-                        plot("loss", "Loss by epoch", _loss),
-                        plot("learning_rate", "Learning rate by epoch", _learning_rate),
+                        plot("accuracy", "Accuracy by epoch", run_figures.accuracy),
+                        plot("loss", "Loss by epoch", run_figures.loss),
+                        plot("learning_rate", "Learning rate by epoch", run_figures.learning_rate),
                     ]
                 ),
                 note="Training figures are of augmented images and, where label smoothing is on, smoothed "
@@ -78,8 +76,8 @@ def _body(run: Run, folder: Path) -> str:
                 "Where it is right and wrong",
                 html_pieces.grid(
                     [
-                        plot("confusion", "Confusion matrix", _confusion),
-                        plot("classes", _class_bars_title(run), _class_bars),
+                        plot("confusion", "Confusion matrix", run_figures.confusion),
+                        plot("classes", "Scores by class", run_figures.class_bars),
                     ]
                 ),
                 part("Scores of all classes", lambda: _all_scores(run)),
@@ -97,7 +95,9 @@ def _body(run: Run, folder: Path) -> str:
             ),
             section(
                 "Does it know when it is right?",
-                html_pieces.grid([plot("reliability", "Accuracy by confidence", _reliability)]),
+                html_pieces.grid(
+                    [plot("reliability", "Accuracy by confidence", run_figures.reliability)]
+                ),
                 note=part("Calibration error", lambda: _calibration_note(run)),
             ),
             section(
@@ -119,62 +119,16 @@ def _body(run: Run, folder: Path) -> str:
     )
 
 
-def _splits(run: Run, metric: str) -> list[plots.Series]:
-    names = ("train", "validation", "test")
-    found = [(split, *run.series(f"{split}/{metric}")) for split in names]
-    return [series for series in found if series[1]]
-
-
-def _accuracy(run: Run) -> Figure | None:
-    series = _splits(run, "accuracy")
-    return plots.curves(series, name="accuracy", percent=True) if series else None
-
-
-def _loss(run: Run) -> Figure | None:
-    series = _splits(run, "loss")
-    return plots.curves(series, name="loss, nats") if series else None
-
-
-def _learning_rate(run: Run) -> Figure | None:
-    epochs, rates = run.schedule
-    return plots.curves([("", epochs, rates)], name="learning rate") if rates else None
-
-
-_MOST_NAMED_CLASSES = 100
-"""Of more classes the report names those alone that tell most."""
-_MOST_CELLS = 200
-"""On a side of a confusion matrix; of more classes several make one cell."""
-_WORST_CLASSES = 50
-
-
-def _block(run: Run) -> int:
-    """Return how many classes make one cell of the confusion matrix."""
-    return -(-len(run.evaluation["class_names"]) // _MOST_CELLS)
-
-
-def _confusion(run: Run) -> Figure | None:
-    if not run.evaluation:
-        return None
-    names = run.evaluation["class_names"]
-    if len(names) <= _MOST_NAMED_CLASSES:
-        return plots.confusion(np.array(run.evaluation["confusion_matrix"]), names)
-    if run.predictions is None:
-        return None
-    block = _block(run)
-    matrix = analysis.confusion_matrix(run.predictions, len(names), block)
-    return plots.confusion_of_blocks(matrix, block)
-
-
 def _confusion_note(run: Run) -> str:
     if not run.evaluation:
         return ""
     note = "Rows are labels, columns predictions; the darkest red is the commonest mistake."
-    if len(run.evaluation["class_names"]) > _MOST_NAMED_CLASSES:
+    if len(run.evaluation["class_names"]) > run_figures.MOST_NAMED_CLASSES:
         note += (
-            f" The scores are those of the {_WORST_CLASSES} classes of lowest F1. Classes are numbered in "
-            "the order of the table below."
+            f" The scores are those of the {run_figures.WORST_CLASSES} classes of lowest F1. Classes are "
+            "numbered in the order of the table below."
         )
-    if (block := _block(run)) > 1:
+    if (block := run_figures.classes_per_cell(run)) > 1:
         note += (
             f" A cell stands for {block} × {block} classes; a blue one counts all predictions within the "
             f"label's own {block}."
@@ -182,24 +136,10 @@ def _confusion_note(run: Run) -> str:
     return note
 
 
-def _class_bars_title(run: Run) -> str:
-    few = len(run.evaluation.get("class_names", [])) <= _MOST_NAMED_CLASSES
-    return "Scores by class" if few else f"Scores of the {_WORST_CLASSES} classes of lowest F1"
-
-
-def _class_bars(run: Run) -> Figure | None:
-    if not run.evaluation:
-        return None
-    scores = sorted(run.evaluation["per_class"], key=lambda score: score["f1"])
-    return plots.class_bars(
-        scores if len(scores) <= _MOST_NAMED_CLASSES else scores[:_WORST_CLASSES]
-    )
-
-
 def _all_scores(run: Run) -> str:
     """Return a table of all classes, by their numbers, where the plots do not name them all."""
     scores = run.evaluation.get("per_class", [])
-    if len(scores) <= _MOST_NAMED_CLASSES:
+    if len(scores) <= run_figures.MOST_NAMED_CLASSES:
         return ""
     shares = ("precision", "recall", "f1")
     entries = (
@@ -208,10 +148,6 @@ def _all_scores(run: Run) -> str:
     )
     table = html_pieces.table(entries, ["examples", "precision", "recall", "F1"])
     return f"<details><summary>The scores of all {len(scores):,} classes</summary>{table}</details>"
-
-
-def _reliability(run: Run) -> Figure | None:
-    return plots.reliability(analysis.calibration(run.predictions)) if run.predictions else None
 
 
 def _calibration_note(run: Run) -> str:

@@ -1,0 +1,71 @@
+"""The plots of a run, of what its workdir holds; None where it holds nothing for one."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxcifar.evaluation import analysis
+from jaxcifar.report import plots
+from jaxcifar.report.workdir_files import Run
+
+
+def _splits(run: Run, metric: str) -> list[plots.Series]:
+    names = ("train", "validation", "test")
+    found = [(split, *run.series(f"{split}/{metric}")) for split in names]
+    return [series for series in found if series[1]]
+
+
+def accuracy(run: Run) -> Figure | None:
+    """Plot accuracies by epoch."""
+    series = _splits(run, "accuracy")
+    return plots.curves(series, name="accuracy", percent=True) if series else None
+
+
+def loss(run: Run) -> Figure | None:
+    """Plot losses by epoch."""
+    series = _splits(run, "loss")
+    return plots.curves(series, name="loss, nats") if series else None
+
+
+def learning_rate(run: Run) -> Figure | None:
+    """Plot the schedule."""
+    epochs, rates = run.schedule
+    return plots.curves([("", epochs, rates)], name="learning rate") if rates else None
+
+
+MOST_NAMED_CLASSES = 100
+"""Of more classes the report names those alone that tell most."""
+_MOST_CELLS = 200
+"""On a side of a confusion matrix; of more classes several make one cell."""
+WORST_CLASSES = 50
+
+
+def classes_per_cell(run: Run) -> int:
+    """Return how many classes make one cell of the confusion matrix."""
+    return -(-len(run.evaluation["class_names"]) // _MOST_CELLS)
+
+
+def confusion(run: Run) -> Figure | None:
+    """Plot the confusion matrix, of many classes in cells of several."""
+    if not run.evaluation:
+        return None
+    names = run.evaluation["class_names"]
+    if len(names) <= MOST_NAMED_CLASSES:
+        return plots.confusion(np.array(run.evaluation["confusion_matrix"]), names)
+    if run.predictions is None:
+        return None
+    block = classes_per_cell(run)
+    matrix = analysis.confusion_matrix(run.predictions, len(names), block)
+    return plots.confusion_of_blocks(matrix, block)
+
+
+def class_bars(run: Run) -> Figure | None:
+    """Plot the scores of the classes, of many the worst."""
+    if not run.evaluation:
+        return None
+    scores = sorted(run.evaluation["per_class"], key=lambda score: score["f1"])
+    return plots.class_bars(scores if len(scores) <= MOST_NAMED_CLASSES else scores[:WORST_CLASSES])
+
+
+def reliability(run: Run) -> Figure | None:
+    """Plot accuracy by confidence."""
+    return plots.reliability(analysis.calibration(run.predictions)) if run.predictions else None
