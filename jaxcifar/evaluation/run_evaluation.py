@@ -42,23 +42,29 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     agreement.check_same_classes(setup.experiment.facts, dataset)
     own = get_config(str(workdir)) if (workdir / "config.json").exists() else config
     trained_on = _count_trained_on(own, config, dataset)
-    if trained_on and setup.layout.leads:
-        warn(
-            f"{trained_on:,} of the {len(dataset):,} examples of {dataset.name}, split {dataset.split}, "
-            "are among those that the run was trained on: the result says little of new images"
-        )
-    earlier = not setup.experiment.facts.fingerprint
-    if earlier and datasets.was_read_otherwise(dataset, config.data.data_dir):
-        warn(
-            f"{dataset.name}, split {dataset.split}, holds images with 16 bits, transparency or an "
-            "orientation tag, which version 0.1.0, under which the run was trained, read otherwise"
-        )
+    if setup.layout.leads:
+        _warn(config, dataset, trained_on, earlier=not setup.experiment.facts.fingerprint)
     folder = workdir
     if name := _name_if_not_own(own, config):
         folder = workdir / "evaluations" / name
     answers = Evaluator(setup, dataset)(state)
     evaluated = finish_evaluation(setup, folder, dataset, answers, state, trained_on)
     return None if evaluated is None else (folder, evaluated)
+
+
+def _warn(config: Config, dataset: Dataset, trained_on: int, *, earlier: bool) -> None:
+    """Warn of what an evaluation cannot tell; `earlier` if version 0.1.0 trained the run."""
+    where = f"{dataset.name}, split {dataset.split}"
+    if trained_on:
+        warn(
+            f"{trained_on:,} of the {len(dataset):,} examples of {where}, are among those that the run "
+            "was trained on: the result says little of new images"
+        )
+    if earlier and datasets.was_read_otherwise(dataset, config.data.data_dir):
+        warn(
+            f"{where}, holds images with 16 bits, transparency or an orientation tag, which version 0.1.0, "
+            "under which the run was trained, read otherwise"
+        )
 
 
 def _name_if_not_own(own: Config, config: Config) -> str:
