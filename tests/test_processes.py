@@ -83,7 +83,10 @@ def test_two_processes_stopped_then_killed_and_started_again_end_as_if_nothing_h
     (out, _), (other_out, _) = finish(whole)
     assert [process.returncode for process in whole] == [0, 0]
     assert "report: " in out
-    assert all(line.startswith("[Gloo]") for line in other_out.splitlines())
+    # What Gloo prints, piece by piece and from several threads at a time, is all.
+    words = set(re.findall(r"\w+", other_out)) - {str(number) for number in range(10)}
+    gloo = "Gloo Rank is connected to peer ranks Expected number of connected peer ranks is"
+    assert words <= set(gloo.split()), other_out
     assert (tmp_path / "whole/report/index.html").exists()
 
     workdir = tmp_path / "cut-off"
