@@ -84,7 +84,7 @@ def test_two_processes_stopped_then_killed_and_started_again_end_as_if_nothing_h
     assert [process.returncode for process in whole] == [0, 0]
     assert "report: " in out
     # What Gloo prints, piece by piece and from several threads at a time, is all.
-    words = set(re.findall(r"\w+", other_out)) - {str(number) for number in range(10)}
+    words = set(re.findall("[A-Za-z]+", other_out))
     gloo = "Gloo Rank is connected to peer ranks Expected number of connected peer ranks is"
     assert words <= set(gloo.split()), other_out
     assert (tmp_path / "whole/report/index.html").exists()
