@@ -48,6 +48,7 @@ def test_a_file_for_a_workdir_is_an_error(fails, tmp_path):
         ("config.data.data_dir = __import__('pathlib').Path('data')", "cannot be casted to type"),
         ("config.seed = None", "--config.seed=None: it must be from 0 to"),
         ("config.data = None", "--config.data.normalisation is missing"),
+        ("config.unlock(); config.mine = {3}", "the config cannot be saved (Object of type set"),
         ("config.num_epochs = True", "--config.num_epochs=True: it must be from 1"),
         ("config.model.cnn.widths = (True, 2)", "it must be one or more whole numbers"),
         ("import nowhere", "line 5: ModuleNotFoundError: No module named 'nowhere'"),

@@ -252,6 +252,16 @@ def test_a_directory_that_can_be_listed_and_not_entered_is_named_file_by_file(
     ]
 
 
+def test_answers_to_a_closed_output_are_an_error(predict_apart, test_images, tmp_path):
+    Image.fromarray(test_images[0]).save(tmp_path / "a.png")
+    with Path(
+        "/dev/null"
+    ).open() as unwritable:  # what the program finds in place of a closed output
+        result = predict_apart(tmp_path / "a.png", stdout=unwritable)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: the answers cannot be written (Bad file descriptor)")
+
+
 def test_answers_that_cannot_be_written_are_an_error(predict, test_images, tmp_path, monkeypatch):
     Image.fromarray(test_images[0]).save(tmp_path / "a.png")
     monkeypatch.setattr("sys.stdout", Full())

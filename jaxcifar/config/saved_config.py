@@ -21,8 +21,8 @@ def get_config(workdir: str) -> Config:
         return as_config(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(
-            f"{file} cannot be read ({first_line(error)}): bring it back from a copy, or remove it "
-            "and name the run's config with --config"
+            f"{file} cannot be read ({first_line(error)}): bring it back from a copy, or start the "
+            "training command again, which writes it anew"
         ) from error
 
 

@@ -45,8 +45,9 @@ def start() -> tuple[jax.Device, ...]:  # pyright: ignore[reportInvalidTypeForm]
     except (RuntimeError, AssertionError) as error:  # JAX asserts that there is one of `cuda`
         names = (name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name))
         asked = next(names, "JAX_PLATFORMS")
+        reason = first_line(error) if str(error) else "there is none"
         raise UserError(
-            f"{asked}={os.environ.get(asked, '')} gives no device ({first_line(error)}): "
+            f"{asked}={os.environ.get(asked, '')} gives no device ({reason}): "
             "unset it to use what there is, or install JAX for that platform (./run.sh does so where "
             "it finds an NVIDIA GPU or a TPU)"
         ) from error

@@ -10,7 +10,7 @@ from jaxcifar.config.saved_config import as_config
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices.processes import all_agree
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, first_line
 from jaxcifar.experiment.saved_run import SavedRun
 
 RESUMABLE = (
@@ -21,8 +21,18 @@ RESUMABLE = (
 
 
 def as_json(config: Config) -> dict:
-    """Return the config as JSON gives it back: dicts and lists."""
-    return json.loads(json.dumps(config.to_dict()))
+    """Return the config as JSON gives it back: dicts and lists.
+
+    Raises:
+      UserError: it holds what JSON does not.
+    """
+    try:
+        return json.loads(json.dumps(config.to_dict()))
+    except TypeError as error:
+        raise UserError(
+            f"the config cannot be saved ({first_line(error)}): each --config.key must hold a number, a "
+            "text, true or false, or a tuple of these"
+        ) from error
 
 
 def describe(config: Config, facts: DataFacts, interval: dict) -> dict:
@@ -57,13 +67,14 @@ def check_same_config(config: Config, run: SavedRun, workdir: Path, *, extend: b
     """Check that going on in `workdir` under `config` is going on with the run that was saved there.
 
     Raises:
-      UserError: the configs differ in more than how a run is logged, evaluated and saved; with
-        `extend` the new `num_epochs` may be larger, too.
+      UserError: the config cannot be saved, or the configs differ in more than how a run is logged,
+        evaluated and saved; with `extend` the new `num_epochs` may be larger, too.
     """
+    wanted = as_json(config)
     if not run.step:
         return
     saved = as_json(as_config(run.description["config"]))
-    changed = differences(saved, as_json(config))
+    changed = differences(saved, wanted)
     longer = [line for line in changed if line.startswith("num_epochs:")]
     if extend and config.num_epochs < saved["num_epochs"]:
         raise UserError(

@@ -10,8 +10,9 @@ def prepare() -> None:
     """Open what is closed of standard input, output and error, and replace what cannot be encoded.
 
     Where one is closed, the next file that is opened would get its number, and with it what is printed.
+    What is opened instead cannot be written to, so that who must print finds out.
     """
-    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+    while (opened := os.open(os.devnull, os.O_RDONLY)) <= 2:
         pass
     os.close(opened)
     streams = ("stdout", 1, "replace"), ("stderr", 2, "backslashreplace")

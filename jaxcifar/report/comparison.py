@@ -122,6 +122,7 @@ _COMPARED = {
     "dataset": _evaluated("dataset", "{}"),
     "split": _evaluated("split", "{}"),
     "examples": _evaluated("examples", "{:,}"),
+    "evaluated step": _evaluated("step", "{:,}"),
     "epochs done": lambda run: f"{run.records[-1]['epoch']:.4g}" if run.records else "",
     "parameters": lambda run: run.fact("parameters", "{:,}".format),
     "MFLOP an image": lambda run: run.fact("forward_flops", workdir_files.mega),

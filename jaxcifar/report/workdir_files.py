@@ -153,7 +153,9 @@ def _read(read: Callable[[Path], Any], path: Path) -> Any:
     try:
         return read(path)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}): remove it, or evaluate again") from error
+        raise UserError(
+            f"{path} cannot be read ({error}): start the training command again, which writes it anew"
+        ) from error
 
 
 def _json(path: Path) -> dict:
