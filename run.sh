@@ -2,6 +2,7 @@
 # Set up .venv from the lock, then train or test:
 #   ./run.sh                                  train configs/quick.py on the built-in images
 #   ./run.sh --config=configs/default.py ...  train that config; flags as for python -m jaxcifar.main
+#   ./run.sh --workdir=DIR                    go on with the run in DIR, under its own config
 #   ./run.sh predict --workdir=DIR IMAGE ...  say what is on images, as python -m jaxcifar.predict
 #   ./run.sh report DIR DIR ...               put runs side by side, as python -m jaxcifar.report
 #   ./run.sh test [pytest arguments]          run the tests
@@ -120,9 +121,18 @@ predict | report)
     exec "$venv/bin/python" -m "jaxcifar.$program" "$@"
     ;;
 esac
+# Without a config, a run that the workdir holds goes on; where there is none, quick.py is trained.
+config="--config=$root/configs/quick.py" previous=
 for argument; do
+    case $previous in -workdir | --workdir) argument=--workdir=$argument ;; esac
+    previous=$argument
     case $argument in
-    --config | --config=* | --mode=evaluate | --mode=report | evaluate | report | --help | -h) exec "$venv/bin/python" -m jaxcifar.main "$@" ;;
+    -config | --config | -config=* | --config=* | --mode=evaluate | --mode=report | evaluate | report | --help | -h) config= ;;
+    -workdir=* | --workdir=*)
+        workdir=${argument#*=}
+        case $workdir in "~/"*) workdir=$HOME/${workdir#"~/"} ;; esac
+        [ ! -f "$workdir/config.json" ] || config=
+        ;;
     esac
 done
-exec "$venv/bin/python" -m jaxcifar.main --config="$root/configs/quick.py" "$@"
+exec "$venv/bin/python" -m jaxcifar.main ${config:+"$config"} "$@"

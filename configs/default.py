@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
     # JAX_ENABLE_X64=1), or auto: bfloat16 on GPU and TPU, and on CPUs where oneDNN is quicker in
     # it (AMX, AMD's AVX512-BF16), float32 on others
     config.deterministic = False  # on a GPU: slower kernels that always round the same way
+    config.convolutions = "auto"  # on a CPU: onednn, xla, or auto: onednn where it is there
 
     config.data = ConfigDict()
     config.data.name = "cifar10"  # an image-classification dataset of TFDS, or shapes
@@ -89,8 +90,8 @@ def get_config() -> ConfigDict:
     config.schedule.step.boundaries = (0.5, 0.75)  # shares of the steps after the warm-up
     config.schedule.step.factor = 0.1  # by which the rate is multiplied at each
 
-    # What follows may differ when a run is resumed; of the above, only data_dir, cache_dir and
-    # the held-out splits may.
+    # What follows may differ when a run is resumed; of the above, only convolutions, data_dir,
+    # cache_dir and the held-out splits may.
     config.logging = ConfigDict()
     config.logging.every_steps = 50  # optimiser steps a record, at least 1; also at an epoch's end
 

@@ -147,10 +147,11 @@ def tiny_config():
 
     def make(changes=()):
         from configs import default
+        from jaxcifar.config.schema import read_config
 
         config = default.get_config()
         config.update_from_flattened_dict(TINY | dict(changes))
-        return config.lock()
+        return read_config(config)
 
     return make
 

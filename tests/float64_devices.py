@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from configs import default
+from jaxcifar.config.schema import read_config
 from tests.conftest import TINY
 from tests.test_step import layout, run_steps
 
@@ -22,7 +23,7 @@ if __name__ == "__main__":
     config.model.cnn.dropout_rate = 0.0
     config.data.shapes.train_examples = 20 * config.batch_size
     rows = [(row, row + 1) for row in range(20)]
-    one, eight = (run_steps(config, layout(devices), rows)[0] for devices in (1, 8))
+    one, eight = (run_steps(read_config(config), layout(devices), rows)[0] for devices in (1, 8))
     assert all(leaf.dtype == np.float64 for leaf in jax.tree.leaves((one.params, one.batch_stats)))
     values = [(state.params, state.batch_stats) for state in (one, eight)]
     print(max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), *values))))

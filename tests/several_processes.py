@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from configs import default
+from jaxcifar.config.schema import read_config
 from jaxcifar.devices import processes
 from tests.conftest import TINY
 from tests.test_step import layout, run_steps
@@ -32,7 +33,9 @@ if __name__ == "__main__":
         config.model.cnn.activation = "gelu"
         config.optimizer.name = "sgd" if steps == 1 else "adam"
         config.data.shapes.train_examples = 20 * config.batch_size
-        state, counts = run_steps(config, layout(4), [(row, row + 1) for row in range(steps)])
+        state, counts = run_steps(
+            read_config(config), layout(4), [(row, row + 1) for row in range(steps)]
+        )
         assert counts.seen == steps * config.batch_size
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             arrays[f"{precision}{jax.tree_util.keystr(path)}"] = leaf

@@ -95,14 +95,14 @@ def test_flops_are_those_of_the_convolutions_and_little_more(tiny_config):
 
 
 def test_differences_name_what_changed_and_pass_over_what_may(tiny_config):
-    old = tiny_config().to_dict()
+    old = tiny_config()
     allowed = {
         "logging.every_steps": 9,
         "data.data_dir": "/elsewhere",
         "data.cache_dir": "/there",
         "data.test_split": "test[:9]",
     }
-    new = tiny_config({"seed": 3, "optimizer.adam.beta1": 0.8} | allowed).to_dict()
+    new = tiny_config({"seed": 3, "optimizer.adam.beta1": 0.8} | allowed)
     assert agreement.differences(old, new) == ["optimizer.adam.beta1: 0.9 -> 0.8", "seed: 0 -> 3"]
     assert agreement.differences(old, old) == []
 
@@ -135,7 +135,10 @@ def test_examples_that_a_run_was_trained_on_are_counted_if_they_are_the_same_ima
 
     def count(split, **changes):
         config = tiny_config({"data.test_split": split} | changes)
-        sizes = {"train": config.data.shapes.train_examples, "test": 100}
+        options = (
+            config.data.component.options if config.data.component else {"train_examples": 512}
+        )
+        sizes = {"train": options["train_examples"], "test": 100}
         dataset = Dataset(*np.zeros((2, 1)), (), datasets.parts(split, sizes), sizes)
         return run_evaluation._count_trained_on(own, config, dataset)
 

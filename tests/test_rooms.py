@@ -22,6 +22,7 @@ ROOMS = [
     "data",
     "devices",
     "host",
+    "options",
     "errors",
 ]
 REGISTRIES = {"models", "optim", "augment"}
@@ -38,7 +39,7 @@ def modules():
 
 def room(module):
     """Return the room of a module: its folder, or what stands at the top of the package."""
-    return module.split(".")[0] if "." in module or module == "errors" else "doors"
+    return module.split(".")[0] if "." in module or module in ("errors", "options") else "doors"
 
 
 def imports(path):
@@ -68,8 +69,9 @@ def test_the_package_has_at_most_18_entries_and_every_one_is_a_room_or_a_door():
     entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
     assert len(entries) <= 18
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    assert rooms | {"doors", "errors"} == set(ROOMS)
-    assert entries - rooms <= {"__init__.py", "__main__.py", "main.py", "predict.py", "errors.py"}
+    assert rooms | {"doors", "errors", "options"} == set(ROOMS)
+    files = {"__init__.py", "__main__.py", "main.py", "predict.py", "errors.py", "options.py"}
+    assert entries - rooms <= files
 
 
 def test_imports_between_rooms_point_downward():
@@ -91,7 +93,7 @@ def test_there_is_no_circle_inside_a_room():
 def test_the_imports_are_seen():
     known = modules()
     assert {"errors", "host.signals", "training.run"} <= imports(known["main"])
-    assert "models.__init__" in imports(known["experiment.build"])
+    assert "models.__init__" in imports(known["config.components"])
 
 
 def test_a_room_imports_nothing_before_it_is_asked_to():

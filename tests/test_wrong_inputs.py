@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from configs import default
-from jaxcifar.config import checks, command_line, fields
+from jaxcifar.config import checks, command_line, fields, schema
 from jaxcifar.errors import UserError
 from jaxcifar.experiment.setup import load_split, set_up
 from jaxcifar.step.batch import map_step
@@ -59,7 +59,7 @@ ALONE = {
     f"{QUICK} --config.augmentation.color_jitter.hue=0.6": "hue=0.6: it must be from 0 to 0.5",
     f"{QUICK} --config.augmentation.cutout.size=0": "cutout.size=0: it must be at least 1",
     f"{QUICK} --config.model.cnn.widths=8,,8": "--config.model.cnn.widths=8,,8: it must be values separated by commas",
-    f"{QUICK} --config.model.cnn.convs_per_block=0,1,1": "one or more whole numbers from 1 to 65536",
+    f"{QUICK} --config.model.cnn.convs_per_block=0,1,1": "one or more, each from 1 to 65536",
     f"{QUICK} --config.model.cnn.kernel_size=4": "--config.model.cnn.kernel_size=4: it must be odd",
     f"{QUICK} --config.model.cnn.dropout_rate=1": "--config.model.cnn.dropout_rate=1.0: it must be",
     f"{QUICK} --config.model.cnn.dense_width=-1": "--config.model.cnn.dense_width=-1: it must be",
@@ -96,6 +96,7 @@ ALONE = {
     f"{QUICK} --config.checkpoint.keep=0": "checkpoint.keep=0: it must be at least 1",
     # Names.
     f"{QUICK} --config.precision=float16": "known are auto, bfloat16, float32, float64",
+    f"{QUICK} --config.convolutions=cudnn": "known are auto, onednn, xla",
     f"{QUICK} --config.data.name=cifar11": "did you mean cifar10",
     f"{QUICK} --config.data.normalisation=none": "known are statistics, symmetric, unit",
     f"{QUICK} --config.data.train_split=trian": "--config.data.train_split=trian: split 'trian'",
@@ -224,10 +225,10 @@ CHANGES = st.lists(st.sampled_from(sorted(FIELDS)), max_size=4, unique=True).fla
 
 def build(config, devices=8):
     """Go through all that is checked before a run begins."""
-    checks.check_config(config)
+    config = schema.read_config(config)
     one = layout(devices)
     checks.check_devices(config, devices)
-    if config.data.shapes.train_examples > 5000 or config.data.shapes.test_examples > 5000:
+    if max(config.data.component.options[f"{name}_examples"] for name in ("train", "test")) > 5000:
         raise UserError("not drawn here, for it takes long")
     load_split(config, "test_split")
     return set_up(config, one)

@@ -9,12 +9,16 @@ and needs an even number of examples on each device.
 import dataclasses
 import zlib
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from jaxcifar.data.facts import DataFacts
+from jaxcifar.options import SHARE, OptionError, at_least, between, with_checks
 
 
 @flax.struct.dataclass
@@ -41,6 +45,7 @@ def flip(keys: jax.Array, examples: Examples) -> Examples:
     return dataclasses.replace(examples, images=jnp.where(mirrored, images[:, :, ::-1], images))
 
 
+@with_checks(excludes=("flip",))
 def alternating_flip(keys: jax.Array, examples: Examples) -> Examples:
     """Mirror a fixed half of the dataset in even epochs and the other half in odd ones.
 
@@ -55,7 +60,21 @@ def alternating_flip(keys: jax.Array, examples: Examples) -> Examples:
     return dataclasses.replace(examples, images=flipped)
 
 
-def crop(keys: jax.Array, examples: Examples, *, padding: int) -> Examples:
+def _check_crop(facts: DataFacts, *, padding: int) -> None:
+    side = min(facts.image_shape[:2])
+    if padding >= side:
+        raise OptionError(
+            f"{{padding}} reflects more than there is of images {side} pixels wide: at most {side - 1}"
+        )
+
+
+@with_checks(check_data=_check_crop)
+def crop(
+    keys: jax.Array,
+    examples: Examples,
+    *,
+    padding: Annotated[int, at_least(0), "pixels of shift each way, below the image's size"],
+) -> Examples:
     """Shift each image by up to `padding` pixels each way; the border is reflected.
 
     The same as padding by reflection and cropping to the old size at random (He et al. 2015,
@@ -82,10 +101,10 @@ def color_jitter(
     keys: jax.Array,
     examples: Examples,
     *,
-    brightness: float,
-    contrast: float,
-    saturation: float,
-    hue: float,
+    brightness: Annotated[float, SHARE, "factor from [1 - x, 1 + x]"],
+    contrast: Annotated[float, SHARE, "likewise"],
+    saturation: Annotated[float, SHARE, "likewise"],
+    hue: Annotated[float, between(0, 0.5), "share of the colour circle, either way"],
 ) -> Examples:
     """Change each image's brightness, contrast, saturation and hue, in this order.
 
@@ -125,7 +144,19 @@ def color_jitter(
     return dataclasses.replace(examples, images=images.clip(0, 1))
 
 
-def cutout(keys: jax.Array, examples: Examples, *, size: int) -> Examples:
+def _check_cutout(facts: DataFacts, *, size: int) -> None:
+    side = min(facts.image_shape[:2])
+    if size > side:
+        raise OptionError(f"{{size}} is larger than the images: at most {side} pixels")
+
+
+@with_checks(check_data=_check_cutout)
+def cutout(
+    keys: jax.Array,
+    examples: Examples,
+    *,
+    size: Annotated[int, at_least(1), "pixels, the side of the square, at most the image's size"],
+) -> Examples:
     """Grey out a square of side `size`, in pixels (DeVries and Taylor 2017).
 
     It is centred anywhere in the image, whose border may cut it off.

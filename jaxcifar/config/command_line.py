@@ -94,16 +94,14 @@ def parse(argv: list[str]) -> flags.FlagValues:
             _check_is_file(Path(file))
             workdir = workdir or f"runs/{Path(file).stem}"
             config_name = file
-        elif given.mode in ("evaluate", "report"):
-            _check_holds_run(workdir, given.mode)
-            file, config_name = f"{saved_config.__file__}:{workdir}", f"{workdir}/config.json"
-            argv = [argv[0], f"--config={file}", *argv[1:]]
         else:
-            raise UserError(
-                "--config is missing, the file that says what to train: --config=configs/default.py, "
-                "or --config=configs/quick.py to try things out without a dataset"
-            )
-        config = _load_config(file, config_name)
+            _check_holds_run(workdir, given.mode)
+            config_name = f"{workdir}/config.json"
+            if given.mode != "report":  # which needs no config
+                file = f"{saved_config.__file__}:{workdir}"
+                argv = [argv[0], f"--config={file}", *argv[1:]]
+        if file is not None:
+            config = _load_config(file, config_name)
         check_overrides(argv, config, config_name)
         values = define_flags()
         compat.let_config_flags_see(argv)
@@ -119,6 +117,10 @@ def parse(argv: list[str]) -> flags.FlagValues:
     if values.extend and values.mode != "train":
         raise UserError(f"--extend goes on with a run: leave --mode={values.mode} out, or --extend")
     _check_distributed(values)
+    if given.config is not None:
+        from jaxcifar.config.schema import check_what_is_not_chosen  # takes a while
+
+        check_what_is_not_chosen(values.config)
     values.workdir = workdir
     return values
 
@@ -170,10 +172,23 @@ def _check_is_file(path: Path) -> None:
     raise UserError(f"--config={path} is no Python file: {hint}{there}")
 
 
-def _check_holds_run(workdir: str | None, mode: str) -> None:
+def _check_holds_run(workdir: str | None, mode: str | None) -> None:
+    """Check that there is a run to go on with, to evaluate or to report on, where no config is named."""
+    holds_run = workdir is not None and (Path(workdir) / "config.json").is_file()
+    if mode not in ("evaluate", "report"):
+        if not holds_run:
+            there = (
+                "" if workdir is None else f", and --workdir={workdir} holds no run to go on with"
+            )
+            raise UserError(
+                f"--config is missing, the file that says what to train{there}: "
+                "--config=configs/default.py, or --config=configs/quick.py to try things out without a "
+                "dataset"
+            )
+        return
     if workdir is None:
         raise UserError(f"--mode={mode} needs --workdir=DIR, the directory of a run to {mode}")
-    if not (Path(workdir) / "config.json").is_file():
+    if not holds_run:
         raise UserError(
             f"--workdir={workdir} holds no run to {mode}: train one with python -m jaxcifar.main "
             f"--config=configs/default.py --workdir={workdir}, or name the directory of a run"

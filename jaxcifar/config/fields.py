@@ -1,23 +1,48 @@
-"""The fields of a config, and what can be wrong with one that is set on the command line."""
+"""A config as a tree of fields, and what can be wrong with one that is set on the command line."""
 
+import json
 import re
-from collections.abc import Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxcifar.errors import UserError, did_you_mean
-
-Config: TypeAlias = Any
-"""A `ConfigDict` with the fields of `configs/default.py`, whose types ml_collections does not know."""
+from jaxcifar.errors import UserError, did_you_mean, first_line
+from jaxcifar.options import KINDS
 
 
-def fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def fields(config: ConfigDict | Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every field and group of fields, with its dotted path."""
     for name, value in config.items():
         yield prefix + name, value
-        if isinstance(value, ConfigDict):
+        if isinstance(value, ConfigDict | Mapping):
             yield from fields(value, f"{prefix}{name}.")
+
+
+def groups(values: Mapping[str, Any]) -> dict[str, Mapping]:
+    """Return the groups of fields in a config, or in a group of it."""
+    return {name: value for name, value in values.items() if isinstance(value, Mapping)}
+
+
+def not_groups(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields in a config, or in a group of it, that are no groups."""
+    return {name: value for name, value in values.items() if not isinstance(value, Mapping)}
+
+
+def as_json(config: ConfigDict | Mapping) -> dict:
+    """Return the config as JSON gives it back: dicts and lists.
+
+    Raises:
+      UserError: it holds what JSON does not.
+    """
+    try:
+        values = config.to_dict() if isinstance(config, ConfigDict) else config
+        return json.loads(json.dumps(values))
+    except TypeError as error:
+        raise UserError(
+            f"the config cannot be saved ({first_line(error)}): each --config.key must hold a number, a "
+            "text, true or false, or a tuple of these"
+        ) from error
 
 
 def check_overrides(argv: list[str], config: ConfigDict, name: str) -> None:
@@ -38,15 +63,6 @@ def check_overrides(argv: list[str], config: ConfigDict, name: str) -> None:
             )
 
 
-_KINDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    tuple: "values separated by commas",
-}
-
-
 def explain_value(text: str, config: ConfigDict) -> UserError:
     """Return the error for a value of the wrong type, of which absl says `text`."""
     found = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
@@ -58,4 +74,4 @@ def explain_value(text: str, config: ConfigDict) -> UserError:
         return UserError(
             f"{flag}={found[2]}: it is a group of fields: set one of them, as {flag}.{next(iter(value))}"
         )
-    return UserError(f"{flag}={found[2]}: it must be {_KINDS[type(value)]}, as {value} is")
+    return UserError(f"{flag}={found[2]}: it must be {KINDS[type(value)]}, as {value} is")

@@ -2,14 +2,16 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
+from typing import Annotated
 
 import numpy as np
 
 from jaxcifar.data import shapes as drawn, tfds_reader
 from jaxcifar.errors import UserError, first_line
 from jaxcifar.host.files import expanded, user_cache
+from jaxcifar.options import between
 
 
 class SplitError(UserError):
@@ -34,22 +36,31 @@ class Dataset:
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Examples of each whole split of the dataset, by name."""
     name: str = ""
-    """Of the dataset."""
+    """Of the dataset, as the config has it; `load_split` adds it."""
     split: str = ""
-    """As the config has it."""
+    """Likewise."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def shapes(split: str, *, seed: int, train_examples: int, test_examples: int) -> Dataset:
+Examples = Annotated[int, between(1, 1_000_000), "images of the split"]
+
+
+def shapes(
+    split: str,
+    *,
+    seed: Annotated[int, between(0, 2**32 - 1), "of the images"],
+    train_examples: Examples,
+    test_examples: Examples,
+) -> Dataset:
     """Draw the built-in images; `split` is a TFDS split of `train` and `test`."""
     sizes = {"train": train_examples, "test": test_examples}
 
     def whole(name):
         return drawn.draw_shapes(sizes[name], (seed, list(sizes).index(name)))
 
-    return _select(split, sizes, whole, drawn.CLASS_NAMES)
+    return select(split, sizes, whole, drawn.CLASS_NAMES)
 
 
 def tfds(split: str, *, name: str, data_dir: str, cache_dir: str, image_size: int) -> Dataset:
@@ -71,41 +82,22 @@ def tfds(split: str, *, name: str, data_dir: str, cache_dir: str, image_size: in
     builder = tfds_reader.prepared_builder(name, data_dir)
     sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
     read = lambda key: tfds_reader.read_split(builder, key, image_size, cache)
-    return _select(split, sizes, read, tfds_reader.class_names(builder))
+    return select(split, sizes, read, tfds_reader.class_names(builder))
 
 
 DATASETS = {"shapes": shapes}
 """`DATASETS[name](split, **options)`; a name that is not here is one of TFDS."""
 
 
-def load(
-    name: str, split: str, *, data_dir: str, cache_dir: str, image_size: int, options: Mapping
-) -> Dataset:
-    """Load one split of a dataset; `options` are those of a dataset in `DATASETS`, the others as for `tfds`.
-
-    Raises:
-      UserError: there is no such dataset or split, or it cannot be had here.
-    """
-    if name in DATASETS:
-        dataset = DATASETS[name](split, **options)
-    else:
-        dataset = tfds(
-            split, name=name, data_dir=data_dir, cache_dir=cache_dir, image_size=image_size
-        )
-    return dataclasses.replace(dataset, name=name, split=split)
-
-
 def options_of_split(options: Mapping, split: str) -> dict:
-    """Return those options of a built-in dataset on which the examples of `split` depend."""
+    """Return those options of a dataset on which the examples of `split` depend."""
     sizes = {name: f"{name}_examples" for name in ("train", "test")}
     others = {size for name, size in sizes.items() if not re.search(rf"\b{name}\b", split)}
     return {name: value for name, value in options.items() if name not in others}
 
 
 def was_read_otherwise(dataset: Dataset, data_dir: str) -> bool:
-    """Return whether training, in version 0.1.0, made other pixels of an image of a dataset."""
-    if dataset.name in DATASETS:
-        return False
+    """Return whether training, in version 0.1.0, made other pixels of an image of a dataset of TFDS."""
     builder = tfds_reader.prepared_builder(dataset.name, data_dir)
     return any(tfds_reader.was_read_otherwise(builder, part) for part in dataset.parts)
 
@@ -135,8 +127,23 @@ def parts(split: str, sizes: Mapping[str, int]) -> tuple[Part, ...]:
     )
 
 
-def _select(split, sizes, whole, class_names) -> Dataset:
-    """Cut what `split` names out of the arrays that `whole(name)` gives."""
+def select(
+    split: str,
+    sizes: Mapping[str, int],
+    whole: Callable[[str], tuple[np.ndarray, np.ndarray]],
+    class_names: tuple[str, ...],
+) -> Dataset:
+    """Cut what `split` names out of whole splits.
+
+    Args:
+      split: in TFDS's syntax, as `train[:45000]`.
+      sizes: examples of each split, by its name.
+      whole: `whole(name) -> images: [n, height, width, channel] uint8, labels: [n] int32`.
+      class_names: in the order of the labels.
+
+    Raises:
+      SplitError: there is no such split, or it is empty.
+    """
     chosen = parts(split, sizes)
     pieces = [[array[start:stop] for array in whole(name)] for name, start, stop in chosen]
     images, labels = (

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -32,17 +32,8 @@ class DataFacts:
 
 
 def measure(train: Dataset, normalisation: str) -> DataFacts:
-    """Measure the training split; `normalisation` is one of those of `configs/default.py`."""
-    channels = train.images.shape[-1]
-    match normalisation:
-        case "statistics":
-            mean, std = channel_statistics(train.images)
-        case "symmetric":
-            mean, std = [0.5] * channels, [0.5] * channels
-        case "unit":
-            mean, std = [0.0] * channels, [1.0] * channels
-        case _:
-            raise ValueError(normalisation)
+    """Measure the training split; `normalisation` is one of `NORMALISATIONS`."""
+    mean, std = NORMALISATIONS[normalisation](train.images)
     return DataFacts(
         train.images.shape[1:],
         train.class_names,
@@ -78,3 +69,15 @@ def channel_statistics(images: np.ndarray) -> tuple[Sequence[float], Sequence[fl
     mean, mean_of_squares = sums / pixels / np.array([[255], [255**2]])
     std = np.sqrt(np.maximum(mean_of_squares - mean**2, 0))
     return mean.tolist(), np.maximum(std, 1 / 255).tolist()
+
+
+def _constants(mean: float, std: float) -> Callable[[np.ndarray], tuple]:
+    return lambda images: ([mean] * images.shape[-1], [std] * images.shape[-1])
+
+
+NORMALISATIONS = {
+    "statistics": channel_statistics,
+    "unit": _constants(0.0, 1.0),
+    "symmetric": _constants(0.5, 0.5),
+}
+"""By name, what each channel's `mean, std` are taken from: functions of the training images."""

@@ -5,14 +5,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jaxcifar.config import checks
-from jaxcifar.config.fields import Config
 from jaxcifar.config.saved_config import get_config
+from jaxcifar.config.schema import Config, read_config
 from jaxcifar.data import datasets
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.experiment import agreement
-from jaxcifar.experiment.build import options_of
 from jaxcifar.experiment.setup import Setup, load_split, set_up_from_workdir
 from jaxcifar.host.progress import warn
 from jaxcifar.step.evaluation_step import Answers
@@ -26,7 +25,7 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     directory of its own in `workdir/evaluations`.
 
     Args:
-      config: whole.
+      config: of the evaluation; what it says of training must be as in the run.
       workdir: of a run.
       step: of the checkpoint; None for the newest.
 
@@ -40,7 +39,8 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     setup, state = set_up_from_workdir(workdir, step, config)
     dataset = load_split(config, "test_split")
     agreement.check_same_classes(setup.experiment.facts, dataset)
-    own = get_config(str(workdir)) if (workdir / "config.json").exists() else config
+    there = (workdir / "config.json").exists()
+    own = read_config(get_config(str(workdir))) if there else config
     trained_on = _count_trained_on(own, config, dataset)
     if setup.layout.leads:
         _warn(config, dataset, trained_on, earlier=not setup.experiment.facts.fingerprint)
@@ -60,7 +60,8 @@ def _warn(config: Config, dataset: Dataset, trained_on: int, *, earlier: bool) -
             f"{trained_on:,} of the {len(dataset):,} examples of {where}, are among those that the run "
             "was trained on: the result says little of new images"
         )
-    if earlier and datasets.was_read_otherwise(dataset, config.data.data_dir):
+    of_tfds = not config.data.component
+    if earlier and of_tfds and datasets.was_read_otherwise(dataset, config.data.data_dir):
         warn(
             f"{where}, holds images with 16 bits, transparency or an orientation tag, which version 0.1.0, "
             "under which the run was trained, read otherwise"
@@ -85,7 +86,8 @@ _LONGEST_NAME = 150
 
 
 def _options(config: Config, split: str) -> dict:
-    return datasets.options_of_split(options_of(config.data), split)
+    options = config.data.component.options if config.data.component else {}
+    return datasets.options_of_split(options, split)
 
 
 def _count_trained_on(own: Config, config: Config, dataset: Dataset) -> int:

@@ -5,40 +5,22 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from jaxcifar.config.fields import Config
-from jaxcifar.config.saved_config import as_config
+from jaxcifar.config import components
+from jaxcifar.config.fields import fields
+from jaxcifar.config.schema import FIELDS, Config, Mark, read_config
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices.processes import all_agree
-from jaxcifar.errors import UserError, first_line
+from jaxcifar.errors import UserError
 from jaxcifar.experiment.saved_run import SavedRun
-
-RESUMABLE = (
-    *("data.data_dir", "data.cache_dir", "data.test_split", "data.validation_split"),
-    *("logging", "evaluation", "checkpoint"),
-)
-"""The fields and sections of a config that may differ when a run is resumed."""
-
-
-def as_json(config: Config) -> dict:
-    """Return the config as JSON gives it back: dicts and lists.
-
-    Raises:
-      UserError: it holds what JSON does not.
-    """
-    try:
-        return json.loads(json.dumps(config.to_dict()))
-    except TypeError as error:
-        raise UserError(
-            f"the config cannot be saved ({first_line(error)}): each --config.key must hold a number, a "
-            "text, true or false, or a tuple of these"
-        ) from error
+from jaxcifar.host.progress import warn
 
 
 def describe(config: Config, facts: DataFacts, interval: dict) -> dict:
     """Return what is saved beside a state, for those who have nothing but the checkpoint."""
     return {
-        "config": as_json(config),
+        "config": config.whole,
+        "modules": components.hashes(config.components),
         "facts": dataclasses.asdict(facts),
         "interval": interval,
     }
@@ -67,24 +49,23 @@ def check_same_config(config: Config, run: SavedRun, workdir: Path, *, extend: b
     """Check that going on in `workdir` under `config` is going on with the run that was saved there.
 
     Raises:
-      UserError: the config cannot be saved, or the configs differ in more than how a run is logged,
-        evaluated and saved; with `extend` the new `num_epochs` may be larger, too.
+      UserError: the configs differ in more than how a run is logged, evaluated and saved; with `extend`
+        the new `num_epochs` may be larger, too.
     """
-    wanted = as_json(config)
     if not run.step:
         return
-    saved = as_json(as_config(run.description["config"]))
-    changed = differences(saved, wanted)
+    saved = read_config(run.description["config"])
+    changed = differences(saved, config)
     longer = [line for line in changed if line.startswith("num_epochs:")]
-    if extend and config.num_epochs < saved["num_epochs"]:
+    if extend and config.num_epochs < saved.num_epochs:
         raise UserError(
-            f"--extend goes on to more epochs than the {saved['num_epochs']} of the run in "
+            f"--extend goes on to more epochs than the {saved.num_epochs} of the run in "
             f"--workdir={workdir}, not to --config.num_epochs={config.num_epochs}"
         )
     if not changed or (extend and changed == longer):
         return
     remedy = "use that config, or another --workdir for this one"
-    if changed == longer and config.num_epochs > saved["num_epochs"]:
+    if changed == longer and config.num_epochs > saved.num_epochs:
         remedy += "; --extend goes on with it, under a schedule of the new length"
     raise UserError(
         f"--workdir={workdir} holds a run with another config ({'; '.join(changed)}): {remedy}"
@@ -133,9 +114,13 @@ def check_processes_agree(config: Config, facts: DataFacts, run: SavedRun) -> No
     Raises:
       UserError: they are not; in all of them.
     """
-    standing = as_json(config), dataclasses.asdict(facts), run.step, run.unrecorded
-    for place in ("data_dir", "cache_dir"):
-        del standing[0]["data"][place]
+    whole = {
+        path: value
+        for path, value in fields(config.whole)
+        if not (path in FIELDS and Mark.PATH in FIELDS[path].marks)
+        and not isinstance(value, Mapping)
+    }
+    standing = whole, dataclasses.asdict(facts), run.step, run.unrecorded
     if not all_agree(json.dumps(standing)):
         raise UserError(
             "the processes of this run differ in config, data or what they see in the workdir: start "
@@ -144,15 +129,35 @@ def check_processes_agree(config: Config, facts: DataFacts, run: SavedRun) -> No
         )
 
 
-def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
-    """Return `name: old -> new` for every field whose value differs, but for those `RESUMABLE`."""
+def differences(old: Config, new: Config) -> list[str]:
+    """Return `path: old -> new` for every field by which the configs are of two runs, in their order."""
+    before, after = old.effective(), new.effective()
     lines = []
-    for name in sorted({*old, *new}):
-        path, before, after = prefix + name, old.get(name), new.get(name)
-        if path in RESUMABLE:
+    for path in sorted({*before, *after}):
+        if path in FIELDS and FIELDS[path].marks:
             continue
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += differences(before, after, f"{path}.")
-        elif before != after:
-            lines.append(f"{path}: {before} -> {after}")
+        if path.endswith(".enabled"):
+            was, now = before.get(path, False), after.get(path, False)
+        elif path in before and path in after:
+            was, now = before[path], after[path]
+        else:  # an option of a component that only one of them has chosen
+            continue
+        if was != now:
+            lines.append(f"{path}: {was} -> {now}")
     return lines
+
+
+def warn_of_changed_modules(config: Config, description: dict) -> None:
+    """Warn of each module of the user's own that is another than when a checkpoint was saved.
+
+    Args:
+      config: of the run; its modules are imported.
+      description: what was saved beside the checkpoint's state.
+    """
+    now = components.hashes(config.components)
+    for module, then in description.get("modules", {}).items():
+        if now.get(module, then) != then:
+            warn(
+                f"{module} has changed since the checkpoint of step {description['step']} was saved: what it "
+                "computes may be another"
+            )

@@ -1,8 +1,6 @@
 """Turns a config into the frozen bundle of functions and values that a run computes with."""
 
 import dataclasses
-import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,18 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS
-from jaxcifar.augment.augmentations import Augment, Augmentation, chain
+from jaxcifar.augment.augmentations import Augment, chain
 from jaxcifar.augment.test_time import plain
 from jaxcifar.config import checks
-from jaxcifar.config.fields import Config
+from jaxcifar.config.schema import Config
 from jaxcifar.cpu import onednn
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import platform
 from jaxcifar.devices.collectives import AXIS
 from jaxcifar.devices.cpu_facts import bfloat16_is_quicker
-from jaxcifar.models import MODELS
-from jaxcifar.optim import OPTIMIZERS, SCHEDULES
 from jaxcifar.optim.optimizers import with_penalty_and_clipping
 from jaxcifar.optim.schedules import epochs_to_steps, exact, with_warmup
 from jaxcifar.step.batch import Step, normalise, with_full_products
@@ -82,19 +77,17 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     Raises:
       UserError: the config and the data do not go together.
     """
-    checks.check_data(config, image_shape=facts.image_shape, train_examples=facts.train_examples)
+    checks.check_data(config, facts)
     dtype = computation_dtype(config.precision)
-    model = MODELS[config.model.name](
-        classes=len(facts.class_names), dtype=dtype, axis_name=AXIS, **options_of(config.model)
-    )
+    model = config.model.component(classes=len(facts.class_names), dtype=dtype, axis_name=AXIS)
     steps_per_epoch = facts.train_examples // config.batch_size
     schedule = _schedule(config, steps_per_epoch)
     optimizer = with_penalty_and_clipping(
-        OPTIMIZERS[config.optimizer.name](schedule, **options_of(config.optimizer)),
+        config.optimizer.component(schedule),
         l2_penalty=config.optimizer.l2_penalty,
         clip_norm=config.optimizer.clip_norm,
     )
-    augment = chain(_augmentations(config.augmentation))
+    augment = chain(config.augmentation)
     train_step = make_train_step(
         model,
         optimizer,
@@ -103,8 +96,8 @@ def build(config: Config, facts: DataFacts) -> Experiment:
         label_smoothing=config.label_smoothing,
         steps_per_epoch=steps_per_epoch,
     )
-    views = TEST_TIME_AUGMENTATIONS[config.evaluation.test_time_augmentation]
-    steps = [train_step, *(make_evaluation_step(model, seen, facts) for seen in (plain, views))]
+    views = (plain, config.evaluation.component)
+    steps = [train_step, *(make_evaluation_step(model, seen, facts) for seen in views)]
     if dtype != jnp.bfloat16:
         steps = map(with_full_products, steps)
     return Experiment(
@@ -112,25 +105,9 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     )
 
 
-def options_of(section: Config) -> dict[str, Any]:
-    """Return the options of the thing that the section names, under its name; it may have none."""
-    return dict(section[section.name]) if section.name in section else {}
-
-
 def _schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:
     warmup = epochs_to_steps(config.schedule.warmup_epochs, steps_per_epoch)
     peak = config.optimizer.learning_rate
     total = epochs_to_steps(config.num_epochs, steps_per_epoch)
-    make = SCHEDULES[config.schedule.name]
-    after = make(peak, total - warmup, **options_of(config.schedule))
+    after = config.schedule.component(peak, total - warmup)
     return exact(with_warmup(after, peak, warmup))
-
-
-def _augmentations(section: Config) -> dict[str, Augmentation]:
-    chosen = {}
-    for name, function in AUGMENTATIONS.items():
-        # A run that was made before an augmentation was added does not name it.
-        options = dict(section[name]) if name in section else {"enabled": False}
-        if options.pop("enabled"):
-            chosen[name] = functools.partial(function, **options)
-    return chosen

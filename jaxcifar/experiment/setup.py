@@ -4,22 +4,21 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcifar.config import checks
-from jaxcifar.config.fields import Config
-from jaxcifar.config.saved_config import as_config
+from jaxcifar.config.schema import Config, read_config
 from jaxcifar.data import datasets, facts
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import backend
 from jaxcifar.devices.layout import Layout
 from jaxcifar.errors import UserError
-from jaxcifar.experiment import saved_run
-from jaxcifar.experiment.build import Experiment, build, options_of
+from jaxcifar.experiment import agreement, saved_run
+from jaxcifar.experiment.build import Experiment, build
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.step.state import TrainState
 
@@ -56,7 +55,7 @@ def set_up(
     """Read the training split, and build the experiment on it.
 
     Args:
-      config: whole, and checked.
+      config: of the run.
       layout: what `start_layout` returned.
       check: called with the training split and its facts before anything is built on them; may raise.
 
@@ -80,7 +79,7 @@ def set_up_from_workdir(
     Args:
       workdir: of the run.
       step: of the checkpoint; None for the newest that is whole.
-      config: whole; None for the one that the checkpoint was saved with.
+      config: under which it is restored; None for the one that the checkpoint was saved with.
 
     Returns:
       The set-up and the state.
@@ -88,15 +87,15 @@ def set_up_from_workdir(
     Raises:
       UserError: there is no such checkpoint, this machine cannot run it, or it does not fit the config.
     """
-    if config is not None:
-        checks.check_config(config)
     backend.start()  # before Orbax asks JAX for its devices
     with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         step = saved_run.chosen_step(checkpoints, workdir, step)
         saved = checkpoints.description(step)
-        config = as_config(saved["config"]) if config is None else config
+        config = read_config(saved["config"]) if config is None else config
         layout, measured = start_layout(config), DataFacts.from_json(saved["facts"])
         setup = Setup(config, layout, build(config, measured))
+        if layout.leads:
+            agreement.warn_of_changed_modules(config, saved)
         state = dataclasses.replace(setup.restored_state(checkpoints, step), opt_state=None)
     return setup, state
 
@@ -117,20 +116,42 @@ def start_layout(config: Config) -> Layout:
 
 
 def load_split(config: Config, field: str) -> Dataset:
-    """Load the split that `config.data[field]` names.
+    """Load the split that `config.data` names in `field`, such as `train_split`.
 
     Raises:
       UserError: there is no such dataset or split, or it cannot be had here.
     """
-    data = config.data
+    data, split = config.data, getattr(config.data, field)
     try:
-        return datasets.load(
-            data.name,
-            data[field],
-            data_dir=data.data_dir,
-            cache_dir=data.cache_dir,
-            image_size=data.image_size,
-            options=options_of(data) if data.name in datasets.DATASETS else {},
-        )
+        if data.component:
+            dataset = data.component(split)
+        else:
+            dataset = datasets.tfds(
+                split,
+                name=data.name,
+                data_dir=data.data_dir,
+                cache_dir=data.cache_dir,
+                image_size=data.image_size,
+            )
     except datasets.SplitError as error:
-        raise UserError(f"--config.data.{field}={data[field]}: {error}") from error
+        raise UserError(f"--config.data.{field}={split}: {error}") from error
+    if fault := _fault(dataset):
+        raise UserError(
+            f"--config.data.name={data.name} returned {fault} for split {split!r}: a dataset returns a "
+            "jaxcifar.data.datasets.Dataset"
+        )
+    return dataclasses.replace(dataset, name=data.name, split=split)
+
+
+def _fault(dataset: Any) -> str:
+    """Return what is wrong with what the function of a dataset, perhaps the user's own, has returned."""
+    if not isinstance(dataset, Dataset):
+        return f"a {type(dataset).__name__}"
+    images, labels, classes = dataset.images, dataset.labels, len(dataset.class_names)
+    if images.dtype != np.uint8 or images.ndim != 4:
+        return f"images {list(images.shape)} {images.dtype}, not [n, height, width, channel] uint8,"
+    if labels.dtype != np.int32 or labels.shape != images.shape[:1]:
+        return f"labels {list(labels.shape)} {labels.dtype}, not [{len(images)}] int32,"
+    if not len(labels) or labels.min() < 0 or labels.max() >= classes:
+        return f"no examples, or labels beyond the {classes} names of classes,"
+    return ""

@@ -1,15 +1,16 @@
 """A plain convolutional pyramid."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxcifar.data.facts import DataFacts
 from jaxcifar.models.convolution import Conv
-from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, max_pool_2x2
+from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, check_halvings, max_pool_2x2
+from jaxcifar.options import ODD, SHARE_BELOW_ONE, WIDTHS, OptionError, between, one_of
 
 
 class CNN(nn.Module):
@@ -22,20 +23,29 @@ class CNN(nn.Module):
     """
 
     classes: int
-    widths: Sequence[int]
-    """Channels of each block."""
-    convs_per_block: Sequence[int]
-    """Convolutions in each block."""
-    kernel_size: int
-    activation: str
-    dropout_rate: float
-    """Share of the features that the head does not see in training."""
-    dense_width: int
-    """Units of the hidden dense layer; 0 for global average pooling without one."""
+    widths: Annotated[tuple[int, ...], WIDTHS, "channels of each block, which halves the image"]
+    convs_per_block: Annotated[tuple[int, ...], WIDTHS, "convolutions in each block"]
+    kernel_size: Annotated[int, ODD, "pixels"]
+    activation: Annotated[str, one_of(ACTIVATIONS)]
+    dropout_rate: Annotated[float, SHARE_BELOW_ONE, "of the features, before the head"]
+    dense_width: Annotated[
+        int, between(0, 65536), "units of a hidden dense layer; 0: global average pooling"
+    ]
     dtype: Any
     """Of the computation; parameters and statistics are at least float32, logits too."""
     axis_name: str | None
     """The mapped axis over which BatchNorm takes its moments, or None for this device alone."""
+
+    @staticmethod
+    def check(*, widths: tuple, convs_per_block: tuple, **_: Any) -> None:
+        """Check that each block has a width and a depth."""
+        if len(widths) != len(convs_per_block):
+            raise OptionError("{convs_per_block} must hold one number for each of {widths}")
+
+    @staticmethod
+    def check_data(facts: DataFacts, *, widths: tuple, **_: Any) -> None:
+        """Check that something is left of the images after the last block."""
+        check_halvings(len(widths), min(facts.image_shape[:2]))
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:

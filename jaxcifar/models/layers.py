@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcifar.devices import platform
+from jaxcifar.options import OptionError
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -46,6 +47,19 @@ ACTIVATIONS = {
     "silu": nn.silu,
     "tanh": nn.tanh,
 }
+
+
+def check_halvings(times: int, pixels: int) -> None:
+    """Check that images of so many pixels a side can be halved so many times, once for each of `widths`.
+
+    Raises:
+      OptionError: they cannot.
+    """
+    if pixels < 2**times:
+        raise OptionError(
+            f"{{widths}} halves the image {times} times, which leaves nothing of {pixels} pixels: at most "
+            f"{pixels.bit_length() - 1} blocks"
+        )
 
 
 @jax.custom_vjp

@@ -1,7 +1,6 @@
 """Residual networks for small images."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxcifar.models.convolution import Conv
 from jaxcifar.models.layers import BatchNorm, relu
+from jaxcifar.options import WIDTHS, OptionError
 
 
 class ResNet(nn.Module):
@@ -20,14 +20,18 @@ class ResNet(nn.Module):
     """
 
     classes: int
-    widths: Sequence[int]
-    """Channels of each stage."""
-    blocks_per_stage: Sequence[int]
-    """Blocks of two convolutions in each stage."""
+    widths: Annotated[tuple[int, ...], WIDTHS, "channels of each stage"]
+    blocks_per_stage: Annotated[tuple[int, ...], WIDTHS, "of two convolutions each"]
     dtype: Any
     """Of the computation; parameters and statistics are at least float32, logits too."""
     axis_name: str | None
     """The mapped axis over which BatchNorm takes its moments, or None for this device alone."""
+
+    @staticmethod
+    def check(*, widths: tuple, blocks_per_stage: tuple) -> None:
+        """Check that each stage has a width and a depth."""
+        if len(widths) != len(blocks_per_stage):
+            raise OptionError("{blocks_per_stage} must hold one number for each of {widths}")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:

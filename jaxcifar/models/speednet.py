@@ -1,15 +1,16 @@
 """The small network of the CIFAR-10 speedruns: most accuracy for a given time."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxcifar.data.facts import DataFacts
 from jaxcifar.models.convolution import Conv, convolve
-from jaxcifar.models.layers import BatchNorm, add_bias, gelu, max_pool_2x2
+from jaxcifar.models.layers import BatchNorm, add_bias, check_halvings, gelu, max_pool_2x2
+from jaxcifar.options import WIDTHS
 
 
 class SpeedNet(nn.Module):
@@ -22,12 +23,16 @@ class SpeedNet(nn.Module):
     """
 
     classes: int
-    widths: Sequence[int]
-    """Channels of each block."""
+    widths: Annotated[tuple[int, ...], WIDTHS, "channels of each block, which halves the image"]
     dtype: Any
     """Of the computation; parameters and statistics are at least float32, logits too."""
     axis_name: str | None
     """The mapped axis over which BatchNorm takes its moments, or None for this device alone."""
+
+    @staticmethod
+    def check_data(facts: DataFacts, *, widths: tuple) -> None:
+        """Check that something is left of the whitened images after the last block."""
+        check_halvings(len(widths), min(facts.image_shape[:2]) - 1)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:

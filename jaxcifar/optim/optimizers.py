@@ -1,11 +1,18 @@
 """Optimisers, from Optax."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
+
+from jaxcifar.options import POSITIVE, SHARE_BELOW_ONE, at_least, between
+
+Momentum = Annotated[float, SHARE_BELOW_ONE, "share of the old average that a step keeps"]
+Epsilon = Annotated[float, POSITIVE, "added to the root of the second moment"]
+WeightDecay = Annotated[float, at_least(0), "a step takes learning rate times this away"]
+Multiplier = Annotated[float, POSITIVE, "times the learning rate"]
 
 
 def is_decayed(params: Any) -> Any:
@@ -14,14 +21,19 @@ def is_decayed(params: Any) -> Any:
 
 
 def adam(
-    schedule: optax.Schedule, *, beta1: float, beta2: float, epsilon: float
+    schedule: optax.Schedule, *, beta1: Momentum, beta2: Momentum, epsilon: Epsilon
 ) -> optax.GradientTransformation:
     """Build Adam (Kingma and Ba 2014)."""
     return optax.adam(schedule, beta1, beta2, epsilon)
 
 
 def adamw(
-    schedule: optax.Schedule, *, beta1: float, beta2: float, epsilon: float, weight_decay: float
+    schedule: optax.Schedule,
+    *,
+    beta1: Momentum,
+    beta2: Momentum,
+    epsilon: Epsilon,
+    weight_decay: WeightDecay,
 ) -> optax.GradientTransformation:
     """Build Adam with decoupled weight decay (Loshchilov and Hutter 2017).
 
@@ -31,7 +43,11 @@ def adamw(
 
 
 def sgd(
-    schedule: optax.Schedule, *, momentum: float, nesterov: bool, weight_decay: float
+    schedule: optax.Schedule,
+    *,
+    momentum: Momentum,
+    nesterov: Annotated[bool, "look a step ahead along the momentum"],
+    weight_decay: WeightDecay,
 ) -> optax.GradientTransformation:
     """Build stochastic gradient descent with momentum and decoupled weight decay.
 
@@ -48,12 +64,12 @@ def sgd(
 def muon(  # noqa: PLR0913, its options
     schedule: optax.Schedule,
     *,
-    momentum: float,
-    newton_schulz_steps: int,
-    sgd_momentum: float,
-    bias_multiplier: float,
-    head_multiplier: float,
-    weight_decay: float,
+    momentum: Momentum,
+    newton_schulz_steps: Annotated[int, between(1, 20), "iterations that orthogonalise an update"],
+    sgd_momentum: Momentum,
+    bias_multiplier: Multiplier,
+    head_multiplier: Multiplier,
+    weight_decay: WeightDecay,
 ) -> optax.GradientTransformation:
     """Build Muon (Jordan et al. 2024) for convolutions, and Nesterov SGD for all other parameters.
 

@@ -1,10 +1,18 @@
 """Learning-rate schedules, from Optax."""
 
 import collections
-from collections.abc import Sequence
+from typing import Annotated
 
 import jax.numpy as jnp
 import optax
+
+from jaxcifar.options import POSITIVE, SHARE, Limit
+
+FinalFraction = Annotated[float, SHARE, "of the peak"]
+RISING_SHARES = Limit(
+    lambda shares: all(0 < share < 1 for share in shares) and list(shares) == sorted(set(shares)),
+    "shares between 0 and 1, each larger than the one before",
+)
 
 
 def epochs_to_steps(epochs: float, steps_per_epoch: int) -> int:
@@ -12,18 +20,22 @@ def epochs_to_steps(epochs: float, steps_per_epoch: int) -> int:
     return round(epochs * steps_per_epoch)
 
 
-def cosine(peak: float, steps: int, *, final_fraction: float) -> optax.Schedule:
+def cosine(peak: float, steps: int, *, final_fraction: FinalFraction) -> optax.Schedule:
     """Fall along half a cosine from `peak` to `final_fraction` of it (Loshchilov and Hutter 2016)."""
     return optax.cosine_decay_schedule(peak, max(steps, 1), alpha=final_fraction)
 
 
-def linear(peak: float, steps: int, *, final_fraction: float) -> optax.Schedule:
+def linear(peak: float, steps: int, *, final_fraction: FinalFraction) -> optax.Schedule:
     """Fall along a line from `peak` to `final_fraction` of it."""
     return optax.linear_schedule(peak, final_fraction * peak, max(steps, 1))
 
 
 def step_decay(
-    peak: float, steps: int, *, boundaries: Sequence[float], factor: float
+    peak: float,
+    steps: int,
+    *,
+    boundaries: Annotated[tuple[float, ...], RISING_SHARES, "of the steps after the warm-up"],
+    factor: Annotated[float, POSITIVE, "by which the rate is multiplied at each boundary"],
 ) -> optax.Schedule:
     """Multiply by `factor` at each of `boundaries`, given as fractions of `steps`."""
     falls = collections.Counter(round(at * steps) for at in boundaries)

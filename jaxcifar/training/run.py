@@ -9,9 +9,8 @@ import numpy as np
 
 from jaxcifar.augment.augmentations import Examples
 from jaxcifar.config import checks
-from jaxcifar.config.fields import Config
-from jaxcifar.data import datasets
-from jaxcifar.data.datasets import Dataset
+from jaxcifar.config.schema import Config
+from jaxcifar.data.datasets import Dataset, was_read_otherwise
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.evaluation.run_evaluation import finish_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
@@ -36,7 +35,7 @@ def train(
     """Train to the end, from the newest whole checkpoint in `workdir` if there is one.
 
     Args:
-      config: whole.
+      config: of the run.
       workdir: where everything is written; nothing but a lock is, until all that can be checked has been.
       extend: whether `config.num_epochs` may be larger than that of the run in `workdir`.
       laps: the clock that was started with the program.
@@ -52,7 +51,6 @@ def train(
       Stopped: by a signal; what was computed is saved.
     """
     laps.end("imports")
-    checks.check_config(config)
     layout = start_layout(config)
     checks.check_devices(config, len(layout.devices))
     with contextlib.ExitStack() as stack:
@@ -62,10 +60,13 @@ def train(
         stack.enter_context(contextlib.closing(checkpoints))
         saved = SavedRun.find(checkpoints, workdir)
         agreement.check_same_config(config, saved, workdir, extend=extend)
+        if layout.leads:
+            agreement.warn_of_changed_modules(config, saved.description)
         laps.end("devices")
 
         def check(train: Dataset, facts: DataFacts) -> None:
-            read_otherwise = lambda: datasets.was_read_otherwise(train, config.data.data_dir)
+            of_tfds = not config.data.component
+            read_otherwise = lambda: of_tfds and was_read_otherwise(train, config.data.data_dir)
             agreement.check_same_data(facts, saved, workdir, read_otherwise)
 
         setup, dataset = set_up(config, layout, check)
@@ -103,7 +104,7 @@ def _start_recording(
     summary = overview.summarise(setup, stepper.state, rates)
     log, progress = Silent(), Silent()
     if setup.layout.leads:
-        write_json(workdir / "config.json", agreement.as_json(config))
+        write_json(workdir / "config.json", config.whole)
         write_json(workdir / "run.json", summary)
         log = MetricsLog(workdir, last_step=saved.step)
         progress = Progress(
@@ -131,7 +132,7 @@ def load_held_out(config: Config, train: Dataset) -> dict[str, Dataset]:
     held_out = {
         name: load_split(config, f"{name}_split")
         for name in ("validation", "test")
-        if config.data[f"{name}_split"]
+        if getattr(config.data, f"{name}_split")
     }
     parts = {f"{name}_split": split.parts for name, split in held_out.items()}
     checks.check_disjoint(config, {"train_split": train.parts} | parts)

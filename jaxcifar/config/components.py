@@ -1,0 +1,232 @@
+"""The components that a config chooses: ours by name, the user's own by import path."""
+
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS
+from jaxcifar.config.fields import groups
+from jaxcifar.data.datasets import DATASETS
+from jaxcifar.errors import UserError, did_you_mean, first_line, unknown
+from jaxcifar.models import MODELS
+from jaxcifar.optim import OPTIMIZERS, SCHEDULES
+from jaxcifar.options import NOT_EMPTY, flag, options_of, read, run_check
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """Say which components of a kind are ours, and how one of any is called, beside its options."""
+
+    ours: Mapping[str, Callable]
+    positional: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+
+
+CHOSEN_BY_NAME = {
+    "data": Kind(DATASETS, ("split",)),
+    "model": Kind(MODELS, (), ("classes", "compute")),
+    "optimizer": Kind(OPTIMIZERS, ("schedule",)),
+    "schedule": Kind(SCHEDULES, ("peak", "steps")),
+}
+"""By section of the config: the field `name` in it names the component."""
+AUGMENTATION = Kind(AUGMENTATIONS, ("keys", "examples"))
+VIEWS = Kind(TEST_TIME_AUGMENTATIONS, ("images",))
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """Hold a function or a class, and its options."""
+
+    name: str
+    """What the config calls it: a name of ours, or an import path."""
+    function: Callable
+    options: Mapping[str, Any]
+    path: str
+    """Of the options in the config, as `model.cnn`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, with the options too."""
+        return self.function(*args, **kwargs, **self.options)
+
+    def check_data(self, facts: Any) -> None:
+        """Check the options against the `DataFacts` of the training split.
+
+        Raises:
+          UserError: they do not go together.
+        """
+        run_check(self.function, "check_data", self.options, self.path, facts)
+
+    @property
+    def module(self) -> str:
+        """The name of the user's own module that it comes from; empty for one of ours."""
+        return self.name.rpartition(":")[0]
+
+
+def choose(section: str, given: Mapping[str, Any]) -> Component:
+    """Return the component that a section of the config names.
+
+    Args:
+      section: one of `CHOSEN_BY_NAME`.
+      given: its fields and groups: `name`; the options of one of ours in a group of that name, those of
+        the user's own in the group `options`.
+
+    Raises:
+      UserError: there is no such component, or its options are wrong.
+    """
+    kind, name = CHOSEN_BY_NAME[section], given["name"]
+    if name in kind.ours:
+        if given.get("options"):
+            raise UserError(
+                f"--config.{section}.options are for a component of your own, and "
+                f"{flag(section, 'name')}={name} is not: its options are {flag(section, name)}"
+            )
+        function, path = kind.ours[name], f"{section}.{name}"
+    else:
+        function, path = _own(name, flag(section, "name"), kind), f"{section}.options"
+    group = given.get(path.rpartition(".")[2], {})
+    return Component(name, function, read(function, group, path), path)
+
+
+def choose_views(name: str) -> Component:
+    """Return the test-time augmentation of that name, which has no options.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = "evaluation.test_time_augmentation"
+    function = VIEWS.ours.get(name) or _own(name, f"--config.{path}", VIEWS)
+    return Component(name, function, {}, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Switch:
+    """Hold what every augmentation's group has beside the options."""
+
+    enabled: Annotated[bool, "whether it is applied"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Own:
+    """Hold what the group of the user's own has, too."""
+
+    function: Annotated[str, NOT_EMPTY, "import path, as my_nets:grey"]
+
+
+def enabled_augmentations(groups: Mapping[str, Mapping]) -> dict[str, Component]:
+    """Return the augmentations that are enabled, in the order in which they are applied.
+
+    Ours come first, then the user's own in the order of their names.
+
+    Args:
+      groups: of `config.augmentation`, by name: `enabled`, the import path `function` of the user's own, and
+        options.
+
+    Raises:
+      UserError: one is unknown, has wrong options, or excludes another.
+    """
+    chosen = {}
+    own = sorted(set(groups) - set(AUGMENTATIONS))
+    for name in [*AUGMENTATIONS, *own]:
+        path, group = f"augmentation.{name}", dict(groups.get(name, {"enabled": False}))
+        if not _taken(_Switch, group, path)["enabled"]:
+            continue
+        if name in AUGMENTATIONS:
+            source, function = name, AUGMENTATIONS[name]
+        elif "function" not in group:
+            raise unknown("--config.augmentation:", name, AUGMENTATIONS)
+        else:
+            source = _taken(_Own, group, path)["function"]
+            function = _own(source, flag(path, "function"), AUGMENTATION)
+        chosen[name] = Component(source, function, read(function, group, path), path)
+    for name, component in chosen.items():
+        for other in set(getattr(component.function, "excludes", ())) & set(chosen):
+            raise UserError(
+                f"--config.augmentation.{name}.enabled=True excludes "
+                f"--config.augmentation.{other}.enabled=True: enable one of them"
+            )
+    return chosen
+
+
+def _taken(component: type, group: dict[str, Any], path: str) -> dict[str, Any]:
+    """Take the options of `component` out of a group, and return them checked."""
+    return read(
+        component, {name: group.pop(name) for name in options_of(component) if name in group}, path
+    )
+
+
+def check_all(sections: Mapping[str, Mapping]) -> None:
+    """Check the options of all components of ours that a config holds, be they chosen or not.
+
+    Raises:
+      UserError: for the first mistake.
+    """
+    for section, kind in CHOSEN_BY_NAME.items():
+        for name, group in groups(sections.get(section, {})).items():
+            if name in kind.ours:
+                read(kind.ours[name], group, f"{section}.{name}")
+            elif name != "options":
+                raise unknown(f"--config.{section}:", name, kind.ours)
+    for name, group in groups(sections.get("augmentation", {})).items():
+        path, options = f"augmentation.{name}", dict(group)
+        _taken(_Switch, options, path)
+        if name in AUGMENTATIONS:
+            read(AUGMENTATIONS[name], options, path)
+
+
+def hashes(components: Iterable[Component]) -> dict[str, str]:
+    """Return the SHA-256 of the file of each module of the user's own, by the module's name."""
+    found = {}
+    for name in sorted({component.module for component in components} - {""}):
+        file = getattr(sys.modules[name], "__file__", None)
+        found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    return found
+
+
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def is_of_tfds(name: str) -> bool:
+    """Return whether a dataset of that name is looked for in TFDS."""
+    own = _IMPORT_PATH.fullmatch(name) and name.partition(":")[0] not in ("huggingface", "kaggle")
+    return name not in DATASETS and not own
+
+
+def _own(name: str, field: str, kind: Kind) -> Callable:
+    """Import what an import path names; errors call the field that holds it `field`."""
+    if not _IMPORT_PATH.fullmatch(name):
+        raise unknown(f"{field}:", name, kind.ours)
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if not {"", here} & set(sys.path):
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is found, and misses another
+        raise UserError(
+            f"{field}={name}: there is no module {error.name} in the current directory or on PYTHONPATH: "
+            "start from the directory that holds it, or set PYTHONPATH"
+        ) from error
+    where = getattr(module, "__file__", None) or module_name
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        hint = did_you_mean(attribute, (key for key in vars(module) if not key.startswith("_")))
+        raise UserError(f"{field}={name}: {where} holds no function or class {attribute}; {hint}")
+    call = ", ".join([*kind.positional, *(f"{key}=" for key in kind.keywords)])
+    try:
+        signature = inspect.signature(function)
+        options = dict.fromkeys([*kind.keywords, *options_of(function)])
+        signature.bind(*kind.positional, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{field}={name}: {attribute} in {where} cannot be called as {attribute}({call}, **options), for "
+            f"{first_line(error)}; options are the parameters whose types are Annotated"
+        ) from error
+    return function

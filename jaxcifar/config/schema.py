@@ -1,0 +1,223 @@
+"""The fields of a run that belong to no component, and the frozen config that is read from a ConfigDict."""
+
+import dataclasses
+import enum
+import operator
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from ml_collections import ConfigDict
+
+from jaxcifar.config import components
+from jaxcifar.config.components import CHOSEN_BY_NAME, Component
+from jaxcifar.config.fields import as_json, groups, not_groups
+from jaxcifar.data.facts import NORMALISATIONS
+from jaxcifar.errors import UserError, unknown
+from jaxcifar.host.files import with_tuples
+from jaxcifar.options import (
+    NOT_EMPTY,
+    POSITIVE,
+    SHARE_BELOW_ONE,
+    Limit,
+    at_least,
+    between,
+    one_of,
+    options_of,
+    read,
+)
+
+
+class Mark(enum.Enum):
+    """Say what else holds for a field."""
+
+    MAY_CHANGE = "another value goes on with the same run"
+    PATH = "a place on this machine: the same, and processes of one run may differ in it"
+
+
+MAY_CHANGE, PATH = Mark.MAY_CHANGE, Mark.PATH
+
+SPLIT = Limit(NOT_EMPTY.fits, "a split, such as train or test")
+Due = Annotated[int, at_least(1), "epochs; and after the last", MAY_CHANGE]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """Hold `config.data`."""
+
+    name: Annotated[str, NOT_EMPTY, "of a dataset"]
+    data_dir: Annotated[str, "of TFDS", PATH]
+    cache_dir: Annotated[str, "of decoded images", PATH] = ""
+    train_split: Annotated[str, SPLIT, "in TFDS's syntax"]
+    validation_split: Annotated[str, "in TFDS's syntax; empty: none", MAY_CHANGE]
+    test_split: Annotated[str, SPLIT, "in TFDS's syntax", MAY_CHANGE]
+    image_size: Annotated[int, between(0, 4096), "pixels; 0: as TFDS's images are"]
+    normalisation: Annotated[str, one_of(NORMALISATIONS)]
+    component: Component | None
+    """The dataset; None for one of TFDS."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """Hold `config.model`."""
+
+    name: Annotated[str, NOT_EMPTY]
+    component: Component
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """Hold `config.optimizer`."""
+
+    name: Annotated[str, NOT_EMPTY]
+    learning_rate: Annotated[float, POSITIVE, "the peak of the schedule"]
+    l2_penalty: Annotated[float, at_least(0), "adds l2_penalty / 2 * ||weights||² to the loss"]
+    clip_norm: Annotated[float, at_least(0), "largest norm of the gradient; 0: any"]
+    component: Component
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Hold `config.schedule`."""
+
+    name: Annotated[str, NOT_EMPTY]
+    warmup_epochs: Annotated[float, at_least(0), "of linear rise to the peak"]
+    component: Component
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Logging:
+    """Hold `config.logging`."""
+
+    every_steps: Annotated[int, at_least(1), "optimiser steps a record", MAY_CHANGE]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Hold `config.evaluation`."""
+
+    every_epochs: Due
+    batch_size: Annotated[int, at_least(1), "examples a step, over all devices", MAY_CHANGE]
+    test_time_augmentation: Annotated[str, NOT_EMPTY, MAY_CHANGE]
+    component: Component
+    """The test-time augmentation."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Hold `config.checkpoint`."""
+
+    every_epochs: Due
+    keep: Annotated[int, at_least(1), "the newest", MAY_CHANGE]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Hold all that a run is made of: checked values, and the components that are chosen."""
+
+    seed: Annotated[int, between(0, 2**32 - 1), "of parameters, order, augmentation and dropout"]
+    num_epochs: Annotated[int, between(1, 100_000), "passes over the training split"]
+    batch_size: Annotated[int, at_least(1), "examples a step, over all devices"]
+    label_smoothing: Annotated[float, SHARE_BELOW_ONE, "share of each target for all classes"]
+    precision: Annotated[str, one_of(("auto", "bfloat16", "float32", "float64"))]
+    deterministic: Annotated[bool, "slower kernels of a GPU that always round the same way"]
+    convolutions: Annotated[str, one_of(("auto", "onednn", "xla")), MAY_CHANGE] = "auto"
+    data: Data
+    augmentation: Mapping[str, Component]
+    """Those that are enabled, in the order in which they are applied."""
+    model: Model
+    optimizer: Optimizer
+    schedule: Schedule
+    logging: Logging
+    evaluation: Evaluation
+    checkpoint: Checkpoint
+    whole: Mapping[str, Any]
+    """As JSON holds it, with what is not chosen too."""
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """All that are chosen."""
+        sections = (self.data, self.model, self.optimizer, self.schedule, self.evaluation)
+        named = (section.component for section in sections)
+        return (*filter(None, named), *self.augmentation.values())
+
+    def effective(self) -> dict[str, Any]:
+        """Return every value that counts, by its dotted path; defaults where none is given."""
+        values = {path: operator.attrgetter(path)(self) for path in FIELDS}
+        for name, component in self.augmentation.items():
+            values[f"augmentation.{name}.enabled"] = True
+            if component.module:
+                values[f"augmentation.{name}.function"] = component.name
+        for component in self.components:
+            for name, value in component.options.items():
+                values[f"{component.path}.{name}"] = value
+        return values
+
+
+SECTIONS: dict[str, Any] = {
+    name: kind
+    for name, kind in typing.get_type_hints(Config).items()
+    if dataclasses.is_dataclass(kind)
+}
+"""The groups of fields that are no components' options, by name."""
+
+FIELDS = options_of(Config) | {
+    f"{name}.{field}": option
+    for name, section in SECTIONS.items()
+    for field, option in options_of(section).items()
+}
+"""All such fields, by their dotted paths."""
+
+
+def read_config(given: ConfigDict | Mapping[str, Any]) -> Config:
+    """Read what a run needs of a `ConfigDict` with the fields of `configs/default.py`, or of its JSON.
+
+    What is not chosen need not be there, and is not looked at.
+
+    Raises:
+      UserError: for the first field that is unknown, missing or wrong, or does not go with another.
+    """
+    whole = as_json(given)
+    values = with_tuples(whole)
+    if strange := set(groups(values)) - {*SECTIONS, "augmentation"}:
+        raise unknown("--config:", min(strange), [*SECTIONS, "augmentation"])
+    sections = {}
+    for name, section in SECTIONS.items():
+        group = groups(values).get(name, {})
+        found = read(section, not_groups(group), name)
+        if name in CHOSEN_BY_NAME:
+            of_tfds = name == "data" and components.is_of_tfds(found["name"])
+            found["component"] = None if of_tfds else components.choose(name, group)
+        if name == "evaluation":
+            found["component"] = components.choose_views(found["test_time_augmentation"])
+        sections[name] = section(**found)
+    enabled = components.enabled_augmentations(groups(groups(values).get("augmentation", {})))
+    found = read(Config, not_groups(values), "")
+    config = Config(**found, **sections, augmentation=enabled, whole=whole)
+    _check_together(config)
+    return config
+
+
+def check_what_is_not_chosen(given: ConfigDict | Mapping[str, Any]) -> None:
+    """Check the options of those components that a config holds and does not choose.
+
+    They do not count in a run; but a mistake in them is one that the user would want to know of.
+
+    Raises:
+      UserError: for the first mistake.
+    """
+    components.check_all(groups(with_tuples(as_json(given))))
+
+
+def _check_together(config: Config) -> None:
+    data = config.data
+    if data.image_size and data.component:
+        raise UserError(
+            f"--config.data.image_size={data.image_size} scales the images of TFDS, and "
+            f"--config.data.name={data.name} is none of its datasets: leave it at 0"
+        )
+    if config.schedule.warmup_epochs > config.num_epochs:
+        raise UserError(
+            f"--config.schedule.warmup_epochs={config.schedule.warmup_epochs} is longer than "
+            f"the run: at most --config.num_epochs={config.num_epochs}"
+        )

@@ -1,0 +1,235 @@
+"""What a component's options are: read from its signature, checked, explained.
+
+An option is a parameter or a field whose type is `Annotated`, with limits and a unit:
+
+    def crop(keys, examples, *, padding: Annotated[int, at_least(0), "pixels of shift each way"]): ...
+
+A component is a function, a Linen module or another dataclass. Its `check(**options)` checks what its options
+need of each other, its `check_data(facts, **options)` what they need of the data; both raise `OptionError`. A
+class has them as static methods, a function by `with_checks`.
+"""
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from jaxcifar.errors import UserError, did_you_mean, unknown
+
+
+class OptionError(UserError):
+    """Options do not go together; `{name}` in the message stands for an option, as the user writes it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """Say which values an option of the right type may have."""
+
+    fits: Callable[[Any], bool]
+    words: str
+    """What follows "it must be"."""
+    known: tuple[str, ...] = ()
+    """The names, if the option is one of a few."""
+
+
+def between(low: float, high: float) -> Limit:
+    """Return the limit from `low` to `high`, both included."""
+    return Limit(lambda value: low <= value <= high, f"from {low} to {high}")
+
+
+def at_least(low: float) -> Limit:
+    """Return the limit from `low` on, infinity excluded."""
+    return Limit(lambda value: low <= value < float("inf"), f"at least {low}")
+
+
+def one_of(names: Iterable[str]) -> Limit:
+    """Return the limit to a few names."""
+    known = tuple(names)
+    return Limit(lambda value: value in known, f"one of {', '.join(known)}", known)
+
+
+def each(limit: Limit) -> Limit:
+    """Return the limit to one or more values, each within `limit`."""
+    return Limit(
+        lambda values: len(values) > 0 and all(map(limit.fits, values)),
+        f"one or more, each {limit.words}",
+    )
+
+
+POSITIVE = Limit(lambda value: 0 < value < float("inf"), "above 0 and finite")
+SHARE = between(0, 1)
+SHARE_BELOW_ONE = Limit(lambda value: 0 <= value < 1, "at least 0 and below 1")
+ODD = Limit(lambda value: 0 < value < 100 and value % 2 == 1, "odd, from 1 to 99")
+NOT_EMPTY = Limit(lambda value: value != "", "a name")
+WIDTHS = each(between(1, 65536))
+
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "values separated by commas",
+}
+"""How the user is told of each type that an option may have."""
+
+REQUIRED = inspect.Parameter.empty
+"""In place of a default: the option must be given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """Describe an option."""
+
+    type: Any
+    """`bool`, `int`, `float`, `str`, `tuple[int, ...]` or the like."""
+    default: Any
+    limits: tuple[Limit, ...]
+    unit: str
+    marks: tuple[Any, ...]
+    """What else is in its annotation."""
+
+    def read(self, value: Any, flag: str) -> Any:
+        """Return `value` as what the option's type says: a float for a whole number, a tuple for a list.
+
+        Raises:
+          UserError: it is of another type, or beyond the limits; `flag` is what the user calls the option.
+        """
+        try:
+            read = _as(self.type, value)
+        except (TypeError, OverflowError) as error:
+            words = ": ".join([_kind(self.type), *(limit.words for limit in self.limits)])
+            raise UserError(f"{flag}={value}: it must be {words}") from error
+        for limit in self.limits:
+            if not limit.fits(read):
+                if limit.known:
+                    raise unknown(f"{flag}:", str(value), limit.known)
+                raise UserError(f"{flag}={value}: it must be {limit.words}")
+        return read
+
+
+def _as(kind: Any, value: Any) -> Any:
+    if parts := typing.get_args(kind):
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        if parts[-1] is Ellipsis:
+            parts = parts[:1] * len(value)
+        if len(parts) != len(value):
+            raise TypeError
+        return tuple(map(_as, parts, value))
+    allowed = (int, float) if kind is float else kind
+    if not isinstance(value, allowed) or isinstance(value, bool) != (kind is bool):
+        raise TypeError
+    return kind(value)
+
+
+def _kind(kind: Any) -> str:
+    parts = typing.get_args(kind)
+    if not parts:
+        return KINDS[kind]
+    one = KINDS[parts[0]].removeprefix("a ")
+    count = "" if parts[-1] is Ellipsis else f"{len(parts)} "
+    return f"{count}{one}s separated by commas"
+
+
+@functools.cache
+def options_of(component: Callable) -> dict[str, Option]:
+    """Return the options of a component, by name."""
+    is_plain_class = inspect.isclass(component) and not dataclasses.is_dataclass(component)
+    annotated = component.__init__ if is_plain_class else component
+    hints = typing.get_type_hints(annotated, include_extras=True)
+    return {
+        name: _option(hints[name], parameter.default)
+        for name, parameter in inspect.signature(component).parameters.items()
+        if typing.get_origin(hints.get(name)) is Annotated
+    }
+
+
+def _option(hint: Any, default: Any) -> Option:
+    kind, *notes = typing.get_args(hint)
+    limits = tuple(note for note in notes if isinstance(note, Limit))
+    unit = next((note for note in notes if isinstance(note, str)), "")
+    marks = tuple(note for note in notes if not isinstance(note, Limit | str))
+    return Option(kind, default, limits, unit, marks)
+
+
+def read(component: Callable, given: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return all options of a component, checked.
+
+    Args:
+      component: whose options they are.
+      given: the user's values, by name; what is missing has its default.
+      path: where they stand in the config, as `model.cnn`; empty for its top.
+
+    Raises:
+      UserError: an option is unknown, missing, of the wrong type or beyond its limits, or they do not go
+        together.
+    """
+    options = options_of(component)
+    for name in given:
+        if name not in options:
+            known = ", ".join(options) or "none"
+            hint = did_you_mean(name, options)
+            raise UserError(f"{flag(path, name)}: there is no such field; {hint}there are {known}")
+    values = {}
+    for name, option in options.items():
+        value = given.get(name, option.default)
+        if value is REQUIRED:
+            raise UserError(
+                f"{flag(path, name)} is missing: a config starts from configs/default.py"
+            )
+        values[name] = option.read(value, flag(path, name))
+    run_check(component, "check", values, path)
+    return values
+
+
+def flag(path: str, name: str) -> str:
+    """Return what the user calls the field `name` of the group at `path`."""
+    return f"--config.{path}.{name}" if path else f"--config.{name}"
+
+
+def run_check(
+    component: Callable, kind: str, options: Mapping[str, Any], path: str, *arguments: Any
+) -> None:
+    """Run a component's `check` or `check_data`, if it has one, on its options at `path` of the config.
+
+    Raises:
+      UserError: what the check raised, with the options as the user writes them.
+    """
+    check = getattr(component, kind, None)
+    if check is None:
+        return
+    try:
+        check(*arguments, **options)
+    except OptionError as error:
+        text = str(error)
+        for name, value in options.items():
+            text = text.replace(f"{{{name}}}", f"{flag(path, name)}={value}")
+        raise UserError(text) from error
+
+
+_Function = TypeVar("_Function", bound=Callable)
+
+
+def with_checks(
+    *,
+    check: Callable[..., None] | None = None,
+    check_data: Callable[..., None] | None = None,
+    excludes: Collection[str] = (),
+) -> Callable[[_Function], _Function]:
+    """Return a decorator that puts a function's checks beside it, see the head of this file.
+
+    Args:
+      check: `check(**options)`, of the options with each other.
+      check_data: `check_data(facts, **options)`, of the options with the data.
+      excludes: the names of augmentations that cannot be enabled beside this.
+    """
+
+    def put(function):
+        for name, value in (("check", check), ("check_data", check_data), ("excludes", excludes)):
+            if value:
+                setattr(function, name, value)
+        return function
+
+    return put
