@@ -1,10 +1,14 @@
 """Convolutions in oneDNN, and the way there from XLA's programs."""
 
+import functools
 import os
 import platform
+import re
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -170,6 +174,53 @@ def test_without_the_library_convolutions_are_xla_s(monkeypatch, tmp_path, broke
         ]
         monkeypatch.setattr(onednn.importlib.metadata, "files", lambda package: found)
     assert onednn._start.__wrapped__() is False
+
+
+def test_the_version_answered_is_one_of_which_the_installed_jaxlib_is_an_extension():
+    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text()
+    major, minor = (
+        int(re.search(rf"#define XLA_FFI_API_{part} (\d+)", header)[1])
+        for part in ("MAJOR", "MINOR")
+    )
+    assert foreign.VERSION[0] == major
+    assert foreign.VERSION[1] <= minor
+
+
+@pytest.mark.parametrize("refused", [(0, 99), (9, 0)])
+def test_where_xla_refuses_the_version_it_convolves_and_one_line_says_so(
+    arrays, monkeypatch, capsys, refused
+):
+    images, kernel = (x[..., :8, :8] for x in arrays)
+    expected = gradients(images, kernel)
+    monkeypatch.setattr(foreign, "VERSION", refused)
+    monkeypatch.setattr(onednn, "_target", lambda kind: f"test_refused_{kind}")
+    monkeypatch.setattr(onednn, "_start", functools.cache(onednn._start.__wrapped__))
+    jax.clear_caches()
+    with ThreadPoolExecutor(8) as threads:
+        assert not any(threads.map(onednn.available, [jnp.float32] * 16))
+    program = compiled(gradients, images, kernel)
+    assert " convolution(" in program.as_text() and "test_refused" not in program.as_text()
+    for result, exact in zip(program(images, kernel), expected, strict=True):
+        assert relative(result, exact) < 1e-5
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"warning: XLA's foreign function .*\(\d\.\d+\).*: XLA convolves\n", said)
+    assert "{}.{}".format(*refused) in said
+
+
+def test_a_function_that_xla_refuses_does_not_keep_the_backend_from_starting():
+    """XLA asks for the versions of all that was registered as a backend starts, which fails if it refuses one."""
+    script = """
+        from jaxcifar.cpu import foreign
+        foreign.VERSION = (9, 0)
+        try:
+            foreign.register("test_early", print)
+        except Exception as error:
+            print(type(error).__name__)
+        import jax
+        print(jax.devices()[0].platform)
+    """
+    result = python(script)
+    assert result.stdout.split() == ["JaxRuntimeError", "cpu"], result.stderr
 
 
 def test_a_program_that_ends_while_it_convolves_ends_in_peace(arrays):
