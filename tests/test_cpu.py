@@ -1,5 +1,6 @@
 """Convolutions in oneDNN, and the way there from XLA's programs."""
 
+import ctypes
 import functools
 import os
 import platform
@@ -221,6 +222,21 @@ def test_a_function_that_xla_refuses_does_not_keep_the_backend_from_starting():
     """
     result = python(script)
     assert result.stdout.split() == ["JaxRuntimeError", "cpu"], result.stderr
+
+
+@pytest.mark.parametrize("missing", [8, 0])
+def test_a_frame_that_ends_early_is_an_error_and_is_not_read_on(missing):
+    called, errors = [], []
+    foreign.register("test_frame" + "_short" * bool(missing), lambda *call: called.append(call))
+    create_error = foreign._CREATE_ERROR(lambda error: errors.append(error.contents.message) or 1)
+    api = foreign._Api(create_error=create_error)
+    frame = foreign._Frame(size_of_struct=ctypes.sizeof(foreign._Frame) - missing)
+    frame.api = ctypes.pointer(api)
+    numbers = foreign._Numbers()
+    frame.attributes.values = (ctypes.c_void_p * 1)(ctypes.addressof(numbers))
+    foreign._handlers[-1](ctypes.byref(frame))
+    assert bool(called) == (not missing)
+    assert errors == ([b"test_frame_short: XLA's frame has 160 bytes, not 168"] if missing else [])
 
 
 def test_a_program_that_ends_while_it_convolves_ends_in_peace(arrays):

@@ -39,6 +39,8 @@ def register(name: str, function: Function) -> None:
 
     def handler(frame_pointer):
         frame = frame_pointer.contents
+        if frame.size_of_struct < _FRAME_SIZE:
+            return fail(frame, f"XLA's frame has {frame.size_of_struct} bytes, not {_FRAME_SIZE}")
         if frame.extension and frame.extension.contents.kind == _METADATA:
             version = frame.extension.contents.metadata.contents.version
             version.major, version.minor = VERSION
@@ -98,4 +100,5 @@ _Api = _struct(**_EXTENDED, version=_Version, internal=_POINTER, create_error=_C
 _CALL = {"api": _TO(_Api), "context": _POINTER, "stage": _INT}
 _ARRAYS = {"arguments": _Buffers, "results": _Buffers, "attributes": _Attributes}
 _Frame = _struct(**_SIZED, extension=_TO(_MetadataExtension), **_CALL, **_ARRAYS)
+_FRAME_SIZE = ctypes.sizeof(_Frame)
 _HANDLER = ctypes.CFUNCTYPE(_POINTER, _TO(_Frame))
