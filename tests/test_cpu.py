@@ -137,6 +137,38 @@ def test_bfloat16_is_as_near_to_float32_as_its_last_digit_and_quicker_where_it_i
     assert (took_narrow < took_wide) == bfloat16_is_quicker()
 
 
+@pytest.mark.parametrize("mapped", [(0, None), (None, 0), (0, 0)])
+@pytest.mark.parametrize("size", [8, 2])  # of which the smaller is convolved by pixel
+def test_mapped_over_images_kernels_or_both_each_result_equals_that_of_a_loop(arrays, mapped, size):
+    images = arrays[0][..., :size, :size, :16].reshape(2, 2, 16, size, size, 16)
+    kernels = arrays[1].reshape(3, 3, 2, 2, 16, 16).transpose(2, 3, 0, 1, 4, 5)
+    like_images, like_kernel = (
+        jax.ShapeDtypeStruct(x.shape[2:], x.dtype) for x in (images, kernels)
+    )
+    line = (jnp.ones(16), jnp.ones(16))
+
+    def results(images, kernel, grad):
+        return (
+            onednn.convolve(images, kernel, 1, ONE),
+            onednn.images_grad(kernel, grad, like_images, 1, ONE),
+            onednn.kernel_grad(images, grad, like_kernel, 1, ONE),
+            convolve_and_finish(images, kernel, line, relu, 1, ONE),
+            gradients(images, kernel),
+        )
+
+    mapped = (*mapped, 0)
+    given = [
+        x if axis == 0 else x[0, 0]
+        for x, axis in zip((images, kernels, images[::-1]), mapped, strict=True)
+    ]
+    nested = jax.jit(jax.vmap(jax.vmap(results, mapped), mapped))(*given)
+    for i, j in np.ndindex(2, 2):
+        some = [x if axis is None else x[i, j] for x, axis in zip(given, mapped, strict=True)]
+        expected = jax.jit(results)(*some)
+        errors = jax.tree.map(lambda x, one, at=(i, j): relative(x[at], one), nested, expected)
+        assert max(jax.tree.leaves(errors)) < 1e-6
+
+
 def python(script, **environment):
     command = [sys.executable, "-c", textwrap.dedent(script)]
     environment = os.environ | environment

@@ -187,7 +187,7 @@ def _run(kind, arrays, window, activation="identity"):
     *arguments, result = arrays.values()
     dtypes = (DTYPES[arrays[name].dtype.name] for name in ("images", "kernel", "output"))
     numbers = (*dtypes, ACTIVATIONS[activation], *np.transpose(window).flat)
-    call = jax.ffi.ffi_call(_target(kind), result)
+    call = jax.ffi.ffi_call(_target(kind), result, vmap_method="sequential")
     return call(*arguments, numbers=np.array(numbers, np.int64))
 
 
