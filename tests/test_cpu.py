@@ -1,10 +1,15 @@
 """Convolutions in oneDNN, and the way there from XLA's programs."""
 
+import ctypes
+import functools
 import os
 import platform
+import re
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -132,6 +137,38 @@ def test_bfloat16_is_as_near_to_float32_as_its_last_digit_and_quicker_where_it_i
     assert (took_narrow < took_wide) == bfloat16_is_quicker()
 
 
+@pytest.mark.parametrize("mapped", [(0, None), (None, 0), (0, 0)])
+@pytest.mark.parametrize("size", [8, 2])  # of which the smaller is convolved by pixel
+def test_mapped_over_images_kernels_or_both_each_result_equals_that_of_a_loop(arrays, mapped, size):
+    images = arrays[0][..., :size, :size, :16].reshape(2, 2, 16, size, size, 16)
+    kernels = arrays[1].reshape(3, 3, 2, 2, 16, 16).transpose(2, 3, 0, 1, 4, 5)
+    like_images, like_kernel = (
+        jax.ShapeDtypeStruct(x.shape[2:], x.dtype) for x in (images, kernels)
+    )
+    line = (jnp.ones(16), jnp.ones(16))
+
+    def results(images, kernel, grad):
+        return (
+            onednn.convolve(images, kernel, 1, ONE),
+            onednn.images_grad(kernel, grad, like_images, 1, ONE),
+            onednn.kernel_grad(images, grad, like_kernel, 1, ONE),
+            convolve_and_finish(images, kernel, line, relu, 1, ONE),
+            gradients(images, kernel),
+        )
+
+    mapped = (*mapped, 0)
+    given = [
+        x if axis == 0 else x[0, 0]
+        for x, axis in zip((images, kernels, images[::-1]), mapped, strict=True)
+    ]
+    nested = jax.jit(jax.vmap(jax.vmap(results, mapped), mapped))(*given)
+    for i, j in np.ndindex(2, 2):
+        some = [x if axis is None else x[i, j] for x, axis in zip(given, mapped, strict=True)]
+        expected = jax.jit(results)(*some)
+        errors = jax.tree.map(lambda x, one, at=(i, j): relative(x[at], one), nested, expected)
+        assert max(jax.tree.leaves(errors)) < 1e-6
+
+
 def python(script, **environment):
     command = [sys.executable, "-c", textwrap.dedent(script)]
     environment = os.environ | environment
@@ -170,6 +207,68 @@ def test_without_the_library_convolutions_are_xla_s(monkeypatch, tmp_path, broke
         ]
         monkeypatch.setattr(onednn.importlib.metadata, "files", lambda package: found)
     assert onednn._start.__wrapped__() is False
+
+
+def test_the_version_answered_is_one_of_which_the_installed_jaxlib_is_an_extension():
+    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text()
+    major, minor = (
+        int(re.search(rf"#define XLA_FFI_API_{part} (\d+)", header)[1])
+        for part in ("MAJOR", "MINOR")
+    )
+    assert foreign.VERSION[0] == major
+    assert foreign.VERSION[1] <= minor
+
+
+@pytest.mark.parametrize("refused", [(0, 99), (9, 0)])
+def test_where_xla_refuses_the_version_it_convolves_and_one_line_says_so(
+    arrays, monkeypatch, capsys, refused
+):
+    images, kernel = (x[..., :8, :8] for x in arrays)
+    expected = gradients(images, kernel)
+    monkeypatch.setattr(foreign, "VERSION", refused)
+    monkeypatch.setattr(onednn, "_target", lambda kind: f"test_refused_{kind}")
+    monkeypatch.setattr(onednn, "_start", functools.cache(onednn._start.__wrapped__))
+    jax.clear_caches()
+    with ThreadPoolExecutor(8) as threads:
+        assert not any(threads.map(onednn.available, [jnp.float32] * 16))
+    program = compiled(gradients, images, kernel)
+    assert " convolution(" in program.as_text() and "test_refused" not in program.as_text()
+    for result, exact in zip(program(images, kernel), expected, strict=True):
+        assert relative(result, exact) < 1e-5
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"warning: XLA's foreign function .*\(\d\.\d+\).*: XLA convolves\n", said)
+    assert "{}.{}".format(*refused) in said
+
+
+def test_a_function_that_xla_refuses_does_not_keep_the_backend_from_starting():
+    """XLA asks for the versions of all that was registered as a backend starts, which fails if it refuses one."""
+    script = """
+        from jaxcifar.cpu import foreign
+        foreign.VERSION = (9, 0)
+        try:
+            foreign.register("test_early", print)
+        except Exception as error:
+            print(type(error).__name__)
+        import jax
+        print(jax.devices()[0].platform)
+    """
+    result = python(script)
+    assert result.stdout.split() == ["JaxRuntimeError", "cpu"], result.stderr
+
+
+@pytest.mark.parametrize("missing", [8, 0])
+def test_a_frame_that_ends_early_is_an_error_and_is_not_read_on(missing):
+    called, errors = [], []
+    foreign.register("test_frame" + "_short" * bool(missing), lambda *call: called.append(call))
+    create_error = foreign._CREATE_ERROR(lambda error: errors.append(error.contents.message) or 1)
+    api = foreign._Api(create_error=create_error)
+    frame = foreign._Frame(size_of_struct=ctypes.sizeof(foreign._Frame) - missing)
+    frame.api = ctypes.pointer(api)
+    numbers = foreign._Numbers()
+    frame.attributes.values = (ctypes.c_void_p * 1)(ctypes.addressof(numbers))
+    foreign._handlers[-1](ctypes.byref(frame))
+    assert bool(called) == (not missing)
+    assert errors == ([b"test_frame_short: XLA's frame has 160 bytes, not 168"] if missing else [])
 
 
 def test_a_program_that_ends_while_it_convolves_ends_in_peace(arrays):

@@ -22,6 +22,9 @@ class Array(NamedTuple):
 Function = Callable[[Sequence[Array], Sequence[Array], Sequence[int]], None]
 """`(arguments, results, numbers) -> None`, which fills the results."""
 
+VERSION = (0, 3)
+"""The version of XLA's interface, major and minor, whose structs stand below."""
+
 
 def register(name: str, function: Function) -> None:
     """Let `jax.ffi.ffi_call(name, …)` call `function` on CPUs.
@@ -29,25 +32,36 @@ def register(name: str, function: Function) -> None:
     Its single attribute is an array of int64, which `function` gets as `numbers`. XLA calls from
     threads of its own, several at a time, with the GIL held. An exception becomes an error of the
     program that called.
+
+    Raises:
+      jax.errors.JaxRuntimeError: XLA does not take functions of `VERSION`, or has one of that name.
     """
 
     def handler(frame_pointer):
         frame = frame_pointer.contents
-        api = frame.api.contents
-        if frame.extension:  # when registered: XLA asks for the version that this is written for
+        if frame.size_of_struct < _FRAME_SIZE:
+            return fail(frame, f"XLA's frame has {frame.size_of_struct} bytes, not {_FRAME_SIZE}")
+        if frame.extension and frame.extension.contents.kind == _METADATA:
             version = frame.extension.contents.metadata.contents.version
-            version.major, version.minor = api.version.major, api.version.minor
+            version.major, version.minor = VERSION
             return None
         try:
             numbers = ctypes.cast(frame.attributes.values[0], ctypes.POINTER(_Numbers)).contents
             function(_arrays(frame.arguments), _arrays(frame.results), numbers.data[: numbers.size])
         except Exception as error:  # it cannot pass through XLA
-            message = f"{name}: {type(error).__name__}: {error}".encode()
-            return api.create_error(_Error(ctypes.sizeof(_Error), None, message, _INTERNAL))
+            return fail(frame, f"{type(error).__name__}: {error}")
         return None
+
+    def fail(frame, reason):
+        message = f"{name}: {reason}".encode()
+        error = _Error(ctypes.sizeof(_Error), None, message, _INTERNAL)
+        return frame.api.contents.create_error(error)
 
     pointer = _HANDLER(handler)
     _handlers.append(pointer)
+    # So that XLA asks for the version now: it asks no later than a backend starts, which fails if it
+    # refuses the answer.
+    jax.devices("cpu")
     jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(pointer), platform="cpu")
 
 
@@ -68,6 +82,7 @@ def _struct(**fields):
 _INT, _LONG, _SIZE, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_size_t, ctypes.c_void_p
 _TO = ctypes.POINTER
 _INTERNAL = 13  # an error that is a mistake of the program's own
+_METADATA = 1  # the extension with which XLA asks for the version, instead of a call
 
 # XLA's structs, in the order of c_api.h.
 _SIZED = {"size_of_struct": _SIZE}
@@ -85,4 +100,5 @@ _Api = _struct(**_EXTENDED, version=_Version, internal=_POINTER, create_error=_C
 _CALL = {"api": _TO(_Api), "context": _POINTER, "stage": _INT}
 _ARRAYS = {"arguments": _Buffers, "results": _Buffers, "attributes": _Attributes}
 _Frame = _struct(**_SIZED, extension=_TO(_MetadataExtension), **_CALL, **_ARRAYS)
+_FRAME_SIZE = ctypes.sizeof(_Frame)
 _HANDLER = ctypes.CFUNCTYPE(_POINTER, _TO(_Frame))

@@ -21,6 +21,8 @@ from jaxcifar.cpu import foreign
 from jaxcifar.cpu.onednn_library import ACTIVATIONS, DTYPES, KINDS, Convolutions
 from jaxcifar.devices import platform
 from jaxcifar.devices.cpu_facts import multiplies_bfloat16
+from jaxcifar.errors import first_line
+from jaxcifar.host.progress import warn
 
 PACKAGE = "onednn-cpu-gomp"
 
@@ -31,8 +33,8 @@ Pads = Sequence[tuple[int, int]]
 def available(dtype: jax.typing.DTypeLike) -> bool:
     """Return whether programs here can have oneDNN convolve arrays of this type.
 
-    They can on a CPU, where it is installed and loads: in float32, and in bfloat16 where the processor
-    multiplies that itself.
+    They can on a CPU, where it is installed and loads and XLA takes foreign functions as `foreign` makes
+    them: in float32, and in bfloat16 where the processor multiplies that itself.
     """
     name = jnp.dtype(dtype).name
     if platform.current() != "cpu" or name not in DTYPES:
@@ -58,9 +60,17 @@ def _start() -> bool:
         return False
     queue_up = _in_one_thread()
     convolutions = Convolutions(library)
-    for kind in KINDS:
-        run = functools.partial(convolutions.run, kind)
-        foreign.register(_target(kind), lambda *call, run=run: queue_up(run, *call))
+    try:
+        for kind in KINDS:
+            run = functools.partial(convolutions.run, kind)
+            foreign.register(_target(kind), lambda *call, run=run: queue_up(run, *call))
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_index() == 0:
+            warn(
+                "XLA's foreign function interface does not take oneDNN's convolutions "
+                f"({first_line(error)}): XLA convolves"
+            )
+        return False
     return True
 
 
@@ -177,7 +187,7 @@ def _run(kind, arrays, window, activation="identity"):
     *arguments, result = arrays.values()
     dtypes = (DTYPES[arrays[name].dtype.name] for name in ("images", "kernel", "output"))
     numbers = (*dtypes, ACTIVATIONS[activation], *np.transpose(window).flat)
-    call = jax.ffi.ffi_call(_target(kind), result)
+    call = jax.ffi.ffi_call(_target(kind), result, vmap_method="sequential")
     return call(*arguments, numbers=np.array(numbers, np.int64))
 
 
