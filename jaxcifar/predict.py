@@ -38,6 +38,7 @@ def _parse(argv: list[str]) -> tuple[flags.FlagValues, list[Path]]:
     text("workdir", None, "directory of the run")
     number("step", None, "of the checkpoint; else the newest")
     number("top_k", 3, "how many classes to name, the likeliest first", lower_bound=1)
+    text("convolutions", None, "on a CPU: auto, onednn or xla; else what the run's config says")
     switch("json", False, "print one JSON object an image")
     switch("help", False, "show this", short_name="h")
     try:
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> int:
         if values.help:
             print(f"{__doc__}{values.get_help(include_special_flags=False)}")
             return 0
-        classifier = Classifier(values.workdir, values.step)
+        classifier = Classifier(values.workdir, values.step, convolutions=values.convolutions)
         unread = _answer_all(classifier, list(find_images(paths)), values)
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)

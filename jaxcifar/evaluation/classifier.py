@@ -20,13 +20,20 @@ MOST_AT_ONCE = 256
 class Classifier:
     """Hold a trained model, and answer with probabilities."""
 
-    def __init__(self, workdir: str | Path, step: int | None = None):
+    def __init__(
+        self, workdir: str | Path, step: int | None = None, *, convolutions: str | None = None
+    ):
         """Restore the newest checkpoint in `workdir`, or that of `step`; nothing else is needed.
+
+        On a CPU `convolutions` says by what it convolves: `auto`, `onednn` or `xla`; None for what the
+        run's config says.
 
         Raises:
           UserError: there is no such checkpoint, or this machine cannot run it.
         """
-        setup, self._state = set_up_from_workdir(expanded(workdir), step)
+        setup, self._state = set_up_from_workdir(
+            expanded(workdir), step, convolutions=convolutions
+        )
         self._layout = setup.layout
         self._run = map_step(setup.experiment.evaluation_step, setup.layout, updates_state=False)
         self.class_names: tuple[str, ...] = setup.experiment.facts.class_names

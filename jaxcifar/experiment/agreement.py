@@ -45,6 +45,20 @@ def check_same_classes(facts: DataFacts, dataset: Dataset) -> None:
         )
 
 
+def check_same_model(config: Config, own: Config, workdir: Path) -> None:
+    """Check that `config` has the model of the run in `workdir`, whose config is `own`.
+
+    Raises:
+      UserError: it has another, or other options of it.
+    """
+    changed = [line for line in differences(own, config) if line.startswith("model.")]
+    if changed:
+        raise UserError(
+            f"--workdir={workdir} holds a run with another model ({'; '.join(changed)}): leave these fields "
+            "as they are there"
+        )
+
+
 def check_same_config(config: Config, run: SavedRun, workdir: Path, *, extend: bool) -> None:
     """Check that going on in `workdir` under `config` is going on with the run that was saved there.
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcifar.config.schema import Config, read_config
+from jaxcifar.config.schema import FIELDS, Config, read_config
 from jaxcifar.data import datasets, facts
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
@@ -72,7 +72,10 @@ def set_up(
 
 
 def set_up_from_workdir(
-    workdir: Path, step: int | None = None, config: Config | None = None
+    workdir: Path,
+    step: int | None = None,
+    config: Config | None = None,
+    convolutions: str | None = None,
 ) -> tuple[Setup, TrainState]:
     """Restore a run for inference; what only the optimiser needs of its state is given up.
 
@@ -80,6 +83,7 @@ def set_up_from_workdir(
       workdir: of the run.
       step: of the checkpoint; None for the newest that is whole.
       config: under which it is restored; None for the one that the checkpoint was saved with.
+      convolutions: `auto`, `onednn` or `xla` in place of the config's.
 
     Returns:
       The set-up and the state.
@@ -91,7 +95,12 @@ def set_up_from_workdir(
     with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         step = saved_run.chosen_step(checkpoints, workdir, step)
         saved = checkpoints.description(step)
-        config = read_config(saved["config"]) if config is None else config
+        own = read_config(saved["config"])
+        config = config or own
+        agreement.check_same_model(config, own, workdir)
+        if convolutions is not None:
+            taken = FIELDS["convolutions"].read(convolutions, "convolutions")
+            config = dataclasses.replace(config, convolutions=taken)
         layout, measured = start_layout(config), DataFacts.from_json(saved["facts"])
         setup = Setup(config, layout, build(config, measured))
         if layout.leads:

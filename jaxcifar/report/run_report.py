@@ -264,7 +264,7 @@ def _facts(run: Run) -> str:
 
 def _config_table(run: Run) -> str:
     fields = ((name, [value]) for name, value in run.fields.items())
-    return f"<details><summary>The whole config</summary>{html_pieces.table(fields)}</details>"
+    return f"<details><summary>The config</summary>{html_pieces.table(fields)}</details>"
 
 
 def main(argv: list[str]) -> int:

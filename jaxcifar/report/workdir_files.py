@@ -88,8 +88,9 @@ class Run:
 
     @property
     def fields(self) -> dict[str, str]:
-        """The settings by their names on the command line, as JSON."""
-        return dict(_flattened(self.settings))
+        """The settings that count, by their names on the command line, as JSON; of an earlier version, all."""
+        known = self.summary.get("config") or dict(_flattened(self.settings))
+        return {name: json.dumps(value, ensure_ascii=False) for name, value in known.items()}
 
     @property
     def on_own_test_split(self) -> bool:
@@ -100,9 +101,10 @@ class Run:
 
     @property
     def tested_on(self) -> str:
-        """The dataset, its options if it is a built-in one, and the split of the evaluation."""
+        """The dataset, its options if it has some, and the split of the evaluation."""
         name, split = self.evaluation["dataset"], self.evaluation["split"]
-        options = options_of_split(self.settings["data"].get(name, {}), split)
+        data = self.settings["data"]
+        options = options_of_split(data.get(name) or data.get("options", {}), split)
         words = (f"{key} {value}" for key, value in options.items())
         return ", ".join([name, *words, f"split {split}"])
 
@@ -132,7 +134,7 @@ def _flattened(fields, prefix=""):
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, json.dumps(value, ensure_ascii=False)
+            yield prefix + name, value
 
 
 def load(workdir: Path) -> Run:

@@ -43,6 +43,7 @@ def summarise(setup: Setup, state: TrainState, rates: np.ndarray) -> dict:
     """
     experiment, devices = setup.experiment, setup.layout.devices
     return {
+        "config": setup.config.effective(),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "forward_flops": known(forward_flops, setup, state),
         "precision": jnp.dtype(experiment.model.dtype).name,

@@ -1,0 +1,187 @@
+"""Components of the user's own, as docs/extending.md shows them: named by import path, without a fork."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from configs import default
+from jaxcifar import Classifier, predict
+from jaxcifar.config.schema import read_config
+from jaxcifar.errors import UserError
+from jaxcifar.evaluation.run_evaluation import _name_if_not_own
+from tests.conftest import ROOT
+
+SHORT = ("--config.num_epochs=2", "--config.data.options.examples=128", "--config.precision=float32")
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Stand in a directory that holds `my_parts.py` and `my_config.py` of the documentation."""
+    text = (ROOT / "docs/extending.md").read_text()
+    parts, config = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "my_parts.py").write_text(parts)
+    (tmp_path / "my_config.py").write_text(config)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path != ""])
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "my_parts", raising=False)
+    yield tmp_path
+    sys.modules.pop("my_parts", None)
+
+
+def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
+    assert run_here("--config=my_config.py", *SHORT).returncode == 0
+    run = own / "runs/my_config"
+    effective = json.loads((run / "run.json").read_text())["config"]
+    assert effective["model.options.width"] == 16 and effective["model.options.size"] == 3
+    assert effective["augmentation.grey.function"] == "my_parts:grey"
+    assert effective["optimizer.options.beta1"] == 0.9
+    assert not [path for path in effective if path.startswith(("model.cnn", "data.shapes"))]
+    went_on = run_here(f"--workdir={run}", "--extend", "--config.num_epochs=4")
+    assert went_on.returncode == 0 and "going on from step 4 of 8" in went_on.stdout
+    assert run_here(f"--workdir={run}", "--mode=evaluate").returncode == 0
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert evaluation["examples"] == 128 and evaluation["dataset"] == "my_parts:stripes"
+    assert list(evaluation["test_time_augmentation"]) == ["my_parts:upside_down"]
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(own / "black.png")
+    assert predict.main(["predict", f"--workdir={run}", "black.png"]) == 0
+    assert "lying" in capsys.readouterr().out
+    page = (run / "report/index.html").read_text()
+    assert "my_parts:Net" in page and "model.cnn.widths" not in page
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ("model.options.width=0", "--config.model.options.width=0: it must be from 1 to 512"),
+        ("augmentation.grey.probability=2", "probability=2.0: it must be from 0 to 1"),
+        ("schedule.options.power=0", "--config.schedule.options.power=0.0: it must be from 0.1 to 10"),
+        ("data.options.examples=3", "--config.data.options.examples=3: it must be at least 10"),
+        ("schedule.options.power=1", "power=1.0 and --config.schedule.options.final_fraction=0.0 are"),
+        ("model.name=my_parts:Nett", "my_parts.py holds no function or class Nett; did you mean 'Net'?"),
+        ("model.name=my_prats:Net", "there is no module my_prats in the current directory"),
+        ("model.name=my_parts:lion", "cannot be called as lion(classes=, compute=, **options)"),
+        ("optimizer.name=my_parts:np", "holds no function or class np"),
+        ("model.name=cnn", "--config.model.options are for a component of your own"),
+        ("data.name=shapes", "its options are --config.data.shapes"),
+        ("schedule.name=cosine", "its options are --config.schedule.cosine"),
+        ("augmentation.grey.function=my_parts", "'my_parts' is unknown"),
+        ("evaluation.test_time_augmentation=my_parts:lion", "cannot be called as lion(images, **options)"),
+        ("data.image_size=32", "scales the images of TFDS"),
+    ],
+)
+def test_a_mistake_with_own_components_is_one_line(own, fails, flags, words):
+    assert words in fails("--config=my_config.py", f"--config.{flags}")
+    assert not (own / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (("np.uint8", "np.uint16"), "returned images [32, 16, 16, 3] uint16, not [n, height"),
+        (("dtype=np.int32", "dtype=np.int64"), "returned labels [32] int64, not [32] int32"),
+        (('("lying", "standing")', '("lying",)'), "labels beyond the 1 names of classes"),
+        (("    return select(", "    return 3 and list("), "returned a list"),
+        (("probability=2", ""), "there are probability"),
+        (("width: Annotated[", "width: tuple["), "--config.model.options.width: there is no such field"),
+    ],
+)
+def test_a_component_that_is_wrong_itself_is_one_line(own, fails, change, words):
+    parts = own / "my_parts.py"
+    if change[1]:
+        parts.write_text(parts.read_text().replace(*change))
+    flags = ["--config.data.options.examples=32", "--config.batch_size=8"]
+    if not change[1]:
+        config = own / "my_config.py"
+        config.write_text(config.read_text().replace('"probability"', '"probabilty"'))
+    assert words in fails("--config=my_config.py", *flags)
+
+
+def test_size_is_checked_against_the_data(own, fails):
+    small = (own / "my_parts.py").read_text().replace("16, 16, 3", "8, 8, 3")
+    (own / "my_parts.py").write_text(small)
+    config = (own / "my_config.py").read_text()
+    (own / "my_config.py").write_text(config.replace('{"width": 16}', '{"width": 16, "size": 9}'))
+    line = fails("--config=my_config.py", "--config.batch_size=8")
+    assert "--config.model.options.size=9 is more than the images have: (8, 8, 3)" in line
+
+
+def test_a_module_that_has_changed_is_named_when_a_run_goes_on_is_evaluated_or_predicts(
+    own, run_here, capsys
+):
+    assert run_here("--config=my_config.py", *SHORT).returncode == 0
+    run, parts = "runs/my_config", own / "my_parts.py"
+    warning = "warning: my_parts has changed since the checkpoint of step 4 was saved"
+    for arguments in (["--mode=evaluate"], []):
+        assert warning not in run_here(f"--workdir={run}", *arguments).stderr
+    parts.write_text(parts.read_text() + "# another\n")
+    for arguments in (["--mode=evaluate"], []):
+        result = run_here(f"--workdir={run}", *arguments)
+        assert result.returncode == 0 and result.stderr.count(warning) == 1
+    Classifier(run)
+    assert warning in capsys.readouterr().err
+    parts.unlink()
+    sys.modules.pop("my_parts")
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(own / "black.png")
+    assert predict.main(["predict", f"--workdir={run}", "black.png"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "no module my_parts" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["1 / 0", "import my_prats_helper"])
+def test_an_import_that_fails_in_the_user_s_module_shows_the_user_s_own_traceback(
+    own, run_program, text
+):
+    parts = own / "my_parts.py"
+    parts.write_text(f"{text}\n{parts.read_text()}")
+    result = run_program(f"--config={own / 'my_config.py'}", PYTHONPATH=f"{ROOT}:{own}")
+    assert result.returncode == 1
+    assert f'{parts}", line 1' in result.stderr and text in result.stderr
+
+
+def test_own_augmentations_come_after_ours_in_the_order_of_their_names(own):
+    config = default.get_config()
+    with config.unlocked():
+        for name in ("zebra", "grey", "also"):
+            config.augmentation[name] = ConfigDict(
+                {"enabled": name != "also", "function": "my_parts:grey", "probability": 0.1}
+            )
+    names = list(read_config(config).augmentation)
+    assert names == ["alternating_flip", "crop", "color_jitter", "cutout", "grey", "zebra"]
+
+
+def test_a_component_excludes_another_of_the_user_s_own_by_name(own):
+    parts = own / "my_parts.py"
+    text = parts.read_text().replace("def grey(", '@with_checks(excludes=["cutout"])\ndef grey(')
+    parts.write_text(text)
+    config = default.get_config()
+    with config.unlocked():
+        config.augmentation.grey = ConfigDict(
+            {"enabled": True, "function": "my_parts:grey", "probability": 0.1}
+        )
+    with pytest.raises(UserError, match=r"grey\.enabled=True excludes .*cutout\.enabled=True"):
+        read_config(config)
+
+
+def test_an_evaluation_on_own_data_is_named_by_its_options(own):
+    def config(examples):
+        values = default.get_config()
+        with values.unlocked():
+            values.data.name = "my_parts:stripes"
+            values.data.options = ConfigDict({"examples": examples})
+        return read_config(values)
+
+    assert _name_if_not_own(config(10), config(10)) == ""
+    assert _name_if_not_own(config(10), config(20)) == "my_parts:stripes-test-examples=20"
+
+
+@pytest.mark.parametrize("name", ["cifar10:3.0.2", "cifar10", "huggingface:mnist", "a/b:1.0.0"])
+def test_a_name_of_tfds_is_not_taken_for_an_import_path(name):
+    config = default.get_config()
+    config.data.name = name
+    assert read_config(config).data.component is None
