@@ -113,19 +113,14 @@ main.main(sys.argv)
 def test_an_earlier_run_goes_on_and_ends_the_same_bit_for_bit_if_it_is_killed_in_between(
     run_program, workdir, tmp_path
 ):
-    config = tmp_path / "same.py"
-    config.write_text(
-        "from jaxcifar.config import saved_config\n"
-        f"def get_config(): return saved_config.get_config({str(workdir)!r})\n"
-    )
     killed = shutil.copytree(workdir, tmp_path / "killed")
     environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", KILLED, f"--config={config}", f"--workdir={killed}"]
+    command = [sys.executable, "-c", KILLED, f"--workdir={killed}"]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == -signal.SIGKILL, result.stderr
     assert "going on from step 11 of 24" in result.stdout
     for folder, step in ((workdir, 11), (killed, 16)):
-        result = run_program(f"--config={config}", f"--workdir={folder}")
+        result = run_program(f"--workdir={folder}")
         assert result.returncode == 0, result.stderr
         assert f"going on from step {step} of 24" in result.stdout
     assert [record["step"] for record in read_records(workdir / "metrics.jsonl")] == [

@@ -120,3 +120,45 @@ def test_of_several_starts_at_once_one_sets_up_and_the_others_wait(tmp_path):
     starts = [subprocess.Popen(["./run.sh"], cwd=tmp_path, env=environment) for _ in range(3)]
     assert [start.wait() for start in starts] == [0, 0, 0]
     assert (tmp_path / "made").read_text().splitlines() == [str(tmp_path / ".venv")]
+
+
+QUICK = "--config={root}/configs/quick.py"
+
+
+@pytest.mark.parametrize(
+    "arguments, config",
+    [
+        ([], QUICK),
+        (["--config.seed=3"], QUICK),
+        (["--workdir=empty"], QUICK),
+        (["--workdir=empty", "--config.seed=3"], QUICK),
+        (["--workdir=a run"], ""),
+        (["--workdir", "a run"], ""),
+        (["-workdir=a run", "--config.logging.every_steps=9"], ""),
+        (["--workdir=~/a run"], ""),
+        (["--config=mine.py", "--workdir=empty"], ""),
+        (["--config", "mine.py"], ""),
+        (["--mode=evaluate", "--workdir=empty"], ""),
+        (["--mode", "report", "--workdir=empty"], ""),
+        (["--help"], ""),
+    ],
+)
+def test_run_sh_trains_quick_py_only_where_no_run_and_no_config_is_named(
+    tmp_path, arguments, config
+):
+    shutil.copy(ROOT / "run.sh", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
+    python.chmod(0o755)
+    shutil.copy(tmp_path / "requirements/cpu.lock", tmp_path / ".venv/made-by-run.sh")
+    for folder in ("a run", "empty"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "a run/config.json").touch()
+    environment = os.environ | {"HOME": str(tmp_path), "JAXCIFAR_JAX": "cpu"}
+    result = subprocess.run(
+        ["./run.sh", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    taken = [config.format(root=tmp_path)] if config else []
+    assert result.stdout.splitlines() == ["-m", "jaxcifar.main", *taken, *arguments], result.stderr

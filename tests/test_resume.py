@@ -80,6 +80,33 @@ def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
     assert "model.cnn.kernel_size: 3 -> 5" in other and "seed: 0 -> 1" in other
 
 
+def test_a_run_is_what_its_config_chooses(run_here, fails, trained_run, tiny_flags, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    flags = [*tiny_flags, f"--workdir={workdir}"]
+    not_chosen = ["--config.model.resnet.widths=8,8,8,8", "--config.optimizer.sgd.momentum=0.5"]
+    not_chosen += ["--config.augmentation.flip.enabled=false", "--config.schedule.step.factor=0.5"]
+    assert "is finished" in run_here(*flags, *not_chosen, "--config.convolutions=xla").stdout
+    for change, words in {
+        "augmentation.cutout.enabled=false": "augmentation.cutout.enabled: True -> False",
+        "model.name=resnet": "(model.name: cnn -> resnet)",
+        "schedule.cosine.final_fraction=0.1": "schedule.cosine.final_fraction: 0.0 -> 0.1",
+        "data.shapes.seed=1": "data.shapes.seed: 0 -> 1",
+    }.items():
+        assert words in fails(*flags, f"--config.{change}")
+    # A version that lacks or has other components knows the run by what it chose.
+    saved = json.loads((workdir / "config.json").read_text())
+    del saved["model"]["speednet"], saved["augmentation"]["flip"], saved["optimizer"]["muon"]
+    saved["model"]["vit"] = {"depth": 12}
+    (workdir / "config.json").write_text(json.dumps(saved))
+    again = run_here(f"--workdir={workdir}", "--extend", "--config.num_epochs=4")
+    assert "going on from step 24 of 32" in again.stdout, again.stderr
+    assert run_here(f"--workdir={workdir}", "--mode=evaluate").returncode == 0
+    assert "--config is missing" in fails(f"--workdir={tmp_path}")
+    model = "--config.model.cnn.activation=relu"
+    line = fails(f"--workdir={workdir}", "--mode=evaluate", model)
+    assert "holds a run with another model (model.cnn.activation: gelu -> relu)" in line
+
+
 def test_a_validation_split_is_a_config_line_and_evaluated_beside_the_test_split(
     run_here, tiny_flags, tmp_path
 ):
