@@ -18,9 +18,8 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from benchmarks import machine
-from benchmarks.layers import plain_convolve
+from benchmarks.layers import own_convolve, plain_convolve
 from jaxcifar.devices import backend
-from jaxcifar.models.convolution import convolve
 
 BATCH = 256
 SHAPES = ((32, 32, 32), (16, 64, 64), (8, 128, 128), (4, 256, 256), (2, 256, 256))
@@ -70,14 +69,13 @@ def main(argv):
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     ours = backend.compiler_options(deterministic=False)
     print(f"{'GFLOP/s':33} {'size':>12} {'forward':>8} {'input':>8} {'kernel':>8}")
-    own = lambda *x: convolve(*x, 1, ((1, 1), (1, 1)))
     for dtype, shape in itertools.product(("float32", "bfloat16"), SHAPES):
         size, inward, outward = shape
         work = 2 * BATCH * size * size * 9 * inward * outward / 1e9
         rows = {
             "XLA, default options": xla(*shape, dtype, {}),
             "XLA, jaxcifar's options": xla(*shape, dtype, ours),
-            "jaxcifar": xla(*shape, dtype, ours, own),
+            "jaxcifar": xla(*shape, dtype, ours, own_convolve),
             "PyTorch": pytorch(*shape, dtype),
         }
         for name, times in rows.items():

@@ -22,6 +22,7 @@ from ml_collections import config_flags
 
 from benchmarks import machine
 from benchmarks.timing import config_arguments, repeated, training_rate
+from jaxcifar.config.schema import read_config
 from jaxcifar.experiment.setup import start_layout
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/fast.py", lock_config=True)
@@ -57,7 +58,7 @@ def main(argv):
     seconds = _SECONDS.value
     arguments = config_arguments()
     reached = program_rate(arguments)  # before JAX takes the memory of a GPU here
-    layout = start_layout(_CONFIG.value)
+    layout = start_layout(read_config(_CONFIG.value))
     measured = training_rate(_CONFIG.value, layout, seconds)
     rate, flops = measured["images_per_second"], measured["flops"]
     peak = len(layout.devices) * matrix_flops(measured["precision"], seconds)

@@ -36,9 +36,10 @@ POINTS = {
 def point(config) -> dict:
     """Measure the training step of one config in this process."""
     from benchmarks.timing import training_rate
+    from jaxcifar.config.schema import read_config
     from jaxcifar.experiment.setup import start_layout
 
-    layout = start_layout(config)
+    layout = start_layout(read_config(config))
     config.data.name = "shapes"
     before = peak_bytes()
     measured = training_rate(config, layout, _SECONDS.value)

@@ -17,19 +17,17 @@ from jax import lax
 from benchmarks import machine
 from jaxcifar.devices import backend
 from jaxcifar.models import layers
-from jaxcifar.models.convolution import convolve
+from jaxcifar.models.compute import Compute
+from jaxcifar.models.convolution import Window, convolve, library
 
 SHAPES = ((256, 32, 32, 32), (256, 16, 16, 64), (256, 8, 8, 128))
 """Of the activations: batch, height, width, channel."""
 
 
-def batch_norm(module, **options):
-    """Return a function of `x` that normalises it, in training."""
+def batch_norm(norm):
+    """Return a function of `x` that has `norm` normalise it, in training."""
 
     def apply(x):
-        norm = module(
-            x.shape[-1], use_running_average=False, momentum=0.9, dtype=x.dtype, **options
-        )
         statistics = {"mean": jnp.zeros(x.shape[-1]), "var": jnp.ones(x.shape[-1])}
         params = {"scale": jnp.ones(x.shape[-1]), "bias": jnp.zeros(x.shape[-1])}
         variables = {"params": params, "batch_stats": statistics}
@@ -49,6 +47,10 @@ def convolution(convolve):
     return apply
 
 
+def own_convolve(images, kernel):
+    return convolve(images, kernel, Window(pads=((1, 1), (1, 1))), library("auto", images.dtype))
+
+
 def plain_convolve(images, kernel):
     layout = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=layout)
@@ -57,15 +59,12 @@ def plain_convolve(images, kernel):
 PAIRS = {
     "sum over channels": (layers.channel_sum, lambda x: x.sum((0, 1, 2))),
     "batch norm": (
-        batch_norm(layers.BatchNorm, axis_name=None),
-        batch_norm(lambda channels, **options: nn.BatchNorm(**options)),
+        batch_norm(layers.BatchNorm(Compute(), use_running_average=False)),
+        batch_norm(nn.BatchNorm(use_running_average=False, momentum=0.9)),
     ),
     "gelu": (layers.gelu, lambda x: nn.gelu(x, approximate=False)),
     "2×2 max pooling": (layers.max_pool_2x2, lambda x: nn.max_pool(x, (2, 2), (2, 2))),
-    "3×3 convolution": (
-        convolution(lambda *x: convolve(*x, 1, ((1, 1), (1, 1)))),
-        convolution(plain_convolve),
-    ),
+    "3×3 convolution": (convolution(own_convolve), convolution(plain_convolve)),
 }
 
 

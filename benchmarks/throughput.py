@@ -13,6 +13,7 @@ normalise it and count what was right, which PyTorch's leave out; PyTorch does n
 memory is the host's.
 """
 
+import functools
 import json
 import os
 import statistics
@@ -44,15 +45,17 @@ def jax_side(config, side, work):
     import numpy as np
 
     from jaxcifar.augment.augmentations import Examples
+    from jaxcifar.config.schema import read_config
     from jaxcifar.devices.layout import Layout
     from jaxcifar.experiment.build import computation_dtype
     from jaxcifar.experiment.setup import beginning, set_up, start_layout
     from jaxcifar.step.batch import map_step
 
-    layout = start_layout(config)
-    config.precision = computation_dtype(config.precision).name
+    layout = start_layout(read_config(config))
+    config.precision = computation_dtype(config.precision, config.convolutions).name
     if side == "flax":
         use_flax_layers()
+        config.convolutions = "xla"
         layout = Layout(layout.devices, {})
     after_import = peak_bytes()
     rows = min(16, layout.rows_per_dispatch)
@@ -61,7 +64,7 @@ def jax_side(config, side, work):
     if side != "jaxcifar+input":
         for options in config.augmentation.values():
             options.enabled = False
-    setup, dataset = set_up(config, layout)
+    setup, dataset = set_up(read_config(config), layout)
     experiment = setup.experiment
 
     def init_state(key, images):
@@ -107,28 +110,23 @@ def jax_side(config, side, work):
 def use_flax_layers():
     """Give the models what Flax has in place of jaxcifar's own layers."""
     import flax.linen as nn
-    import jax.numpy as jnp
 
-    from jaxcifar.cpu import onednn
     from jaxcifar.models import cnn, resnet, speednet
 
-    onednn.available = lambda dtype: False
-    default_init = nn.initializers.lecun_normal()
-
-    def conv(features, kernel_size, dtype, strides=1, kernel_init=default_init, *, pooled=False):
-        del pooled
+    def conv(features, kernel_size, compute, *, strides=1, **options):
         pads = [((size - 1) // 2, size // 2) for size in kernel_size]
-        options = {"use_bias": False, "dtype": dtype, "kernel_init": kernel_init}
-        convolve = nn.Conv(features, kernel_size, strides, pads, **options)
-        return lambda x, norm=lambda x: x: norm(convolve(x))
+        options |= {"use_bias": False, "dtype": compute.dtype}
+        return nn.Conv(features, kernel_size, strides, pads, **options)
 
-    def batch_norm(channels, *, activation=lambda x: x, **options):
-        del channels
-        norm = nn.BatchNorm(param_dtype=jnp.float32, **options)
-        return lambda x: activation(norm(x))
+    def batch_norm(compute, **options):
+        options |= {"axis_name": compute.axis_name, "dtype": compute.dtype}
+        return nn.BatchNorm(**{"momentum": 0.9} | options)
+
+    def sequential(*layers):
+        return lambda x: functools.reduce(lambda x, layer: layer(x), layers, x)
 
     for module in (cnn, resnet, speednet):
-        module.Conv, module.BatchNorm = conv, batch_norm
+        module.Conv, module.BatchNorm, module.sequential = conv, batch_norm, sequential
         module.max_pool_2x2 = lambda images: nn.max_pool(images, (2, 2), (2, 2))
 
 

@@ -82,6 +82,7 @@ def run_torch(config, seed: int) -> dict:
     from torch.nn import functional
 
     from benchmarks import torch_peer
+    from jaxcifar.config.schema import read_config
     from jaxcifar.data import facts as data_facts
     from jaxcifar.experiment.setup import load_split
     from jaxcifar.step.order import epoch_order
@@ -91,7 +92,7 @@ def run_torch(config, seed: int) -> dict:
     torch.manual_seed(seed)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    train, test = (load_split(config, f"{name}_split") for name in ("train", "test"))
+    train, test = (load_split(read_config(config), f"{name}_split") for name in ("train", "test"))
     facts = data_facts.measure(train, config.data.normalisation)
     mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (facts.mean, facts.std))
     mean, std = mean.float(), std.float()

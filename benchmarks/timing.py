@@ -8,6 +8,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
+from jaxcifar.config.schema import read_config
 from jaxcifar.devices.layout import Layout
 from jaxcifar.experiment.setup import set_up
 from jaxcifar.step.batch import map_step
@@ -32,7 +33,7 @@ def training_rate(config, layout: Layout, seconds: float) -> dict:
       images a second, an image's FLOPs forward, the bytes that XLA plans for the program, and the
       precision of the computation.
     """
-    setup, dataset = set_up(config, layout)
+    setup, dataset = set_up(read_config(config), layout)
     state = setup.new_state(dataset, jax.random.key(0))
     run = map_step(setup.experiment.train_step, layout, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
@@ -49,7 +50,7 @@ def training_rate(config, layout: Layout, seconds: float) -> dict:
     return {
         "images_per_second": rows * config.batch_size / repeated(dispatch, seconds),
         "flops": flops,
-        "precision": jax.numpy.dtype(setup.experiment.model.dtype).name,
+        "precision": jax.numpy.dtype(setup.experiment.compute.dtype).name,
         "planned_bytes": planned.temp_size_in_bytes + planned.argument_size_in_bytes,
     }
 

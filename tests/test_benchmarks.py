@@ -14,6 +14,7 @@ from benchmarks import machine
 from configs import default
 from jaxcifar.augment.test_time import mirror_translate
 from jaxcifar.models import MODELS
+from jaxcifar.models.compute import Compute
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,7 +63,7 @@ def test_the_peer_s_networks_answer_as_ours_do_with_the_same_weights(name):
     rng = np.random.default_rng(0)
     options = default.get_config().model[name].to_dict()
     options["widths"] = (8, 12, 16, 20)[: len(options["widths"])]
-    model = MODELS[name](classes=10, dtype="float32", axis_name=None, **options)
+    model = MODELS[name](classes=10, compute=Compute(), **options)
     images = rng.random((4, 32, 32, 3), np.float32)
     variables = model.init(jax.random.key(0), images, train=False)
     if hasattr(model, "initialise_from"):

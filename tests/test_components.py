@@ -16,7 +16,11 @@ from jaxcifar.errors import UserError
 from jaxcifar.evaluation.run_evaluation import _name_if_not_own
 from tests.conftest import ROOT
 
-SHORT = ("--config.num_epochs=2", "--config.data.options.examples=128", "--config.precision=float32")
+SHORT = (
+    "--config.num_epochs=2",
+    "--config.data.options.examples=128",
+    "--config.precision=float32",
+)
 
 
 @pytest.fixture
@@ -60,10 +64,19 @@ def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
     [
         ("model.options.width=0", "--config.model.options.width=0: it must be from 1 to 512"),
         ("augmentation.grey.probability=2", "probability=2.0: it must be from 0 to 1"),
-        ("schedule.options.power=0", "--config.schedule.options.power=0.0: it must be from 0.1 to 10"),
+        (
+            "schedule.options.power=0",
+            "--config.schedule.options.power=0.0: it must be from 0.1 to 10",
+        ),
         ("data.options.examples=3", "--config.data.options.examples=3: it must be at least 10"),
-        ("schedule.options.power=1", "power=1.0 and --config.schedule.options.final_fraction=0.0 are"),
-        ("model.name=my_parts:Nett", "my_parts.py holds no function or class Nett; did you mean 'Net'?"),
+        (
+            "schedule.options.power=1",
+            "power=1.0 and --config.schedule.options.final_fraction=0.0 are",
+        ),
+        (
+            "model.name=my_parts:Nett",
+            "my_parts.py holds no function or class Nett; did you mean 'Net'?",
+        ),
         ("model.name=my_prats:Net", "there is no module my_prats in the current directory"),
         ("model.name=my_parts:lion", "cannot be called as lion(classes=, compute=, **options)"),
         ("optimizer.name=my_parts:np", "holds no function or class np"),
@@ -71,7 +84,10 @@ def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
         ("data.name=shapes", "its options are --config.data.shapes"),
         ("schedule.name=cosine", "its options are --config.schedule.cosine"),
         ("augmentation.grey.function=my_parts", "'my_parts' is unknown"),
-        ("evaluation.test_time_augmentation=my_parts:lion", "cannot be called as lion(images, **options)"),
+        (
+            "evaluation.test_time_augmentation=my_parts:lion",
+            "cannot be called as lion(images, **options)",
+        ),
         ("data.image_size=32", "scales the images of TFDS"),
     ],
 )
@@ -88,7 +104,10 @@ def test_a_mistake_with_own_components_is_one_line(own, fails, flags, words):
         (('("lying", "standing")', '("lying",)'), "labels beyond the 1 names of classes"),
         (("    return select(", "    return 3 and list("), "returned a list"),
         (("probability=2", ""), "there are probability"),
-        (("width: Annotated[", "width: tuple["), "--config.model.options.width: there is no such field"),
+        (
+            ("width: Annotated[", "width: tuple["),
+            "--config.model.options.width: there is no such field",
+        ),
     ],
 )
 def test_a_component_that_is_wrong_itself_is_one_line(own, fails, change, words):

@@ -19,15 +19,22 @@ import pytest
 from jaxcifar.cpu import foreign, onednn
 from jaxcifar.devices.cpu_facts import bfloat16_is_quicker, multiplies_bfloat16
 from jaxcifar.models import convolution
-from jaxcifar.models.convolution import convolve, convolve_and_finish
+from jaxcifar.models.convolution import Window, convolve, convolve_and_finish, library
 from jaxcifar.models.layers import gelu, identity, relu
 from tests.test_models import compiled, relative, seconds
 
-ONE = ((1, 1), (1, 1))
+ONE = Window(pads=((1, 1), (1, 1)))
+
+
+def convolve_by(library):
+    return lambda images, kernel: convolve(images, kernel, ONE, library)
+
+
+by_onednn = convolve_by("onednn")
 
 
 def gradients(images, kernel):
-    return jax.grad(lambda *x: (convolve(*x, 1, ONE) ** 2).sum(), (0, 1))(images, kernel)
+    return jax.grad(lambda *x: (by_onednn(*x) ** 2).sum(), (0, 1))(images, kernel)
 
 
 def test_the_default_install_has_it_on_linux_on_x86():
@@ -68,21 +75,18 @@ def test_nothing_is_left_to_xla_but_large_kernels_gradients_without_avx_512(
     assert (" convolution(" in text) == left
 
 
-def test_the_kernel_s_gradient_is_quicker_than_xla_s_default_and_as_quick_in_a_loop(
-    arrays, monkeypatch
-):
+def test_the_kernel_s_gradient_is_quicker_than_xla_s_default_and_as_quick_in_a_loop(arrays):
     images, kernel = arrays
 
-    def gradient(kernel, images):
-        return jax.vjp(lambda kernel: convolve(images, kernel, 1, ONE), kernel)[1](images)[0]
+    def gradient(kernel, images, convolve=by_onednn):
+        return jax.vjp(lambda kernel: convolve(images, kernel), kernel)[1](images)[0]
 
     def twice_in_a_loop(kernel, images):
         return jax.lax.fori_loop(0, 2, lambda _, kernel: kernel + gradient(kernel, images), kernel)
 
     alone, looped = (compiled(function, kernel, images) for function in (gradient, twice_in_a_loop))
-    monkeypatch.setattr(onednn, "available", lambda dtype: False)
-    jax.clear_caches()
-    plain = jax.jit(gradient).lower(kernel, images).compile()
+    by_xla = lambda *x: gradient(*x, convolve=convolve_by("xla"))
+    plain = jax.jit(by_xla).lower(kernel, images).compile()
     assert seconds(alone, kernel, images) < seconds(plain, kernel, images)
     assert seconds(looped, kernel, images) < 2 * 2 * seconds(alone, kernel, images)
 
@@ -99,19 +103,18 @@ def test_what_falls_on_the_padding_of_small_images_is_left_out(arrays, monkeypat
 
 def test_bfloat16_is_left_to_xla_where_the_processor_does_not_multiply_it(arrays, monkeypatch):
     monkeypatch.setattr(onednn, "multiplies_bfloat16", lambda: False)
-    images, kernel = (x.astype(jnp.bfloat16) for x in arrays)
-    assert "jaxcifar_onednn" not in compiled(gradients, images, kernel).as_text()
+    assert library("auto", jnp.bfloat16) == "xla" and library("auto", jnp.float32) == "onednn"
 
 
 @pytest.mark.parametrize("activation", [identity, relu, gelu])
 def test_what_follows_a_convolution_is_done_in_the_same_pass(arrays, activation):
     images, kernel = arrays
     line = jax.random.normal(jax.random.key(2), (2, 32))
-    finish = lambda images: convolve_and_finish(images, kernel, line, activation, 1, ONE)
+    finish = lambda images: convolve_and_finish(images, kernel, line, activation, ONE, "onednn")
     text = compiled(finish, images).as_text()
     assert '"jaxcifar_onednn_finished"' in text
     assert "fusion" not in text and '"jaxcifar_onednn_forward"' not in text
-    exact = activation(convolve(images, kernel, 1, ONE) * line[0] + line[1])
+    exact = activation(by_onednn(images, kernel) * line[0] + line[1])
     assert relative(finish(images), exact) < 1e-6
     if onednn.available(jnp.bfloat16):
         rounded = finish(images.astype(jnp.bfloat16))
@@ -124,13 +127,12 @@ def test_bfloat16_is_as_near_to_float32_as_its_last_digit_and_quicker_where_it_i
     narrow = tuple(x.astype(jnp.bfloat16) for x in arrays)
     wide = tuple(x.astype(jnp.float32) for x in narrow)  # the same numbers
     results = [
-        (convolve(*pair, 1, ONE), *jax.vjp(lambda *x: convolve(*x, 1, ONE), *pair)[1](pair[0]))
-        for pair in (narrow, wide)
+        (by_onednn(*pair), *jax.vjp(by_onednn, *pair)[1](pair[0])) for pair in (narrow, wide)
     ]
     for rounded, exact in zip(*results, strict=True):
         assert rounded.dtype == jnp.bfloat16
         assert relative(rounded.astype(jnp.float32), exact) < 2**-8
-    mixed = jax.vjp(lambda kernel: convolve(narrow[0], kernel, 1, ONE), wide[1])[1](narrow[0])[0]
+    mixed = jax.vjp(lambda kernel: by_onednn(narrow[0], kernel), wide[1])[1](narrow[0])[0]
     assert relative(mixed, results[1][2]) < 1e-5  # a kernel in float32 has its gradient unrounded
     programs = [compiled(gradients, *pair) for pair in (narrow, wide)]
     took_narrow, took_wide = (seconds(p, *x) for p, x in zip(programs, (narrow, wide), strict=True))
@@ -178,9 +180,10 @@ def python(script, **environment):
 def test_many_callers_share_one_team_of_threads(arrays):
     script = """
         import os, threading, jax, jax.numpy as jnp
-        from jaxcifar.models.convolution import convolve
+        from jaxcifar.models.convolution import Window, convolve, library
+        by = (Window(pads=((1, 1), (1, 1))), library("onednn", jnp.float32))
         images, kernel = jnp.ones((8, 8, 8, 16)), jnp.ones((3, 3, 16, 16))
-        program = jax.jit(lambda *arrays: convolve(*arrays, 1, ((1, 1), (1, 1))).sum())
+        program = jax.jit(lambda *arrays: convolve(*arrays, *by).sum())
         threads = lambda: len(os.listdir("/proc/self/task"))
         def from_threads(count):
             callers = [threading.Thread(target=lambda: program(images, kernel).block_until_ready())
@@ -275,12 +278,13 @@ def test_a_program_that_ends_while_it_convolves_ends_in_peace(arrays):
     """The dispatch is under way when the interpreter begins to take itself apart."""
     script = """
         import jax, jax.numpy as jnp
-        from jaxcifar.models.convolution import convolve
+        from jaxcifar.models.convolution import Window, convolve, library
+        by = (Window(pads=((1, 1), (1, 1))), library("onednn", jnp.float32))
         images, kernel = jnp.ones((256, 32, 32, 32)), jnp.ones((3, 3, 32, 32))
         @jax.jit
         def many(images, kernel):
             for _ in range(10):
-                images = convolve(images, kernel, 1, ((1, 1), (1, 1)))
+                images = convolve(images, kernel, *by)
             return images
         many(images, kernel).block_until_ready()
         many(images, kernel)
@@ -302,5 +306,5 @@ def test_an_exception_in_a_call_is_an_error_of_the_program():
 def test_an_impossible_convolution_is_an_error_of_the_program(arrays):
     images, kernel = arrays
     with pytest.raises(jax.errors.JaxRuntimeError, match="dnnl_convolution_forward"):
-        onednn.convolve(images, kernel[:, :, :5], 1, ONE).block_until_ready()
-    assert relative(*(onednn.convolve(*arrays, 1, ONE) for _ in range(2))) == 0
+        onednn.convolve(images, kernel[:, :, :5], ONE.strides, ONE.pads).block_until_ready()
+    assert relative(*(onednn.convolve(*arrays, ONE.strides, ONE.pads) for _ in range(2))) == 0

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcifar.cpu import onednn
 from jaxcifar.data import datasets, facts
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
@@ -19,6 +18,7 @@ from jaxcifar.evaluation import run_evaluation
 from jaxcifar.experiment import agreement
 from jaxcifar.experiment.build import build, computation_dtype
 from jaxcifar.experiment.setup import load_split, set_up, start_layout
+from jaxcifar.models import convolution
 from jaxcifar.training import overview
 
 
@@ -79,8 +79,12 @@ def test_float64_without_64_bit_mode_is_an_error(tiny_config):
 )
 def test_auto_is_bfloat16_on_a_cpu_that_convolves_it_quickly(monkeypatch, words, loads, dtype):
     monkeypatch.setattr(cpu_facts, "_words", lambda: frozenset(words.split()))
-    monkeypatch.setattr(onednn, "available", lambda _: loads)
+    found = "onednn" if loads else "xla"
+    monkeypatch.setattr(
+        convolution, "library", lambda asked, _: found if asked == "auto" else asked
+    )
     assert computation_dtype("auto") == dtype
+    assert computation_dtype("auto", "xla") == jnp.float32
     assert computation_dtype("float32") == jnp.float32
 
 

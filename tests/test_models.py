@@ -2,6 +2,9 @@
 
 import functools
 import re
+import subprocess
+import sys
+import textwrap
 import time
 from typing import Any
 
@@ -11,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcifar.cpu import onednn
-from jaxcifar.devices import backend
+from jaxcifar.devices import backend, platform
+from jaxcifar.errors import UserError
 from jaxcifar.models import MODELS, convolution
-from jaxcifar.models.convolution import Conv, convolve
+from jaxcifar.models.compute import Compute
+from jaxcifar.models.convolution import Conv, Window, convolve, library
 from jaxcifar.models.layers import (
     ACTIVATIONS,
     BatchNorm,
@@ -25,6 +29,7 @@ from jaxcifar.models.layers import (
     max_pool_2x2,
     relu,
 )
+from jaxcifar.models.sequential import sequential
 
 CNN = {
     "widths": (4, 6),
@@ -44,7 +49,7 @@ OPTIONS = {
 
 
 def build(name="cnn", **changes):
-    options = {"classes": 10, "dtype": jnp.float32, "axis_name": None} | OPTIONS[name] | changes
+    options = {"classes": 10, "compute": Compute()} | OPTIONS[name] | changes
     model = MODELS[name](**options)
     images = jax.random.normal(jax.random.key(1), (8, 16, 16, 3))
     return model, model.init(jax.random.key(0), images, train=False), images
@@ -84,17 +89,17 @@ def relative(ours, theirs):
     return float(jnp.linalg.norm(ours - theirs) / jnp.linalg.norm(theirs))
 
 
-@pytest.fixture(params=["oneDNN with AVX-512", "oneDNN without", "XLA"])
-def by_each_library(request, monkeypatch):
-    jax.clear_caches()  # of what was traced with another
-    if request.param == "XLA":
-        monkeypatch.setattr(onednn, "available", lambda dtype: False)
-    elif not onednn.available(jnp.float32):
+@pytest.fixture(params=["onednn with AVX-512", "onednn without", "xla"])
+def each_library(request, monkeypatch):
+    """Return a library's name; oneDNN's with each choice of what is left to XLA."""
+    name = request.param.split()[0]
+    if name == "onednn" and library("auto", jnp.float32) != name:
         pytest.skip("needs oneDNN")
-    monkeypatch.setattr(convolution, "has_avx512", lambda: request.param == "oneDNN with AVX-512")
+    jax.clear_caches()  # of what was traced with the other choice
+    monkeypatch.setattr(convolution, "has_avx512", lambda: request.param == "onednn with AVX-512")
+    return name
 
 
-@pytest.mark.usefixtures("by_each_library")
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize(
     "kernel_size, pads, channels",
@@ -102,7 +107,7 @@ def by_each_library(request, monkeypatch):
 )
 @pytest.mark.parametrize("batch, size", [(33, 10), (4, 10), (4, 5), (33, 3), (4, 2)])
 def test_a_convolution_and_its_gradients_equal_lax_s(
-    batch, size, pads, channels, kernel_size, strides
+    each_library, batch, size, pads, channels, kernel_size, strides
 ):
     keys = jax.random.split(jax.random.key(0))
     images = jax.random.normal(keys[0], (batch, size, size, channels))
@@ -115,7 +120,7 @@ def test_a_convolution_and_its_gradients_equal_lax_s(
             images, kernel, window, (pads, pads), dimension_numbers=layout
         )
 
-    own = lambda *x: convolve(*x, strides, (pads, pads))
+    own = lambda *x: convolve(*x, Window(strides, (pads, pads)), each_library)
     assert relative(own(images, kernel), theirs(images, kernel)) < 1e-6
     loss = lambda convolve: lambda *x: (convolve(*x) ** 2).sum()
     ours = jax.grad(loss(own), (0, 1))(images, kernel)
@@ -128,77 +133,238 @@ def test_a_convolution_and_its_gradients_equal_lax_s(
 @pytest.mark.parametrize("shape", [(2, 9, 10, 3), (2, 10, 13, 3)])
 def test_a_convolution_before_pooling_leaves_out_what_pooling_does(shape, kernel_size, strides):
     images = jax.random.normal(jax.random.key(0), shape)
-    whole, pooled = (
-        Conv(4, kernel_size, jnp.float32, strides, pooled=pooled) for pooled in (False, True)
-    )
+    conv = Conv(4, kernel_size, Compute(), strides)
     centred = [((size - 1) // 2, size // 2) for size in kernel_size]
     theirs = nn.Conv(4, kernel_size, strides, centred, use_bias=False)
     variables = theirs.init(jax.random.key(1), images)
-    result = whole.apply(variables, images)
+    result = conv.apply(variables, images)
     assert relative(result, theirs.apply(variables, images)) < 1e-6
     height, width = (size // 2 * 2 for size in result.shape[1:3])
-    assert pooled.apply(variables, images).shape == (2, height, width, 4)
-    assert relative(pooled.apply(variables, images), result[:, :height, :width]) < 1e-6
+    pooled = conv.apply(variables, images, pooled=True)
+    assert pooled.shape == (2, height, width, 4)
+    assert relative(pooled, result[:, :height, :width]) < 1e-6
 
 
+@pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("shape", [(9, 4, 6, 5), (16, 5)])
 @pytest.mark.parametrize("use_scale, activation", [(True, relu), (False, gelu)])
-def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale, activation):
-    shared = {"use_running_average": False, "momentum": 0.8, "dtype": jnp.float32}
-    shared |= {"axis_name": None, "use_scale": use_scale}
+def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale, activation, train):
+    shared = {"use_running_average": not train, "momentum": 0.8, "use_scale": use_scale}
+    own = BatchNorm(Compute(), **shared)
     keys = jax.random.split(jax.random.key(0), 3)
     x = 2 + 3 * jax.random.normal(keys[0], shape)
     weights = jax.random.normal(keys[1], shape)
-    variables = BatchNorm(5, **shared).init(keys[2], x)
+    variables = own.init(keys[2], x)
     bias = jax.random.normal(keys[2], shape[-1:])
     variables["params"] |= {name: bias + i for i, name in enumerate(variables["params"])}
+    variables["batch_stats"] = {"mean": bias, "var": bias**2 + 0.5}
 
-    def loss(module, follow, params, x):
-        y, updated = module.apply(variables | {"params": params}, x, mutable=["batch_stats"])
-        return (follow(y) * weights).sum(), (follow(y), updated)
+    def loss(layers, params, x):
+        y, updated = layers(variables | {"params": params}, x, mutable=["batch_stats"])
+        return (y * weights).sum(), (y, updated)
+
+    def followed(*arguments, **options):
+        y, updated = nn.BatchNorm(**shared).apply(*arguments, **options)
+        return activation(y), updated
 
     ours, theirs = (
-        jax.grad(lambda *x: loss(*sides, *x), (0, 1), has_aux=True)(variables["params"], x)
-        for sides in (
-            (BatchNorm(5, **shared, activation=activation), lambda x: x),
-            (nn.BatchNorm(**shared), activation),
-        )
+        jax.grad(lambda *x: loss(layers, *x), (0, 1), has_aux=True)(variables["params"], x)
+        for layers in (functools.partial(own.apply, activation=activation), followed)
     )
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(our, their, rtol=2e-4, atol=2e-5)
 
 
-class Normalised(nn.Module):
-    """A convolution and what follows, normalised by running statistics, in jaxcifar or in Flax."""
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("groups, use_bias", [(1, True), (2, False), (6, True)])
+def test_groups_and_bias_and_their_gradients_equal_flax_s(each_library, groups, use_bias, strides):
+    keys = jax.random.split(jax.random.key(0), 4)
+    images = jax.random.normal(keys[0], (3, 9, 10, 6))
+    weights = jax.random.normal(keys[1], (3, -(-9 // strides), 10 // strides, 12))
+    options = {"use_bias": use_bias, "strides": strides}
+    ours = Conv(12, (3, 3), Compute(convolutions=each_library), groups=groups, **options)
+    theirs = nn.Conv(12, (3, 3), padding=1, feature_group_count=groups, **options)
+    variables = ours.init(keys[2], images)
+    as_expected = theirs.init(keys[2], images)
+    jax.tree.map(np.testing.assert_array_equal, variables, as_expected)
+    if use_bias:
+        variables["params"]["bias"] += jax.random.normal(keys[3], (12,))
+    loss = lambda module: lambda *x: ((y := module.apply(*x)) * weights * y).sum()
+    (our, our_slopes), (their, their_slopes) = (
+        jax.value_and_grad(loss(module), (0, 1))(variables, images) for module in (ours, theirs)
+    )
+    np.testing.assert_allclose(our, their, rtol=1e-5)
+    for slope, expected in zip(*map(jax.tree.leaves, (our_slopes, their_slopes)), strict=True):
+        assert relative(slope, expected) < 1e-5
 
-    activation: Any
-    own: bool
+
+class OfLayers(nn.Module):
+    """What `make(conv, norm, then)` gives, of layers that `then` applies in sequence."""
+
+    make: Any
+    then: Any
+    compute: Compute
 
     @nn.compact
-    def __call__(self, x):
-        if self.own:
-            conv = Conv(4, (3, 3), jnp.float32, name="conv")
-            options = {"dtype": jnp.float32, "axis_name": None, "activation": self.activation}
-            return conv(x, BatchNorm(4, True, 0.9, **options, name="norm"))
-        x = nn.Conv(4, (3, 3), use_bias=False, name="conv")(x)
-        return self.activation(nn.BatchNorm(True, name="norm")(x))
+    def __call__(self, x, *, train):
+        conv = functools.partial(Conv, kernel_size=(3, 3), compute=self.compute)
+        norm = functools.partial(BatchNorm, self.compute, use_running_average=not train)
+        return self.make(conv, norm, self.then)(x)
 
 
-@pytest.mark.usefixtures("by_each_library")
-@pytest.mark.parametrize("activation", [identity, relu, gelu, nn.silu])
-def test_a_convolution_with_batch_norm_equals_flax_s_in_evaluation(activation):
-    keys = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(keys[0], (2, 8, 8, 3))
-    ours, theirs = (Normalised(activation, own) for own in (True, False))
-    variables = theirs.init(keys[1], x)
-    draw = lambda leaf: 0.5 + jax.random.uniform(keys[2], leaf.shape)
-    variables = jax.tree.map(draw, variables)
-    assert relative(ours.apply(variables, x), theirs.apply(variables, x)) < 1e-6
-    loss = lambda model: lambda *x: (model.apply(*x) ** 2).sum()
-    slopes = [jax.grad(loss(model), (0, 1))(variables, x) for model in (ours, theirs)]
-    for our, their in zip(*map(jax.tree.leaves, slopes), strict=True):
-        assert relative(our, their) < 1e-5
+def one_by_one(*layers):
+    return lambda x: functools.reduce(lambda x, layer: layer(x), layers, x)
+
+
+def dense_block(conv, norm, then):
+    """Concatenate with the images what is made of them, normalised and activated before each convolution."""
+
+    def apply(x):
+        for _ in range(2):
+            change = then(norm(), relu, conv(4))(x)
+            x = jnp.concatenate([x, change], -1)
+        return then(norm(), gelu)(x)
+
+    return apply
+
+
+LAYERS = {
+    "conv, pool, norm, gelu": lambda conv, norm, then: then(conv(5), max_pool_2x2, norm(), gelu),
+    "strided, pool": lambda conv, norm, then: then(conv(5, strides=2), max_pool_2x2),
+    "conv, norm": lambda conv, norm, then: then(conv(5), norm()),
+    "conv, norm, relu": lambda conv, norm, then: then(conv(5), norm(), relu, conv(3), norm(), relu),
+    "conv, norm, gelu": lambda conv, norm, then: then(conv(5), norm(use_scale=False), gelu),
+    "conv, norm, silu": lambda conv, norm, then: then(conv(5), norm(), ACTIVATIONS["silu"]),
+    "conv, norm, a function": lambda conv, norm, then: then(
+        conv(5), norm(), lambda x: x.mean((1, 2))
+    ),
+    "conv, norm, Flax's gelu": lambda conv, norm, then: then(conv(5), norm(), nn.gelu),
+    "norm, relu, conv": lambda conv, norm, then: then(norm(), relu, conv(5), norm(), gelu, conv(4)),
+    "conv, relu": lambda conv, norm, then: then(conv(5), relu, max_pool_2x2),
+    "bias, gelu": lambda conv, norm, then: then(conv(5, use_bias=True), gelu),
+    "bias, norm, gelu": lambda conv, norm, then: then(conv(5, use_bias=True), norm(), gelu),
+    "bias, pool": lambda conv, norm, then: then(conv(5, use_bias=True), max_pool_2x2, identity),
+    "depthwise, norm, relu": lambda conv, norm, then: then(
+        conv(6, groups=3, use_bias=True), norm(), relu, conv(4, kernel_size=(1, 1)), norm()
+    ),
+    "dense, norm, gelu": lambda conv, norm, then: then(nn.Dense(7), norm(), gelu),
+    "concatenated": dense_block,
+    "nothing": lambda conv, norm, then: then(),
+}
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("convolutions", ["auto", "xla"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_in_sequence_equal_layers_one_by_one(name, convolutions, train):
+    compute = Compute(convolutions=library(convolutions, jnp.float32))
+    keys = jax.random.split(jax.random.key(0), 4)
+    x = jax.random.normal(keys[0], (5, 6, 7, 3))
+    ours, theirs = (OfLayers(LAYERS[name], then, compute) for then in (sequential, one_by_one))
+    drawn, expected = (model.init(keys[1], x, train=False) for model in (ours, theirs))
+    jax.tree.map(np.testing.assert_array_equal, drawn, expected)
+    draw = lambda leaf: leaf + 0.5 * jax.random.uniform(keys[2], leaf.shape)
+    variables = jax.tree.map(draw, drawn)
+    statistics = variables.pop("batch_stats", {})
+
+    @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
+    def gradient(params, x, model):
+        all_variables = params | {"batch_stats": statistics}
+        y, updated = model.apply(all_variables, x, train=train, mutable=["batch_stats"])
+        return (y * jnp.sin(jnp.arange(y.size)).reshape(y.shape)).sum(), (y, updated)
+
+    ours, theirs = (
+        jax.jit(functools.partial(gradient, model=model))(variables, x) for model in (ours, theirs)
+    )
+    for our, their in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
+        assert relative(our, their) < 2e-5 or jnp.abs(our - their).max() < 1e-5
+
+
+def compiled_layers(make, size, *, train=False):
+    model = OfLayers(make, sequential, Compute(convolutions=library("auto", jnp.float32)))
+    x = jnp.ones((4, size, size, 16))
+    variables = model.init(jax.random.key(0), x, train=False)
+    apply = lambda *x: model.apply(*x, train=train, mutable=["batch_stats"])[0]
+    return compiled(apply, variables, x).as_text()
+
+
+def test_normalisation_and_activation_in_evaluation_are_one_pass_with_the_convolution():
+    if library("auto", jnp.float32) != "onednn":
+        pytest.skip("needs oneDNN")
+    text = compiled_layers(LAYERS["conv, norm, relu"], 6)
+    calls = re.findall(r'custom_call_target="jaxcifar_onednn_(\w+)"', text)
+    assert calls == ["finished"] * 2
+
+
+def test_an_odd_line_before_pooling_is_not_computed():
+    assert "[4,7,7,5]" not in compiled_layers(LAYERS["conv, pool, norm, gelu"], 7)
+
+
+def test_a_layer_that_is_used_twice_has_one_set_of_parameters():
+    def make(conv, norm, then):
+        pair = (conv(3), norm())
+        return then(*pair, relu, *pair)
+
+    model = OfLayers(make, sequential, Compute())
+    variables = model.init(jax.random.key(0), jnp.ones((2, 5, 5, 3)), train=False)
+    assert variables["params"].keys() == {"Conv_0", "BatchNorm_0"}
+
+
+@pytest.mark.parametrize(
+    "dtype, current, reason",
+    [
+        (jnp.float32, "gpu", "the platform is gpu, not a CPU"),
+        (jnp.float64, "cpu", "the precision is float64, neither float32 nor bfloat16"),
+        (jnp.bfloat16, "cpu", "the precision is bfloat16, which this processor does not multiply"),
+        (jnp.float32, "cpu", "the package onednn-cpu-gomp is not installed or does not load"),
+    ],
+)
+def test_asking_for_onednn_where_it_cannot_be_had_says_why(monkeypatch, dtype, current, reason):
+    monkeypatch.setattr(platform, "current", lambda: current)
+    monkeypatch.setattr(convolution, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(convolution, "onednn", None)
+    assert library("auto", dtype) == library("xla", dtype) == "xla"
+    with pytest.raises(UserError) as caught:
+        library("onednn", dtype)
+    message = str(caught.value)
+    assert reason in message and "\n" not in message
+    assert message.startswith("--config.convolutions=onednn ")
+    assert message.endswith("--config.convolutions=auto")
+
+
+def test_models_are_built_and_differentiated_without_the_room_of_onednn():
+    script = """
+        import sys
+        sys.modules["jaxcifar.cpu"] = None
+        import jax
+        from configs import default
+        from jaxcifar.data.facts import DataFacts
+        from jaxcifar.experiment.build import build
+        facts = DataFacts((32, 32, 3), tuple("abcdefghij"), (0.5,) * 3, (0.2,) * 3, 50_000)
+        experiment = build(default.get_config(), facts)
+        images = jax.ShapeDtypeStruct((2, 32, 32, 3), "uint8")
+        state = jax.eval_shape(experiment.init_state, jax.random.key(0), images)
+        def loss(params, batch_stats, images):
+            variables = {"params": params, "batch_stats": batch_stats}
+            return experiment.model.apply(variables, images, train=False).sum()
+        wide = images.update(dtype="float32")
+        jax.eval_shape(jax.grad(loss), state.params, state.batch_stats, wide)
+        print(experiment.compute.convolutions)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.stdout == "xla\n", ended.stderr
+
+
+def test_convolutions_are_mapped_by_vmap_in_xla():
+    images = jax.random.normal(jax.random.key(0), (2, 3, 5, 5, 4))
+    kernels = jax.random.normal(jax.random.key(1), (2, 3, 3, 4, 6))
+    loss = lambda *x: (convolve(*x, Window(2, ((1, 1), (1, 1))), "xla") ** 2).sum()
+    mapped = jax.vmap(jax.value_and_grad(loss, (0, 1)))(images, kernels)
+    alone = [jax.value_and_grad(loss, (0, 1))(*pair) for pair in zip(images, kernels, strict=True)]
+    for both, *each in zip(*map(jax.tree.leaves, (mapped, *alone)), strict=True):
+        assert relative(both, jnp.stack(each)) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -257,13 +423,10 @@ def test_a_bias_with_its_activation_and_their_gradients_are_those_of_a_plain_sum
         np.testing.assert_allclose(our, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_our_options_keep_xla_s_convolutions_from_the_library_that_is_slow_at_their_gradients(
-    monkeypatch,
-):
-    monkeypatch.setattr(onednn, "available", lambda dtype: False)
-    jax.clear_caches()
+def test_our_options_keep_xla_s_convolutions_from_the_library_that_is_slow_at_their_gradients():
     images, kernel = jnp.zeros((128, 32, 32, 32)), jnp.zeros((3, 3, 32, 32))
-    grad = jax.grad(lambda *x: (convolve(*x, 1, ((1, 1), (1, 1))) ** 2).sum(), (0, 1))
+    window = Window(pads=((1, 1), (1, 1)))
+    grad = jax.grad(lambda *x: (convolve(*x, window, "xla") ** 2).sum(), (0, 1))
 
     def in_the_library(program):
         calls = [line for line in program.as_text().splitlines() if "__ynn_fusion" in line]
@@ -304,7 +467,7 @@ def test_every_model_is_tested():
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_parameters_statistics_and_logits_stay_float32(name, dtype):
-    model, variables, images = build(name, dtype=jnp.dtype(dtype))
+    model, variables, images = build(name, compute=Compute(jnp.dtype(dtype)))
     logits = model.apply(variables, images, train=False)
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, logits))} == {jnp.dtype("float32")}
 
@@ -315,7 +478,7 @@ def test_bfloat16_is_near_float32(name):
     if hasattr(model, "initialise_from"):
         variables = model.initialise_from(variables, images)
     exact = model.apply(variables, images, train=False)
-    rounded = model.clone(dtype=jnp.bfloat16).apply(variables, images, train=False)
+    rounded = model.clone(compute=Compute(jnp.bfloat16)).apply(variables, images, train=False)
     assert 0 < jnp.linalg.norm(rounded - exact) / jnp.linalg.norm(exact) < 0.05
 
 
@@ -338,7 +501,7 @@ def test_whitened_patches_have_no_correlation_and_unit_variance():
         jax.random.normal(jax.random.key(2), (256, 6, 6, 3)), (256, 16, 16, 3), "linear"
     )
     kernel = model.initialise_from(variables, smooth)["batch_stats"]["whitening"]
-    whitened = convolve(smooth, kernel, 1, ((0, 0), (0, 0))).reshape(-1, 24)
+    whitened = convolve(smooth, kernel).reshape(-1, 24)
     np.testing.assert_array_equal(whitened[:, 12:], -whitened[:, :12])
     covariance = np.asarray(whitened[:, :12].T @ whitened[:, :12] / len(whitened))
     assert np.abs(covariance - np.diag(covariance.diagonal())).max() < 1e-2
@@ -349,12 +512,13 @@ def test_speednet_s_convolutions_begin_as_the_identity_on_their_first_channels()
     _, variables, _ = build("speednet")
     kernel = variables["params"]["Conv_1"]["kernel"]
     images = jax.random.normal(jax.random.key(0), (2, 5, 5, 6))
-    np.testing.assert_allclose(convolve(images, kernel, 1, ((1, 1), (1, 1))), images, atol=1e-6)
+    window = Window(pads=((1, 1), (1, 1)))
+    np.testing.assert_allclose(convolve(images, kernel, window), images, atol=1e-6)
 
 
 def test_a_resnet_has_the_size_of_pytorch_cifar_s_resnet_18():
     options = {"widths": (64, 128, 256, 512), "blocks_per_stage": (2, 2, 2, 2)}
-    model = MODELS["resnet"](classes=10, dtype=jnp.float32, axis_name=None, **options)
+    model = MODELS["resnet"](classes=10, compute=Compute(), **options)
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     init = lambda key, images: model.init(key, images, train=False)
     shapes = jax.eval_shape(init, jax.random.key(0), images)["params"]

@@ -130,6 +130,7 @@ def test_a_run_on_an_accelerator_is_trained_stopped_resumed_evaluated_reported_a
     assert evaluation["test_time_augmentation"].keys() == {"mirror"}
     summary = json.loads((workdir / "run.json").read_text())
     assert summary["forward_flops"] is None and summary["processor"] is None
+    assert summary["convolutions"] == "xla"
     page = (workdir / "report/index.html").read_text()
     assert re.search(r"MFLOP an image, forward</th><td>not known</td>", page)
     assert re.search(r"processor</th><td>not known</td>", page)

@@ -96,6 +96,12 @@ def test_the_imports_are_seen():
     assert "models.__init__" in imports(known["config.components"])
 
 
+def test_only_convolution_knows_of_onednn():
+    outside = {name: imports(path) for name, path in modules().items() if room(name) != "cpu"}
+    knows = {name for name, others in outside.items() if "cpu" in map(room, others)}
+    assert knows == {"models.convolution"}
+
+
 def test_a_room_imports_nothing_before_it_is_asked_to():
     for name, path in modules().items():
         if name.endswith(".__init__") and room(name) not in REGISTRIES:

@@ -31,9 +31,7 @@ class Classifier:
         Raises:
           UserError: there is no such checkpoint, or this machine cannot run it.
         """
-        setup, self._state = set_up_from_workdir(
-            expanded(workdir), step, convolutions=convolutions
-        )
+        setup, self._state = set_up_from_workdir(expanded(workdir), step, convolutions=convolutions)
         self._layout = setup.layout
         self._run = map_step(setup.experiment.evaluation_step, setup.layout, updates_state=False)
         self.class_names: tuple[str, ...] = setup.experiment.facts.class_names

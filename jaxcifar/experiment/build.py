@@ -12,11 +12,12 @@ from jaxcifar.augment.augmentations import Augment, chain
 from jaxcifar.augment.test_time import plain
 from jaxcifar.config import checks
 from jaxcifar.config.schema import Config
-from jaxcifar.cpu import onednn
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import platform
 from jaxcifar.devices.collectives import AXIS
 from jaxcifar.devices.cpu_facts import bfloat16_is_quicker
+from jaxcifar.models import convolution
+from jaxcifar.models.compute import Compute
 from jaxcifar.optim.optimizers import with_penalty_and_clipping
 from jaxcifar.optim.schedules import epochs_to_steps, exact, with_warmup
 from jaxcifar.step.batch import Step, normalise, with_full_products
@@ -30,6 +31,7 @@ class Experiment:
     """Hold all that a run computes with, as values and functions."""
 
     facts: DataFacts
+    compute: Compute
     model: nn.Module
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
@@ -62,11 +64,20 @@ class Experiment:
         return TrainState(jnp.int32(0), params, batch_stats, self.optimizer.init(params))
 
 
-def computation_dtype(precision: str) -> np.dtype:
-    """Return the type in which models compute under `config.precision` on this platform."""
+def computation_dtype(precision: str, convolutions: str = "auto") -> np.dtype:
+    """Return the type in which models compute on this platform.
+
+    Args:
+      precision: as `config.precision`.
+      convolutions: as `convolution.library` takes it.
+
+    Raises:
+      UserError: a library is asked for that cannot be had.
+    """
     if precision == "auto":
-        quick_on_cpu = bfloat16_is_quicker() and onednn.available(jnp.bfloat16)
-        quick = platform.current() != "cpu" or quick_on_cpu
+        quick = platform.current() != "cpu" or (
+            bfloat16_is_quicker() and convolution.library(convolutions, jnp.bfloat16) == "onednn"
+        )
         precision = "bfloat16" if quick else "float32"
     return jnp.dtype(precision)
 
@@ -75,11 +86,12 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     """Build the experiment that `config` describes, for data with these facts.
 
     Raises:
-      UserError: the config and the data do not go together.
+      UserError: the config and the data do not go together, or this machine cannot compute so.
     """
     checks.check_data(config, facts)
-    dtype = computation_dtype(config.precision)
-    model = config.model.component(classes=len(facts.class_names), dtype=dtype, axis_name=AXIS)
+    dtype = computation_dtype(config.precision, config.convolutions)
+    compute = Compute(dtype, AXIS, convolution.library(config.convolutions, dtype))
+    model = config.model.component(classes=len(facts.class_names), compute=compute)
     steps_per_epoch = facts.train_examples // config.batch_size
     schedule = _schedule(config, steps_per_epoch)
     optimizer = with_penalty_and_clipping(
@@ -93,16 +105,19 @@ def build(config: Config, facts: DataFacts) -> Experiment:
         optimizer,
         augment,
         facts=facts,
+        wide=compute.wide,
         label_smoothing=config.label_smoothing,
         steps_per_epoch=steps_per_epoch,
     )
     views = (plain, config.evaluation.component)
-    steps = [train_step, *(make_evaluation_step(model, seen, facts) for seen in views)]
+    steps = [
+        train_step,
+        *(make_evaluation_step(model, seen, facts, compute.wide) for seen in views),
+    ]
     if dtype != jnp.bfloat16:
         steps = map(with_full_products, steps)
-    return Experiment(
-        facts, model, optimizer, schedule, augment, steps_per_epoch, config.num_epochs, *steps
-    )
+    models = (compute, model, optimizer, schedule, augment)
+    return Experiment(facts, *models, steps_per_epoch, config.num_epochs, *steps)
 
 
 def _schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:

@@ -5,6 +5,6 @@ from jaxcifar.models.resnet import ResNet
 from jaxcifar.models.speednet import SpeedNet
 
 MODELS = {"cnn": CNN, "resnet": ResNet, "speednet": SpeedNet}
-"""`MODELS[name](classes=…, dtype=…, axis_name=…, **options)`, with
+"""`MODELS[name](classes=…, compute=…, **options)`, with
 `__call__(images: [batch, height, width, channel], *, train) -> logits: [batch, class]`. A model that
 takes something from the data before it is trained has `initialise_from(variables, images)` too."""

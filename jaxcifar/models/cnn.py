@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from jaxcifar.data.facts import DataFacts
+from jaxcifar.models.compute import Compute
 from jaxcifar.models.convolution import Conv
 from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, check_halvings, max_pool_2x2
+from jaxcifar.models.sequential import sequential
 from jaxcifar.options import ODD, SHARE_BELOW_ONE, WIDTHS, OptionError, between, one_of
 
 
@@ -23,6 +24,7 @@ class CNN(nn.Module):
     """
 
     classes: int
+    compute: Compute
     widths: Annotated[tuple[int, ...], WIDTHS, "channels of each block, which halves the image"]
     convs_per_block: Annotated[tuple[int, ...], WIDTHS, "convolutions in each block"]
     kernel_size: Annotated[int, ODD, "pixels"]
@@ -31,10 +33,6 @@ class CNN(nn.Module):
     dense_width: Annotated[
         int, between(0, 65536), "units of a hidden dense layer; 0: global average pooling"
     ]
-    dtype: Any
-    """Of the computation; parameters and statistics are at least float32, logits too."""
-    axis_name: str | None
-    """The mapped axis over which BatchNorm takes its moments, or None for this device alone."""
 
     @staticmethod
     def check(*, widths: tuple, convs_per_block: tuple, **_: Any) -> None:
@@ -50,28 +48,19 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Return `logits: [batch, class]` of `images: [batch, height, width, channel]`."""
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-
-        norm = functools.partial(
-            BatchNorm,
-            use_running_average=not train,
-            momentum=0.9,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            activation=ACTIVATIONS[self.activation],
-        )
-        window = (self.kernel_size, self.kernel_size)
-        conv = functools.partial(Conv, kernel_size=window, dtype=self.dtype)
-        x = images.astype(self.dtype)
+        activation = ACTIVATIONS[self.activation]
+        conv = functools.partial(Conv, kernel_size=(self.kernel_size,) * 2, compute=self.compute)
+        norm = functools.partial(BatchNorm, self.compute, use_running_average=not train)
+        types = {"dtype": self.compute.dtype, "param_dtype": self.compute.wide}
+        x = images
         for width, convs in zip(self.widths, self.convs_per_block, strict=True):
-            x = norm(width)(max_pool_2x2(conv(width, pooled=True)(x)))
+            x = sequential(conv(width), max_pool_2x2, norm(), activation)(x)
             for _ in range(convs - 1):
-                x = conv(width)(x, norm(width))
+                x = sequential(conv(width), norm(), activation)(x)
         if self.dense_width:
-            x = x.reshape(len(x), -1)
-            x = nn.Dense(self.dense_width, use_bias=False, dtype=self.dtype, param_dtype=wide)(x)
-            x = norm(self.dense_width)(x)
+            dense = nn.Dense(self.dense_width, use_bias=False, **types)
+            x = sequential(dense, norm(), activation)(x.reshape(len(x), -1))
         else:
             x = x.mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        return nn.Dense(self.classes, dtype=self.dtype, param_dtype=wide)(x).astype(wide)
+        return nn.Dense(self.classes, **types)(x).astype(self.compute.wide)

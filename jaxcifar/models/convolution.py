@@ -2,21 +2,72 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcifar.cpu import onednn
 from jaxcifar.devices import platform
-from jaxcifar.devices.cpu_facts import has_avx512
-from jaxcifar.models.layers import BatchNorm, gelu, identity, relu
+from jaxcifar.devices.cpu_facts import has_avx512, multiplies_bfloat16
+from jaxcifar.errors import UserError
+from jaxcifar.models.compute import Compute
+from jaxcifar.models.layers import add_bias, gelu, identity, relu
+
+onednn: Any
+try:
+    from jaxcifar.cpu import onednn
+except ImportError:  # the room may be left out
+    onednn = None
+
+
+def library(asked: str, dtype: jax.typing.DTypeLike) -> str:
+    """Return by which library programs here convolve arrays of this type: `onednn` or `xla`.
+
+    Args:
+      asked: one of them, or `auto` for oneDNN where it can be had.
+      dtype: in which the model computes.
+
+    Raises:
+      UserError: oneDNN is asked for, and cannot be had.
+    """
+    if asked == "xla":
+        return "xla"
+    if onednn is not None and onednn.available(dtype):
+        return "onednn"
+    if asked == "auto":
+        return "xla"
+    raise UserError(
+        f"--config.convolutions={asked} cannot be had, for {_why_no_onednn(dtype)}: give "
+        "--config.convolutions=auto"
+    )
+
+
+def _why_no_onednn(dtype):
+    name = jnp.dtype(dtype).name
+    if platform.current() != "cpu":
+        return f"the platform is {platform.current()}, not a CPU"
+    if name not in ("float32", "bfloat16"):
+        return f"the precision is {name}, neither float32 nor bfloat16"
+    if name == "bfloat16" and not multiplies_bfloat16():
+        return "the precision is bfloat16, which this processor does not multiply"
+    return "the package onednn-cpu-gomp is not installed or does not load"
+
+
+class Window(NamedTuple):
+    """How a kernel moves over images."""
+
+    strides: int = 1
+    """Pixels between two places of it."""
+    pads: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))
+    """Zeros above and below, left and right of the images, in pixels; negative to leave pixels out."""
+    groups: int = 1
+    """Into how many groups the channels fall, each of which is convolved by itself."""
 
 
 class Conv(nn.Module):
-    """Convolve with a kernel that is learnt, without a bias.
+    """Convolve with a kernel that is learnt.
 
     As `flax.linen.Conv`, and quicker on a CPU. With strides of 2 windows lie as PyTorch's do, around
     every second pixel from the first on; Flax's, under "SAME", begin a pixel later in images of even size.
@@ -26,85 +77,107 @@ class Conv(nn.Module):
     """Channels of the result."""
     kernel_size: Sequence[int]
     """Height and width, in pixels."""
-    dtype: Any
-    """Of the computation; the kernel is at least float32."""
+    compute: Compute
     strides: int = 1
     """Pixels between two windows."""
+    groups: int = 1
+    """Into how many groups the channels fall; as many as there are make it depthwise."""
+    use_bias: bool = False
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
-    pooled: bool = False
-    """Whether 2×2 pooling follows at once; the odd last line of pixels that it leaves out is then not
-    computed."""
 
     @nn.compact
-    def __call__(self, images: jax.Array, norm: BatchNorm | None = None) -> jax.Array:
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        pooled: bool = False,
+        line: tuple[jax.Array, jax.Array] | None = None,
+        activation: Callable[[jax.Array], jax.Array] = identity,
+    ) -> jax.Array:
         """Return [batch, height, width, features] of `images: [batch, height, width, channel]`.
 
-        With `norm`, normalised and activated by that.
+        Networks give the images alone; `sequential` gives what follows.
+
+        Args:
+          images: to be convolved.
+          pooled: whether the odd last line of pixels, which 2×2 pooling leaves out, is left out here.
+          line: the factor and the offset, [features] each, with which BatchNorm follows.
+          activation: what comes last, element by element.
         """
-        shape = (*self.kernel_size, images.shape[-1], self.features)
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-        kernel = self.param("kernel", self.kernel_init, shape, wide)
+        shape = (*self.kernel_size, images.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.compute.wide)
+        bias = None
+        if self.use_bias:
+            zeros = nn.initializers.zeros
+            bias = self.param("bias", zeros, (self.features,), self.compute.wide)
         pads = [((size - 1) // 2, size // 2) for size in self.kernel_size]
-        if self.pooled:
+        if pooled:
             odd = (-(-size // self.strides) % 2 for size in images.shape[1:3])
             pads = [
                 (low, high - self.strides * rest)
                 for (low, high), rest in zip(pads, odd, strict=True)
             ]
-        window = (self.strides, tuple(pads))
-        images = images.astype(self.dtype)
-        if norm is None:
-            return convolve(images, kernel, *window)
-        if norm.use_running_average:
-            line = norm.running_line()
-            return convolve_and_finish(images, kernel, line, norm.activation, *window)
-        return norm(convolve(images, kernel, *window))
+        window = Window(self.strides, tuple(pads), self.groups)
+        images, chosen = images.astype(self.compute.dtype), self.compute.convolutions
+        if line is not None:
+            factor, offset = line
+            line = line if bias is None else (factor, bias * factor + offset)
+            return convolve_and_finish(images, kernel, line, activation, window, chosen)
+        result: Any = convolve(images, kernel, window, chosen)
+        return activation(result) if bias is None else add_bias(result, bias, activation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(
-    images: jax.Array, kernel: jax.Array, strides: int, pads: tuple[tuple[int, int], ...]
+    images: jax.Array,
+    kernel: jax.Array,
+    window: Window = Window(),  # noqa: B008, it cannot be changed
+    library: str = "xla",
 ) -> jax.Array:
     """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`.
-
-    On a CPU by oneDNN, where that is available.
 
     Args:
       images: in the type of the computation and of the result.
       kernel: in this type or float32, as will be its gradient.
-      strides: pixels between two windows.
-      pads: zeros above and below, left and right of the images, in pixels.
+      window: how the kernel moves.
+      library: by which this is done on a CPU, what `library` returned for the type; what oneDNN is not
+        called for, groups and pixels left out, is XLA's.
     """
-    plain = functools.partial(_xla_convolve, strides=strides, pads=pads)
-    return _by_library(onednn.convolve, plain, images.dtype, strides, pads, images, kernel)
+    in_onednn = lambda *arrays: onednn.convolve(*arrays, window.strides, window.pads)
+    in_xla = functools.partial(_xla_convolve, window=window)
+    return _by_library(library, window, in_onednn, in_xla)(images, kernel)
 
 
-def _convolve_forward(images, kernel, strides, pads):
-    return convolve(images, kernel, strides, pads), (images, kernel)
+def _convolve_forward(images, kernel, window, library):
+    return convolve(images, kernel, window, library), (images, kernel)
 
 
-def _convolve_backward(strides, pads, saved, grad):
+def _convolve_backward(window, library, saved, grad):
     images, kernel = saved
-    plain = functools.partial(_xla_convolve, strides=strides, pads=pads)
-
-    def images_grad(kernel, grad):
-        return jax.vjp(lambda images: plain(images, kernel), images)[1](grad)[0]
-
-    def kernel_grad(images, grad):
-        return jax.vjp(lambda kernel: plain(images, kernel), kernel)[1](grad)[0]
-
     like_images, like_kernel = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in saved)
-    height, width, channels, _ = kernel.shape
-    small = height * width == 1 or channels < 16
-    in_onednn = small or has_avx512() or onednn.sums_by_pixel(images, kernel, strides, pads)
-    sum_kernel = onednn.kernel_grad if in_onednn else _kernel_grad_in_parts
-    images_on_cpu = functools.partial(onednn.images_grad, like=like_images)
-    kernel_on_cpu = functools.partial(sum_kernel, like=like_kernel)
-    options = (grad.dtype, strides, pads)
-    return (
-        _by_library(images_on_cpu, images_grad, *options, kernel, grad),
-        _by_library(kernel_on_cpu, kernel_grad, *options, images, grad),
-    )
+    steps = (window.strides, window.pads)
+
+    def images_grad_in_onednn(kernel, grad):
+        return onednn.images_grad(kernel, grad, like_images, *steps)
+
+    def images_grad_in_xla(kernel, grad):
+        convolve = lambda images: _xla_convolve(images, kernel, window)
+        return jax.vjp(convolve, images)[1](grad)[0]
+
+    def kernel_grad_in_onednn(images, grad):
+        height, width, channels, _ = like_kernel.shape
+        small = height * width == 1 or channels < 16
+        if small or has_avx512() or onednn.sums_by_pixel(images, like_kernel, *steps):
+            return onednn.kernel_grad(images, grad, like_kernel, *steps)
+        return _kernel_grad_in_parts(images, grad, like_kernel, *steps)
+
+    def kernel_grad_in_xla(images, grad):
+        convolve = lambda kernel: _xla_convolve(images, kernel, window)
+        return jax.vjp(convolve, kernel)[1](grad)[0]
+
+    images_grad = _by_library(library, window, images_grad_in_onednn, images_grad_in_xla)
+    kernel_grad = _by_library(library, window, kernel_grad_in_onednn, kernel_grad_in_xla)
+    return images_grad(kernel, grad), kernel_grad(images, grad)
 
 
 def _kernel_grad_in_parts(images, grad, like, strides, pads):
@@ -147,27 +220,29 @@ def convolve_and_finish(
     kernel: jax.Array,
     line: tuple[jax.Array, jax.Array],
     activation: Callable[[jax.Array], jax.Array],
-    strides: int,
-    pads: tuple[tuple[int, int], ...],
+    window: Window,
+    library: str,
 ) -> jax.Array:
     """Convolve as `convolve` does, multiply by a factor, add an offset, and activate.
 
-    By oneDNN, where that is available and knows the activation, in a single pass. `line` are the factor
-    and the offset, [out] each, in float32 or wider.
+    By oneDNN, if it knows the activation, in a single pass. `line` are the factor and the offset, [out]
+    each, in float32 or wider.
     """
-    plain = functools.partial(
-        _convolve_then_finish, activation=activation, strides=strides, pads=pads
+    in_xla = functools.partial(
+        _convolve_then_finish, activation=activation, window=window, library=library
     )
     arrays = (images, kernel, line)
     if activation not in (identity, relu, gelu):  # by itself: Flax's GELU is another of that name
-        return plain(*arrays)
-    in_onednn = functools.partial(onednn.convolve_and_finish, activation=activation.__name__)
-    return _by_library(in_onednn, plain, images.dtype, strides, pads, *arrays)
+        return in_xla(*arrays)
+    in_onednn = lambda *arrays: onednn.convolve_and_finish(
+        *arrays, activation.__name__, window.strides, window.pads
+    )
+    return _by_library(library, window, in_onednn, in_xla)(*arrays)
 
 
-def _convolve_then_finish(images, kernel, line, activation, strides, pads):
+def _convolve_then_finish(images, kernel, line, activation, window, library):
     factor, offset = line
-    result = convolve(images, kernel, strides, pads)
+    result = convolve(images, kernel, window, library)
     return activation(result * factor + offset).astype(images.dtype)
 
 
@@ -175,20 +250,24 @@ convolve_and_finish.defvjp(
     lambda *arguments: jax.vjp(
         lambda *arrays: _convolve_then_finish(*arrays, *arguments[3:]), *arguments[:3]
     ),
-    lambda activation, strides, pads, vjp, grad: vjp(grad),
+    lambda activation, window, library, vjp, grad: vjp(grad),
 )
 
 
-def _xla_convolve(images, kernel, *, strides, pads):
-    layout = ("NHWC", "HWIO", "NHWC")
-    window = (strides, strides)
-    kernel = kernel.astype(images.dtype)
-    return lax.conv_general_dilated(images, kernel, window, pads, dimension_numbers=layout)
+def _xla_convolve(images, kernel, window):
+    return lax.conv_general_dilated(
+        images,
+        kernel.astype(images.dtype),
+        (window.strides, window.strides),
+        window.pads,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=window.groups,
+    )
 
 
-def _by_library(on_quick_cpu, in_xla, dtype, strides, pads, *arrays):
-    on_cpu = in_xla
-    crops = any(pad < 0 for side in pads for pad in side)
-    if not crops and onednn.available(dtype):
-        on_cpu = functools.partial(on_quick_cpu, strides=strides, pads=pads)
-    return platform.by_platform(*arrays, cpu=on_cpu, default=in_xla)
+def _by_library(library, window, in_onednn, in_xla) -> Callable[..., Any]:
+    """Return the one of two functions of arrays that is to be called."""
+    crops = any(pad < 0 for side in window.pads for pad in side)
+    if library == "xla" or crops or window.groups > 1:
+        return in_xla
+    return functools.partial(platform.by_platform, cpu=in_onednn, default=in_xla)

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcifar.devices import platform
+from jaxcifar.models.compute import Compute
 from jaxcifar.options import OptionError
 
 
@@ -104,55 +104,59 @@ max_pool_2x2.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 class BatchNorm(nn.Module):
-    """Normalise each channel over the batch, scale, shift (Ioffe and Szegedy 2015), and activate.
+    """Normalise each channel over the batch, scale and shift (Ioffe and Szegedy 2015).
 
-    As `flax.linen.BatchNorm`, with a gradient written out for the sake of CPUs. Training keeps the
-    argument alone for it, from which the activation's own is computed again.
+    As `flax.linen.BatchNorm`, with a gradient written out for the sake of CPUs.
     """
 
-    channels: int
+    compute: Compute
     use_running_average: bool
     """Normalise by the running statistics, and leave them alone."""
-    momentum: float
+    momentum: float = 0.9
     """Share of the old running statistics that a step keeps."""
-    dtype: Any
-    """Of the result; parameters and statistics are at least float32."""
-    axis_name: str | None
-    """The mapped axis over which the moments are taken too, or None for this device alone."""
     epsilon: float = 1e-5
     """Added to the variance."""
     use_scale: bool = True
-    activation: Callable[[jax.Array], jax.Array] = identity
-    """What follows, element by element."""
 
-    def setup(self) -> None:  # noqa: D102, Flax calls it
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-        self.mean = self.variable("batch_stats", "mean", jnp.zeros, self.channels, wide)
-        self.var = self.variable("batch_stats", "var", jnp.ones, self.channels, wide)
-        self.bias = self.param("bias", nn.initializers.zeros, (self.channels,), wide)
-        self.scale = (
-            self.param("scale", nn.initializers.ones, (self.channels,), wide)
-            if self.use_scale
-            else jnp.ones(self.channels, wide)
-        )
+    def __call__(
+        self, x: jax.Array, activation: Callable[[jax.Array], jax.Array] = identity
+    ) -> jax.Array:
+        """Return `x: [..., channel]` normalised, of the same shape.
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return `x: [..., channel]` normalised and activated, of the same shape."""
+        Networks give `x` alone; `sequential` gives the activation that follows, element by element.
+        Training then keeps `x` alone, from which the activation's own argument is computed again.
+        """
         if self.use_running_average:
-            factor, offset = self.running_line()
-            return self.activation(x * factor + offset).astype(self.dtype)
+            factor, offset = self.running_line(x.shape[-1])
+            return activation(x * factor + offset).astype(self.compute.dtype)
+        mean, var, scale, bias = self._variables(x.shape[-1])
         result, moments = _normalise_batch(  # pyright: ignore[reportGeneralTypeIssues]
-            x, self.scale, self.bias, self.epsilon, self.axis_name, self.activation
+            x, scale, bias, self.epsilon, self.compute.axis_name, activation
         )
-        for statistic, moment in zip((self.mean, self.var), moments, strict=True):
+        for statistic, moment in zip((mean, var), moments, strict=True):
             kept = self.momentum * statistic.value
             statistic.value = kept + (1 - self.momentum) * lax.stop_gradient(moment)
-        return result.astype(self.dtype)
+        return result.astype(self.compute.dtype)
 
-    def running_line(self) -> tuple[jax.Array, jax.Array]:
+    def running_line(self, channels: int) -> tuple[jax.Array, jax.Array]:
         """Return the `factor, offset: [channel]` by which the running statistics normalise and shift."""
-        factor = lax.rsqrt(self.var.value + self.epsilon) * self.scale
-        return factor, self.bias - self.mean.value * factor
+        mean, var, scale, bias = self._variables(channels)
+        factor = lax.rsqrt(var.value + self.epsilon) * scale
+        return factor, bias - mean.value * factor
+
+    @nn.compact
+    def _variables(self, channels):
+        wide = self.compute.wide
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, wide)
+        var = self.variable("batch_stats", "var", jnp.ones, channels, wide)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), wide)
+        ones = nn.initializers.ones
+        scale = (
+            self.param("scale", ones, (channels,), wide)
+            if self.use_scale
+            else jnp.ones(channels, wide)
+        )
+        return mean, var, scale, bias
 
 
 def _normalise(x, mean, reciprocal_std, scale, bias):

@@ -1,13 +1,15 @@
 """Residual networks for small images."""
 
-from typing import Annotated, Any
+import functools
+from typing import Annotated
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
+from jaxcifar.models.compute import Compute
 from jaxcifar.models.convolution import Conv
 from jaxcifar.models.layers import BatchNorm, relu
+from jaxcifar.models.sequential import sequential
 from jaxcifar.options import WIDTHS, OptionError
 
 
@@ -20,12 +22,9 @@ class ResNet(nn.Module):
     """
 
     classes: int
+    compute: Compute
     widths: Annotated[tuple[int, ...], WIDTHS, "channels of each stage"]
     blocks_per_stage: Annotated[tuple[int, ...], WIDTHS, "of two convolutions each"]
-    dtype: Any
-    """Of the computation; parameters and statistics are at least float32, logits too."""
-    axis_name: str | None
-    """The mapped axis over which BatchNorm takes its moments, or None for this device alone."""
 
     @staticmethod
     def check(*, widths: tuple, blocks_per_stage: tuple) -> None:
@@ -36,30 +35,19 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Return `logits: [batch, class]` of `images: [batch, height, width, channel]`."""
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-
-        def conv(x, width, size, strides=1, **activation):
-            kernel_init = nn.initializers.he_normal()
-            norm = BatchNorm(
-                width,
-                use_running_average=not train,
-                momentum=0.9,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                **activation,
-            )
-            return Conv(width, (size, size), self.dtype, strides, kernel_init)(x, norm)
-
-        x = conv(images, self.widths[0], 3, activation=relu)
-        for stage, (width, blocks) in enumerate(
-            zip(self.widths, self.blocks_per_stage, strict=True)
-        ):
+        kernel_init = nn.initializers.he_normal()
+        conv = functools.partial(Conv, compute=self.compute, kernel_init=kernel_init)
+        norm = functools.partial(BatchNorm, self.compute, use_running_average=not train)
+        x = sequential(conv(self.widths[0], (3, 3)), norm(), relu)(images)
+        stages = zip(self.widths, self.blocks_per_stage, strict=True)
+        for stage, (width, blocks) in enumerate(stages):
             for block in range(blocks):
                 strides = 2 if stage > 0 and block == 0 else 1
-                change = conv(x, width, 3, strides, activation=relu)
-                change = conv(change, width, 3)
+                change = sequential(
+                    conv(width, (3, 3), strides=strides), norm(), relu, conv(width, (3, 3)), norm()
+                )(x)
                 if strides > 1 or x.shape[-1] != width:
-                    x = conv(x, width, 1, strides)
+                    x = sequential(conv(width, (1, 1), strides=strides), norm())(x)
                 x = relu(x + change)
-        x = x.mean((1, 2))
-        return nn.Dense(self.classes, dtype=self.dtype, param_dtype=wide)(x).astype(wide)
+        types = {"dtype": self.compute.dtype, "param_dtype": self.compute.wide}
+        return nn.Dense(self.classes, **types)(x.mean((1, 2))).astype(self.compute.wide)

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxcifar.data.facts import DataFacts
+from jaxcifar.models.compute import Compute
 from jaxcifar.models.convolution import Conv, convolve
 from jaxcifar.models.layers import BatchNorm, add_bias, check_halvings, gelu, max_pool_2x2
+from jaxcifar.models.sequential import sequential
 from jaxcifar.options import WIDTHS
 
 
@@ -23,11 +25,8 @@ class SpeedNet(nn.Module):
     """
 
     classes: int
+    compute: Compute
     widths: Annotated[tuple[int, ...], WIDTHS, "channels of each block, which halves the image"]
-    dtype: Any
-    """Of the computation; parameters and statistics are at least float32, logits too."""
-    axis_name: str | None
-    """The mapped axis over which BatchNorm takes its moments, or None for this device alone."""
 
     @staticmethod
     def check_data(facts: DataFacts, *, widths: tuple) -> None:
@@ -37,7 +36,7 @@ class SpeedNet(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Return `logits: [batch, class]` of `images: [batch, height, width, channel]`."""
-        wide = jnp.promote_types(self.dtype, jnp.float32)
+        dtype, wide = self.compute.dtype, self.compute.wide
         channels = images.shape[-1]
         patch = 4 * channels
         whitening = self.variable(
@@ -45,26 +44,25 @@ class SpeedNet(nn.Module):
         )
         bias = self.param("whitening_bias", nn.initializers.zeros, (2 * patch,), wide)
 
+        conv = functools.partial(
+            Conv, kernel_size=(3, 3), compute=self.compute, kernel_init=_partial_identity
+        )
         norm = functools.partial(
             BatchNorm,
+            self.compute,
             use_running_average=not train,
             momentum=0.6,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
             epsilon=1e-12,
             use_scale=False,
-            activation=gelu,
         )
-        conv = functools.partial(
-            Conv, kernel_size=(3, 3), dtype=self.dtype, kernel_init=_partial_identity
-        )
-        images, whitening = images.astype(self.dtype), whitening.value.astype(self.dtype)
-        x: Any = add_bias(convolve(images, whitening, 1, ((0, 0), (0, 0))), bias, gelu)
+        images, kernel = images.astype(dtype), whitening.value.astype(dtype)
+        white = convolve(images, kernel, library=self.compute.convolutions)
+        x: Any = add_bias(white, bias, gelu)
         for width in self.widths:
-            x = norm(width)(max_pool_2x2(conv(width, pooled=True)(x)))
-            x = conv(width)(x, norm(width))
+            x = sequential(conv(width), max_pool_2x2, norm(), gelu)(x)
+            x = sequential(conv(width), norm(), gelu)(x)
         x = x.max((1, 2))
-        types = {"dtype": self.dtype, "param_dtype": wide}
+        types = {"dtype": dtype, "param_dtype": wide}
         kernel_init = nn.initializers.normal(1)
         head = nn.Dense(self.classes, use_bias=False, kernel_init=kernel_init, **types)
         return head(x).astype(wide) / x.shape[-1]

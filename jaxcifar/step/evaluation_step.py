@@ -6,9 +6,9 @@ from typing import Any
 import flax.linen as nn
 import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import DTypeLike
 
 from jaxcifar.augment.test_time import Views
 from jaxcifar.data.facts import DataFacts
@@ -26,12 +26,11 @@ class Answers:
     """[row, class] float; of a device's share, zeros but for its own examples."""
 
 
-def make_evaluation_step(model: nn.Module, views: Views, facts: DataFacts) -> Step:
+def make_evaluation_step(model: nn.Module, views: Views, facts: DataFacts, wide: DTypeLike) -> Step:
     """Return the step that answers: no dropout, the state as it was; every image in its `views`.
 
-    What it sums are `Answers`.
+    What it sums are `Answers`. Images and logits are of the type `wide`.
     """
-    wide = jnp.promote_types(model.dtype, jnp.float32)
     mean, std = np.asarray(facts.mean, wide), np.asarray(facts.std, wide)
 
     forward: Any = functools.partial(model.apply, train=False)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import DTypeLike
 
 from jaxcifar.augment.augmentations import Augment, Examples
 from jaxcifar.data.facts import DataFacts
@@ -20,15 +21,16 @@ def make_train_step(
     augment: Augment,
     *,
     facts: DataFacts,
+    wide: DTypeLike,
     label_smoothing: float,
     steps_per_epoch: int,
 ) -> Step:
     """Return the step that trains.
 
     The loss is the cross-entropy in nats between the logits and the (smoothed, perhaps mixed)
-    targets, averaged over the global batch. The counts compare the logits with the true labels.
+    targets, averaged over the global batch. The counts compare the logits with the true labels. Images,
+    targets and logits are of the type `wide`.
     """
-    wide = jnp.promote_types(model.dtype, jnp.float32)
     mean, std = np.asarray(facts.mean, wide), np.asarray(facts.std, wide)
 
     def train_step(state, batch, key):
