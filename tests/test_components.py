@@ -85,8 +85,8 @@ def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
         ("schedule.name=cosine", "its options are --config.schedule.cosine"),
         ("augmentation.grey.function=my_parts", "'my_parts' is unknown"),
         (
-            "evaluation.test_time_augmentation=my_parts:lion",
-            "cannot be called as lion(images, **options)",
+            "evaluation.test_time_augmentation=my_parts:grey",
+            "cannot be called as grey(images, **options)",
         ),
         ("data.image_size=32", "scales the images of TFDS"),
     ],
@@ -102,10 +102,10 @@ def test_a_mistake_with_own_components_is_one_line(own, fails, flags, words):
         (("np.uint8", "np.uint16"), "returned images [32, 16, 16, 3] uint16, not [n, height"),
         (("dtype=np.int32", "dtype=np.int64"), "returned labels [32] int64, not [32] int32"),
         (('("lying", "standing")', '("lying",)'), "labels beyond the 1 names of classes"),
-        (("    return select(", "    return 3 and list("), "returned a list"),
+        (("return select(", "return [split] or select("), "returned a list"),
         (("probability=2", ""), "there are probability"),
         (
-            ("width: Annotated[", "width: tuple["),
+            ('width: Annotated[int, between(1, 512), "channels"]', "width: int = 8"),
             "--config.model.options.width: there is no such field",
         ),
     ],

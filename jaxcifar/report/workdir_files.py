@@ -88,7 +88,7 @@ class Run:
 
     @property
     def fields(self) -> dict[str, str]:
-        """The settings that count, by their names on the command line, as JSON; of an earlier version, all."""
+        """The settings that count, as JSON, by their names on the command line; of an earlier run, all."""
         known = self.summary.get("config") or dict(_flattened(self.settings))
         return {name: json.dumps(value, ensure_ascii=False) for name, value in known.items()}
 

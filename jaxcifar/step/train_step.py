@@ -15,7 +15,7 @@ from jaxcifar.step.counts import Counts
 from jaxcifar.step.state import TrainState
 
 
-def make_train_step(
+def make_train_step(  # noqa: PLR0913, all that a step is made of
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     augment: Augment,
