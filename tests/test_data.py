@@ -25,9 +25,7 @@ OPTIONS = {"seed": 0, "train_examples": 500, "test_examples": 100}
 
 
 def shapes(split, **options):
-    return datasets.load(
-        "shapes", split, data_dir="", cache_dir="", image_size=0, options=OPTIONS | options
-    )
+    return datasets.shapes(split, **OPTIONS | options)
 
 
 def test_shapes_are_a_function_of_seed_and_split():

@@ -264,6 +264,10 @@ def test_a_field_that_an_earlier_version_did_not_have_means_what_it_did():
             "--config.logging.every: there is no such field",
         ),
         ({"model": 3}, "--config.model.name is missing"),
+        (
+            {"augmentation": {"flip": True}},
+            "--config.augmentation.flip=True: it is a group of fields",
+        ),
         ({"augmentation": {"grey": {"enabled": True}}}, "'grey' is unknown"),
     ],
 )

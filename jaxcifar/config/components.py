@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS
-from jaxcifar.config.fields import groups
 from jaxcifar.data.datasets import DATASETS
 from jaxcifar.errors import UserError, did_you_mean, first_line, unknown
 from jaxcifar.models import MODELS
@@ -68,20 +67,20 @@ class Component:
         return self.name.rpartition(":")[0]
 
 
-def choose(section: str, given: Mapping[str, Any]) -> Component:
+def choose(section: str, name: str, groups: Mapping[str, Mapping]) -> Component:
     """Return the component that a section of the config names.
 
     Args:
       section: one of `CHOSEN_BY_NAME`.
-      given: its fields and groups: `name`; the options of one of ours in a group of that name, those of
-        the user's own in the group `options`.
+      name: of the component.
+      groups: of the section: the options of each of ours by its name, those of the user's own as `options`.
 
     Raises:
       UserError: there is no such component, or its options are wrong.
     """
-    kind, name = CHOSEN_BY_NAME[section], given["name"]
+    kind = CHOSEN_BY_NAME[section]
     if name in kind.ours:
-        if given.get("options"):
+        if groups.get("options"):
             raise UserError(
                 f"--config.{section}.options are for a component of your own, and "
                 f"{flag(section, 'name')}={name} is not: its options are {flag(section, name)}"
@@ -89,8 +88,8 @@ def choose(section: str, given: Mapping[str, Any]) -> Component:
         function, path = kind.ours[name], f"{section}.{name}"
     else:
         function, path = _own(name, flag(section, "name"), kind), f"{section}.options"
-    group = given.get(path.rpartition(".")[2], {})
-    return Component(name, function, read(function, group, path), path)
+    options = groups.get(path.rpartition(".")[2], {})
+    return Component(name, function, read(function, options, path), path)
 
 
 def choose_views(name: str) -> Component:
@@ -133,7 +132,9 @@ def enabled_augmentations(groups: Mapping[str, Mapping]) -> dict[str, Component]
     chosen = {}
     own = sorted(set(groups) - set(AUGMENTATIONS))
     for name in [*AUGMENTATIONS, *own]:
-        path, group = f"augmentation.{name}", dict(groups.get(name, {"enabled": False}))
+        if name not in groups:  # a run that was made before it was added
+            continue
+        path, group = f"augmentation.{name}", _as_group(name, groups[name])
         if not _taken(_Switch, group, path)["enabled"]:
             continue
         if name in AUGMENTATIONS:
@@ -153,6 +154,16 @@ def enabled_augmentations(groups: Mapping[str, Mapping]) -> dict[str, Component]
     return chosen
 
 
+def _as_group(name: str, value: Any) -> dict[str, Any]:
+    """Return a copy of the group of an augmentation."""
+    if not isinstance(value, Mapping):
+        raise UserError(
+            f"--config.augmentation.{name}={value}: it is a group of fields: set one of them, as "
+            f"--config.augmentation.{name}.enabled"
+        )
+    return dict(value)
+
+
 def _taken(component: type, group: dict[str, Any], path: str) -> dict[str, Any]:
     """Take the options of `component` out of a group, and return them checked."""
     return read(
@@ -160,20 +171,24 @@ def _taken(component: type, group: dict[str, Any], path: str) -> dict[str, Any]:
     )
 
 
-def check_all(sections: Mapping[str, Mapping]) -> None:
-    """Check the options of all components of ours that a config holds, be they chosen or not.
+def check_all(section: str, groups: Mapping[str, Mapping]) -> None:
+    """Check the options of all components of ours that a section of the config holds, chosen or not.
 
     Raises:
       UserError: for the first mistake.
     """
-    for section, kind in CHOSEN_BY_NAME.items():
-        for name, group in groups(sections.get(section, {})).items():
-            if name in kind.ours:
-                read(kind.ours[name], group, f"{section}.{name}")
-            elif name != "options":
-                raise unknown(f"--config.{section}:", name, kind.ours)
-    for name, group in groups(sections.get("augmentation", {})).items():
-        path, options = f"augmentation.{name}", dict(group)
+    kind = CHOSEN_BY_NAME[section]
+    for name, options in groups.items():
+        if name in kind.ours:
+            read(kind.ours[name], options, f"{section}.{name}")
+        elif name != "options":
+            raise unknown(f"--config.{section}:", name, kind.ours)
+
+
+def check_all_augmentations(groups: Mapping[str, Mapping]) -> None:
+    """Do the same for augmentations, enabled or not."""
+    for name, group in groups.items():
+        path, options = f"augmentation.{name}", _as_group(name, group)
         _taken(_Switch, options, path)
         if name in AUGMENTATIONS:
             read(AUGMENTATIONS[name], options, path)

@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from jaxcifar.errors import UserError, did_you_mean, first_line
-from jaxcifar.options import KINDS
+from jaxcifar.options import KINDS, options_of
 
 
 def fields(config: ConfigDict | Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -19,14 +19,15 @@ def fields(config: ConfigDict | Mapping, prefix: str = "") -> Iterator[tuple[str
             yield from fields(value, f"{prefix}{name}.")
 
 
-def groups(values: Mapping[str, Any]) -> dict[str, Mapping]:
-    """Return the groups of fields in a config, or in a group of it."""
-    return {name: value for name, value in values.items() if isinstance(value, Mapping)}
-
-
-def not_groups(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields in a config, or in a group of it, that are no groups."""
-    return {name: value for name, value in values.items() if not isinstance(value, Mapping)}
+def split(values: Any, owner: Callable) -> tuple[dict[str, Any], dict[str, Mapping]]:
+    """Split a group of fields into what `owner` is to read, for it has options in it, and other groups."""
+    values = values if isinstance(values, Mapping) else {}
+    others = {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, Mapping) and name not in options_of(owner)
+    }
+    return {name: value for name, value in values.items() if name not in others}, others
 
 
 def as_json(config: ConfigDict | Mapping) -> dict:

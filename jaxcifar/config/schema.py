@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxcifar.config import components
 from jaxcifar.config.components import CHOSEN_BY_NAME, Component
-from jaxcifar.config.fields import as_json, groups, not_groups
+from jaxcifar.config.fields import as_json, split
 from jaxcifar.data.facts import NORMALISATIONS
 from jaxcifar.errors import UserError, unknown
 from jaxcifar.host.files import with_tuples
@@ -179,21 +179,23 @@ def read_config(given: ConfigDict | Mapping[str, Any]) -> Config:
     """
     whole = as_json(given)
     values = with_tuples(whole)
-    if strange := set(groups(values)) - {*SECTIONS, "augmentation"}:
+    top, groups = split(values, Config)
+    if strange := set(groups) - {*SECTIONS, "augmentation"}:
         raise unknown("--config:", min(strange), [*SECTIONS, "augmentation"])
     sections = {}
     for name, section in SECTIONS.items():
-        group = groups(values).get(name, {})
-        found = read(section, not_groups(group), name)
+        own, options = split(groups.get(name), section)
+        found = read(section, own, name)
         if name in CHOSEN_BY_NAME:
             of_tfds = name == "data" and components.is_of_tfds(found["name"])
-            found["component"] = None if of_tfds else components.choose(name, group)
+            found["component"] = (
+                None if of_tfds else components.choose(name, found["name"], options)
+            )
         if name == "evaluation":
             found["component"] = components.choose_views(found["test_time_augmentation"])
         sections[name] = section(**found)
-    enabled = components.enabled_augmentations(groups(groups(values).get("augmentation", {})))
-    found = read(Config, not_groups(values), "")
-    config = Config(**found, **sections, augmentation=enabled, whole=whole)
+    enabled = components.enabled_augmentations(groups.get("augmentation", {}))
+    config = Config(**read(Config, top, ""), **sections, augmentation=enabled, whole=whole)
     _check_together(config)
     return config
 
@@ -206,7 +208,10 @@ def check_what_is_not_chosen(given: ConfigDict | Mapping[str, Any]) -> None:
     Raises:
       UserError: for the first mistake.
     """
-    components.check_all(groups(with_tuples(as_json(given))))
+    _, groups = split(with_tuples(as_json(given)), Config)
+    for name in CHOSEN_BY_NAME:
+        components.check_all(name, split(groups.get(name), SECTIONS[name])[1])
+    components.check_all_augmentations(groups.get("augmentation", {}))
 
 
 def _check_together(config: Config) -> None:
