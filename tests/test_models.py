@@ -1,10 +1,11 @@
 """Models and their layers."""
 
 import functools
+import json
+import os
 import re
 import subprocess
 import sys
-import textwrap
 import time
 from typing import Any
 
@@ -32,6 +33,7 @@ from jaxcifar.models.layers import (
     relu,
 )
 from jaxcifar.models.sequential import sequential
+from tests.conftest import ROOT
 
 NARROW = {
     "cnn": {
@@ -329,31 +331,28 @@ def test_asking_for_onednn_where_it_cannot_be_had_says_why(monkeypatch, dtype, c
     message = str(caught.value)
     assert reason in message and "\n" not in message
     assert message.startswith("--config.convolutions=onednn ")
-    assert message.endswith("--config.convolutions=auto")
+    assert message.endswith("set it to auto")
 
 
-def test_models_are_built_and_differentiated_without_the_room_of_onednn():
-    script = """
-        import sys
-        sys.modules["jaxcifar.cpu"] = None
-        import jax
-        from configs import default
-        from jaxcifar.data.facts import DataFacts
-        from jaxcifar.experiment.build import build
-        facts = DataFacts((32, 32, 3), tuple("abcdefghij"), (0.5,) * 3, (0.2,) * 3, 50_000)
-        experiment = build(default.get_config(), facts)
-        images = jax.ShapeDtypeStruct((2, 32, 32, 3), "uint8")
-        state = jax.eval_shape(experiment.init_state, jax.random.key(0), images)
-        def loss(params, batch_stats, images):
-            variables = {"params": params, "batch_stats": batch_stats}
-            return experiment.model.apply(variables, images, train=False).sum()
-        wide = images.update(dtype="float32")
-        jax.eval_shape(jax.grad(loss), state.params, state.batch_stats, wide)
-        print(experiment.compute.convolutions)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert ended.stdout == "xla\n", ended.stderr
+WITHOUT_ONEDNN = """
+import sys
+sys.modules["jaxcifar.cpu"] = None
+from jaxcifar import Classifier, main
+exit_code = main.main(sys.argv)
+Classifier(sys.argv[-1])([])
+sys.exit(exit_code)
+"""
+
+
+def test_without_the_room_of_onednn_a_run_trains_evaluates_reports_and_predicts(
+    tiny_flags, tmp_path
+):
+    command = [sys.executable, "-c", WITHOUT_ONEDNN, *tiny_flags, "--workdir", str(tmp_path)]
+    environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads((tmp_path / "run.json").read_text())["convolutions"] == "xla"
+    assert (tmp_path / "report/index.html").exists()
 
 
 def test_convolutions_are_mapped_by_vmap_in_xla():

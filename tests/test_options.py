@@ -268,7 +268,7 @@ def test_a_field_that_an_earlier_version_did_not_have_means_what_it_did():
             {"augmentation": {"flip": True}},
             "--config.augmentation.flip=True: it is a group of fields",
         ),
-        ({"augmentation": {"grey": {"enabled": True}}}, "'grey' is unknown"),
+        ({"augmentation": {"zebra": {"enabled": True}}}, "'zebra' is unknown"),
     ],
 )
 def test_a_field_that_belongs_to_nothing_is_an_error(changes, words):

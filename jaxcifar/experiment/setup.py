@@ -99,7 +99,7 @@ def set_up_from_workdir(
         config = config or own
         agreement.check_same_model(config, own, workdir)
         if convolutions is not None:
-            taken = FIELDS["convolutions"].read(convolutions, "convolutions")
+            taken = FIELDS["convolutions"].read(convolutions, "--convolutions")
             config = dataclasses.replace(config, convolutions=taken)
         layout, measured = start_layout(config), DataFacts.from_json(saved["facts"])
         setup = Setup(config, layout, build(config, measured))

@@ -39,8 +39,8 @@ def library(asked: str, dtype: jax.typing.DTypeLike) -> str:
     if asked == "auto":
         return "xla"
     raise UserError(
-        f"--config.convolutions={asked} cannot be had, for {_why_no_onednn(dtype)}: give "
-        "--config.convolutions=auto"
+        f"--config.convolutions={asked} (in prediction --convolutions) cannot be had here, for "
+        f"{_why_no_onednn(dtype)}: set it to auto"
     )
 
 
