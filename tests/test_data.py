@@ -1,5 +1,6 @@
 """Datasets: the built-in one, and TFDS without TensorFlow."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -155,7 +156,8 @@ def write_dataset(
 def load_tiny(folder, split="train", image_size=0, cache_dir=None):
     """Load it, with a cache beside it."""
     where = {"data_dir": str(folder), "cache_dir": str(cache_dir or f"{folder}-cache")}
-    return datasets.load("tiny", split, image_size=image_size, options={}, **where)
+    dataset = datasets.tfds(split, name="tiny", image_size=image_size, **where)
+    return dataclasses.replace(dataset, name="tiny")
 
 
 def cache_entries(folder):
@@ -210,11 +212,11 @@ def test_images_from_the_cache_are_mapped_into_memory(tmp_path):
 def test_the_cache_is_the_users_unless_a_directory_is_named(tmp_path, monkeypatch):
     write_dataset(tmp_path / "data")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    options = {"data_dir": str(tmp_path / "data"), "image_size": 0, "options": {}}
-    datasets.load("tiny", "train", cache_dir="", **options)
+    options = {"data_dir": str(tmp_path / "data"), "image_size": 0}
+    datasets.tfds("train", name="tiny", cache_dir="", **options)
     (entry,) = cache_entries(tmp_path)
     assert entry.is_relative_to(tmp_path / "xdg/jaxcifar/decoded/tiny/1.0.0")
-    datasets.load("tiny", "train", cache_dir=str(tmp_path / "named"), **options)
+    datasets.tfds("train", name="tiny", cache_dir=str(tmp_path / "named"), **options)
     assert len(cache_entries(tmp_path / "named")) == 1
 
 
@@ -254,8 +256,7 @@ def test_two_processes_at_once_give_one_entry_and_the_same_images(tmp_path):
     write_dataset(tmp_path / "data", count=3_000)
     code = (
         "import sys, hashlib; from jaxcifar.data import datasets;"
-        "d = datasets.load('tiny', 'train', data_dir=sys.argv[1], cache_dir=sys.argv[2], image_size=0,"
-        " options={});"
+        "d = datasets.tfds('train', name='tiny', data_dir=sys.argv[1], cache_dir=sys.argv[2], image_size=0);"
         "print(len(d), hashlib.sha256(d.images).hexdigest(), hashlib.sha256(d.labels).hexdigest())"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "data"), str(tmp_path / "cache")]
@@ -289,7 +290,7 @@ def test_a_user_without_a_home_has_no_cache_and_the_dataset_all_the_same(
     write_dataset(tmp_path)
     where = {"data_dir": str(tmp_path), "cache_dir": ""}
     capsys.readouterr()
-    assert len(datasets.load("tiny", "train", image_size=0, options={}, **where)) == 40
+    assert len(datasets.tfds("train", name="tiny", image_size=0, **where)) == 40
     assert capsys.readouterr().err == "" and not cache_entries(tmp_path)
 
 
@@ -496,13 +497,12 @@ def test_cifar10_is_prepared_without_tensorflow(tmp_path, monkeypatch):
     monkeypatch.setattr(
         tfds.download.DownloadManager, "download_and_extract", lambda self, url: str(tmp_path)
     )
-    dataset = datasets.load(
-        "cifar10",
+    dataset = datasets.tfds(
         "test",
+        name="cifar10",
         data_dir=str(tmp_path / "data"),
         cache_dir=str(tmp_path / "cache"),
         image_size=0,
-        options={},
     )
     assert dataset.class_names == tuple(names)
     order = np.lexsort(dataset.images.reshape(20, -1).T)
@@ -548,8 +548,8 @@ def test_no_network_is_an_error_within_ten_seconds(tmp_path, monkeypatch, listen
         monkeypatch.setattr(type(builder), "url_infos", {url: None})
         start = time.monotonic()
         with pytest.raises(UserError, match="cannot be fetched.*TFDS_DATA_DIR.*configs/quick.py"):
-            datasets.load(
-                "cifar10", "train", data_dir=str(tmp_path), cache_dir="", image_size=0, options={}
+            datasets.tfds(
+                "train", name="cifar10", data_dir=str(tmp_path), cache_dir="", image_size=0
             )
         assert time.monotonic() - start < 10
 
@@ -576,7 +576,7 @@ def test_a_dataset_of_tfrecords_is_an_error_that_says_what_to_do(tmp_path):
 )
 def test_an_unknown_dataset_is_an_error(tmp_path, name, words):
     with pytest.raises(UserError, match=words):
-        datasets.load(name, "train", data_dir=str(tmp_path), cache_dir="", image_size=0, options={})
+        datasets.tfds("train", name=name, data_dir=str(tmp_path), cache_dir="", image_size=0)
 
 
 def test_a_dataset_that_is_not_of_images_is_an_error(tmp_path, monkeypatch):
@@ -605,10 +605,10 @@ def test_a_dataset_whose_keys_are_no_image_and_label_is_an_error(tmp_path, keys)
 def test_a_tilde_in_the_directory_of_datasets_is_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write_dataset(tmp_path / "mine")
-    where = {"cache_dir": str(tmp_path / "cache"), "image_size": 0, "options": {}}
-    assert len(datasets.load("tiny", "train", data_dir="~/mine", **where)) == 40
+    where = {"cache_dir": str(tmp_path / "cache"), "image_size": 0}
+    assert len(datasets.tfds("train", name="tiny", data_dir="~/mine", **where)) == 40
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", "~/mine")
-    assert len(datasets.load("tiny", "train", data_dir="", **where)) == 40
+    assert len(datasets.tfds("train", name="tiny", data_dir="", **where)) == 40
 
 
 def test_a_cache_that_fills_the_disk_gives_its_room_back(tmp_path, monkeypatch):
@@ -656,6 +656,6 @@ def test_images_with_an_alpha_channel_are_an_error(tmp_path):
 def test_an_unsuitable_dataset_is_refused_before_it_is_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_reader, "_prepare", lambda builder: pytest.fail("fetched"))
     with pytest.raises(UserError, match="not one of images with one class label"):
-        datasets.load(
-            "imdb_reviews", "train", data_dir=str(tmp_path), cache_dir="", image_size=0, options={}
+        datasets.tfds(
+            "train", name="imdb_reviews", data_dir=str(tmp_path), cache_dir="", image_size=0
         )

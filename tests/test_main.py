@@ -190,9 +190,9 @@ def test_a_user_without_a_home_is_told_what_to_name(no_home, fails, monkeypatch,
         f"--config={ROOT}/{QUICK[9:]}", "--workdir=~/run"
     )
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", "~/tensorflow_datasets")
-    where = {"data_dir": "", "cache_dir": "", "image_size": 0, "options": {}}
+    where = {"data_dir": "", "cache_dir": "", "image_size": 0}
     with pytest.raises(UserError, match="~/tensorflow_datasets: the home directory is not known"):
-        datasets.load("cifar10", "train", **where)
+        datasets.tfds("train", name="cifar10", **where)
     assert not list(tmp_path.iterdir())
 
 
