@@ -81,9 +81,10 @@ def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
         ("model.name=my_parts:lion", "cannot be called as lion(classes=, compute=, **options)"),
         ("optimizer.name=my_parts:np", "holds no function or class np"),
         ("model.name=cnn", "--config.model.options are for a component of your own"),
-        ("data.name=shapes", "its options are --config.data.shapes"),
-        ("schedule.name=cosine", "its options are --config.schedule.cosine"),
-        ("augmentation.grey.function=my_parts", "'my_parts' is unknown"),
+        ("data.name=shapes", "--config.data.name=shapes is none: leave them out"),
+        ("data.name=cifar10", "--config.data.name=cifar10 is none: leave them out"),
+        ("schedule.name=cosine", "is none: leave them out"),
+        ("augmentation.grey.function=my_parts", "it must be an import path, as my_nets:grey"),
         (
             "evaluation.test_time_augmentation=my_parts:grey",
             "cannot be called as grey(images, **options)",

@@ -15,7 +15,7 @@ from jaxcifar.data.datasets import DATASETS
 from jaxcifar.errors import UserError, did_you_mean, first_line, unknown
 from jaxcifar.models import MODELS
 from jaxcifar.optim import OPTIMIZERS, SCHEDULES
-from jaxcifar.options import NOT_EMPTY, flag, options_of, read, run_check
+from jaxcifar.options import Limit, flag, options_of, read, run_check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,10 @@ class Component:
     options: Mapping[str, Any]
     path: str
     """Of the options in the config, as `model.cnn`."""
+    module: str = ""
+    """The user's own module that it comes from; empty for one of ours."""
+    sha256: str = ""
+    """Of the file of this module when it was imported."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, with the options too."""
@@ -61,10 +65,18 @@ class Component:
         """
         run_check(self.function, "check_data", self.options, self.path, facts)
 
-    @property
-    def module(self) -> str:
-        """The name of the user's own module that it comes from; empty for one of ours."""
-        return self.name.rpartition(":")[0]
+
+def _component(name: str, field: str, kind: Kind, path: str, options: Mapping | None) -> Component:
+    """Return the component of a kind that the config calls `name`, in the field that errors call `field`."""
+    function, module, sha256 = kind.ours.get(name), "", ""
+    if function is None:
+        if not _IMPORT_PATH.fits(name):
+            raise unknown(f"{field}:", name, kind.ours)
+        function, module = _own(name, field, kind), name.partition(":")[0]
+        if file := getattr(sys.modules[module], "__file__", None):
+            sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    checked = {} if options is None else read(function, options, path)
+    return Component(name, function, checked, path, module, sha256)
 
 
 def choose(section: str, name: str, groups: Mapping[str, Mapping]) -> Component:
@@ -80,16 +92,28 @@ def choose(section: str, name: str, groups: Mapping[str, Mapping]) -> Component:
     """
     kind = CHOSEN_BY_NAME[section]
     if name in kind.ours:
-        if groups.get("options"):
-            raise UserError(
-                f"--config.{section}.options are for a component of your own, and "
-                f"{flag(section, 'name')}={name} is not: its options are {flag(section, name)}"
-            )
-        function, path = kind.ours[name], f"{section}.{name}"
-    else:
-        function, path = _own(name, flag(section, "name"), kind), f"{section}.options"
-    options = groups.get(path.rpartition(".")[2], {})
-    return Component(name, function, read(function, options, path), path)
+        _check_no_options(section, name, groups)
+    group = name if name in kind.ours else "options"
+    path, options = f"{section}.{group}", groups.get(group, {})
+    return _component(name, flag(section, "name"), kind, path, options)
+
+
+def choose_dataset(name: str, groups: Mapping[str, Mapping]) -> Component | None:
+    """Return what `choose` does for the section `data`, None for a dataset of TFDS."""
+    namespace = name.partition(":")[0]
+    own = _IMPORT_PATH.fits(name) and namespace not in ("huggingface", "kaggle")  # those of TFDS
+    if own or name in DATASETS:
+        return choose("data", name, groups)
+    _check_no_options("data", name, groups)
+    return None
+
+
+def _check_no_options(section: str, name: str, groups: Mapping[str, Mapping]) -> None:
+    if groups.get("options"):
+        raise UserError(
+            f"--config.{section}.options are for a component of your own, and {flag(section, 'name')}={name} "
+            "is none: leave them out"
+        )
 
 
 def choose_views(name: str) -> Component:
@@ -99,8 +123,13 @@ def choose_views(name: str) -> Component:
       UserError: there is none.
     """
     path = "evaluation.test_time_augmentation"
-    function = VIEWS.ours.get(name) or _own(name, f"--config.{path}", VIEWS)
-    return Component(name, function, {}, path)
+    return _component(name, f"--config.{path}", VIEWS, path, None)
+
+
+_IMPORT_PATH = Limit(
+    lambda name: re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name) is not None,
+    "an import path, as my_nets:grey",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +143,7 @@ class _Switch:
 class _Own:
     """Hold what the group of the user's own has, too."""
 
-    function: Annotated[str, NOT_EMPTY, "import path, as my_nets:grey"]
+    function: Annotated[str, _IMPORT_PATH]
 
 
 def enabled_augmentations(groups: Mapping[str, Mapping]) -> dict[str, Component]:
@@ -137,14 +166,12 @@ def enabled_augmentations(groups: Mapping[str, Mapping]) -> dict[str, Component]
         path, group = f"augmentation.{name}", _as_group(name, groups[name])
         if not _taken(_Switch, group, path)["enabled"]:
             continue
-        if name in AUGMENTATIONS:
-            source, function = name, AUGMENTATIONS[name]
-        elif "function" not in group:
-            raise unknown("--config.augmentation:", name, AUGMENTATIONS)
-        else:
+        source = name
+        if name not in AUGMENTATIONS:
+            if "function" not in group:
+                raise unknown("--config.augmentation:", name, AUGMENTATIONS)
             source = _taken(_Own, group, path)["function"]
-            function = _own(source, flag(path, "function"), AUGMENTATION)
-        chosen[name] = Component(source, function, read(function, group, path), path)
+        chosen[name] = _component(source, flag(path, "function"), AUGMENTATION, path, group)
     for name, component in chosen.items():
         for other in set(getattr(component.function, "excludes", ())) & set(chosen):
             raise UserError(
@@ -196,26 +223,11 @@ def check_all_augmentations(groups: Mapping[str, Mapping]) -> None:
 
 def hashes(components: Iterable[Component]) -> dict[str, str]:
     """Return the SHA-256 of the file of each module of the user's own, by the module's name."""
-    found = {}
-    for name in sorted({component.module for component in components} - {""}):
-        file = getattr(sys.modules[name], "__file__", None)
-        found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
-    return found
-
-
-_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-
-
-def is_of_tfds(name: str) -> bool:
-    """Return whether a dataset of that name is looked for in TFDS."""
-    own = _IMPORT_PATH.fullmatch(name) and name.partition(":")[0] not in ("huggingface", "kaggle")
-    return name not in DATASETS and not own
+    return {each.module: each.sha256 for each in components if each.module}
 
 
 def _own(name: str, field: str, kind: Kind) -> Callable:
     """Import what an import path names; errors call the field that holds it `field`."""
-    if not _IMPORT_PATH.fullmatch(name):
-        raise unknown(f"{field}:", name, kind.ours)
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
     if not {"", here} & set(sys.path):

@@ -186,13 +186,12 @@ def read_config(given: ConfigDict | Mapping[str, Any]) -> Config:
     for name, section in SECTIONS.items():
         own, options = split(groups.get(name), section)
         found = read(section, own, name)
-        if name in CHOSEN_BY_NAME:
-            of_tfds = name == "data" and components.is_of_tfds(found["name"])
-            found["component"] = (
-                None if of_tfds else components.choose(name, found["name"], options)
-            )
-        if name == "evaluation":
+        if name == "data":
+            found["component"] = components.choose_dataset(found["name"], options)
+        elif name == "evaluation":
             found["component"] = components.choose_views(found["test_time_augmentation"])
+        elif name in CHOSEN_BY_NAME:
+            found["component"] = components.choose(name, found["name"], options)
         sections[name] = section(**found)
     enabled = components.enabled_augmentations(groups.get("augmentation", {}))
     config = Config(**read(Config, top, ""), **sections, augmentation=enabled, whole=whole)

@@ -134,7 +134,8 @@ def check_processes_agree(config: Config, facts: DataFacts, run: SavedRun) -> No
         if not (path in FIELDS and Mark.PATH in FIELDS[path].marks)
         and not isinstance(value, Mapping)
     }
-    standing = whole, dataclasses.asdict(facts), run.step, run.unrecorded
+    modules = components.hashes(config.components)
+    standing = whole, modules, dataclasses.asdict(facts), run.step, run.unrecorded
     if not all_agree(json.dumps(standing)):
         raise UserError(
             "the processes of this run differ in config, data or what they see in the workdir: start "
