@@ -52,7 +52,7 @@ def _why_no_onednn(dtype):
         return f"the precision is {name}, neither float32 nor bfloat16"
     if name == "bfloat16" and not multiplies_bfloat16():
         return "the precision is bfloat16, which this processor does not multiply"
-    return "the package onednn-cpu-gomp is not installed or does not load"
+    return "the package onednn-cpu-gomp is not installed or does not load, or XLA refuses its calls"
 
 
 class Window(NamedTuple):
