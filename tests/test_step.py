@@ -194,9 +194,7 @@ def computations_in_loops(text):
 
 @pytest.mark.parametrize("kind, inside", [(Layout, False), (Looped, True)])
 def test_a_cpu_computes_no_convolution_of_xla_s_in_a_loop(tiny_config, kind, inside):
-    config, one = tiny_config(), layout(kind=kind)
-    with config.unlocked():
-        config.convolutions = "xla"
+    config, one = tiny_config({"convolutions": "xla"}), layout(kind=kind)
     dataset, experiment, state = begin(config, one)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     run = map_step(experiment.train_step, one, updates_state=True)
