@@ -22,7 +22,7 @@ from ml_collections import config_flags
 
 from benchmarks import machine
 from benchmarks.timing import config_arguments, repeated, training_rate
-from jaxcifar.config.schema import read_config
+from jaxcifar.config.reader import read_config
 from jaxcifar.experiment.setup import start_layout
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/fast.py", lock_config=True)

@@ -36,7 +36,7 @@ POINTS = {
 def point(config) -> dict:
     """Measure the training step of one config in this process."""
     from benchmarks.timing import training_rate
-    from jaxcifar.config.schema import read_config
+    from jaxcifar.config.reader import read_config
     from jaxcifar.experiment.setup import start_layout
 
     layout = start_layout(read_config(config))

@@ -45,7 +45,7 @@ def jax_side(config, side, work):
     import numpy as np
 
     from jaxcifar.augment.augmentations import Examples
-    from jaxcifar.config.schema import read_config
+    from jaxcifar.config.reader import read_config
     from jaxcifar.devices.layout import Layout
     from jaxcifar.experiment.build import computation_dtype
     from jaxcifar.experiment.setup import beginning, set_up, start_layout

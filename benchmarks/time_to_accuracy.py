@@ -82,7 +82,7 @@ def run_torch(config, seed: int) -> dict:
     from torch.nn import functional
 
     from benchmarks import torch_peer
-    from jaxcifar.config.schema import read_config
+    from jaxcifar.config.reader import read_config
     from jaxcifar.data import facts as data_facts
     from jaxcifar.experiment.setup import load_split
     from jaxcifar.step.order import epoch_order

@@ -8,7 +8,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from jaxcifar.config.schema import read_config
+from jaxcifar.config.reader import read_config
 from jaxcifar.devices.layout import Layout
 from jaxcifar.experiment.setup import set_up
 from jaxcifar.step.batch import map_step

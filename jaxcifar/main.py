@@ -60,7 +60,7 @@ _NO_FAULT_OF_THE_PROGRAM = (
 def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Path, dict] | None:
     import jax
 
-    from jaxcifar.config.schema import read_config
+    from jaxcifar.config.reader import read_config
     from jaxcifar.devices import processes
     from jaxcifar.evaluation import run_evaluation
     from jaxcifar.host import compat
@@ -68,13 +68,15 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
 
     compat.say_nothing_after_a_failed_save()
     training = values.mode == "train"
-    settings = read_config(values.config)
     if values.distributed:
         where = (values.coordinator_address, values.num_processes, values.process_id)
         processes.connect(*where, training=training)
         if training:
             stopping.leave_to_jax()
     try:
+        settings = read_config(
+            values.config
+        )  # imports modules of the user's own, which may start JAX
         if training:
             return run.train(settings, workdir, extend=values.extend, laps=laps, stopping=stopping)
         return run_evaluation.evaluate(settings, workdir, values.step)

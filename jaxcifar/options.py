@@ -1,4 +1,4 @@
-"""What a component's options are: read from its signature, checked, explained.
+"""What a component's options are: read from its signature, and checked.
 
 An option is a parameter or a field whose type is `Annotated`, with limits and a unit:
 
@@ -135,19 +135,29 @@ def _kind(kind: Any) -> str:
 
 @functools.cache
 def options_of(component: Callable) -> dict[str, Option]:
-    """Return the options of a component, by name."""
-    is_plain_class = inspect.isclass(component) and not dataclasses.is_dataclass(component)
-    annotated = component.__init__ if is_plain_class else component
+    """Return the options of a component, by name.
+
+    Raises:
+      TypeError: an option is of a type that none may have.
+    """
+    annotated = component
+    while isinstance(annotated, functools.partial):
+        annotated = annotated.func
+    if inspect.isclass(annotated) and not dataclasses.is_dataclass(annotated):
+        annotated = annotated.__init__
     hints = typing.get_type_hints(annotated, include_extras=True)
     return {
-        name: _option(hints[name], parameter.default)
+        name: _option(name, hints[name], parameter.default)
         for name, parameter in inspect.signature(component).parameters.items()
         if typing.get_origin(hints.get(name)) is Annotated
     }
 
 
-def _option(hint: Any, default: Any) -> Option:
+def _option(name: str, hint: Any, default: Any) -> Option:
     kind, *notes = typing.get_args(hint)
+    parts = typing.get_args(kind) if typing.get_origin(kind) is tuple else (kind,)
+    if not parts or any(part not in (bool, int, float, str, ...) for part in parts):
+        raise TypeError(f"{name} must be bool, int, float, str or a tuple of these, not {kind}")
     limits = tuple(note for note in notes if isinstance(note, Limit))
     unit = next((note for note in notes if isinstance(note, str)), "")
     marks = tuple(note for note in notes if not isinstance(note, Limit | str))
@@ -171,14 +181,18 @@ def read(component: Callable, given: Mapping[str, Any], path: str) -> dict[str, 
         if name not in options:
             known = ", ".join(options) or "none"
             hint = did_you_mean(name, options)
-            raise UserError(f"{flag(path, name)}: there is no such field; {hint}there are {known}")
+            raise UserError(f"{flag(path, name)}: there is no such field; {hint}known are: {known}")
     values = {}
     for name, option in options.items():
         value = given.get(name, option.default)
         if value is REQUIRED:
-            raise UserError(
-                f"{flag(path, name)} is missing: a config starts from configs/default.py"
+            own = path.rpartition(".")[2] == "options"
+            remedy = (
+                "write it into the config file"
+                if own
+                else "a config starts from configs/default.py"
             )
+            raise UserError(f"{flag(path, name)} is missing: {remedy}")
         values[name] = option.read(value, flag(path, name))
     run_check(component, "check", values, path)
     return values
@@ -190,22 +204,22 @@ def flag(path: str, name: str) -> str:
 
 
 def run_check(
-    component: Callable, kind: str, options: Mapping[str, Any], path: str, *arguments: Any
+    component: Callable, name: str, options: Mapping[str, Any], path: str, *arguments: Any
 ) -> None:
-    """Run a component's `check` or `check_data`, if it has one, on its options at `path` of the config.
+    """Run a component's `check` or `check_data`, if it has that, on its options at `path` of the config.
 
     Raises:
       UserError: what the check raised, with the options as the user writes them.
     """
-    check = getattr(component, kind, None)
+    check = getattr(component, name, None)
     if check is None:
         return
     try:
         check(*arguments, **options)
     except OptionError as error:
         text = str(error)
-        for name, value in options.items():
-            text = text.replace(f"{{{name}}}", f"{flag(path, name)}={value}")
+        for option, value in options.items():
+            text = text.replace(f"{{{option}}}", f"{flag(path, option)}={value}")
         raise UserError(text) from error
 
 

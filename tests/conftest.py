@@ -147,7 +147,7 @@ def tiny_config():
 
     def make(changes=()):
         from configs import default
-        from jaxcifar.config.schema import read_config
+        from jaxcifar.config.reader import read_config
 
         config = default.get_config()
         config.update_from_flattened_dict(TINY | dict(changes))

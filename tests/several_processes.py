@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from configs import default
-from jaxcifar.config.schema import read_config
+from jaxcifar.config.reader import read_config
 from jaxcifar.devices import processes
 from tests.conftest import TINY
 from tests.test_step import layout, run_steps

@@ -11,7 +11,7 @@ from PIL import Image
 
 from configs import default
 from jaxcifar import Classifier, predict
-from jaxcifar.config.schema import read_config
+from jaxcifar.config.reader import read_config
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.run_evaluation import _name_if_not_own
 from tests.conftest import ROOT
@@ -75,7 +75,7 @@ def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
         ),
         (
             "model.name=my_parts:Nett",
-            "my_parts.py holds no function or class Nett; did you mean 'Net'?",
+            "my_parts.py holds no function or class Nett: did you mean 'Net'?",
         ),
         ("model.name=my_prats:Net", "there is no module my_prats in the current directory"),
         ("model.name=my_parts:lion", "cannot be called as lion(classes=, compute=, **options)"),
@@ -87,7 +87,7 @@ def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
         ("augmentation.grey.function=my_parts", "it must be an import path, as my_nets:grey"),
         (
             "evaluation.test_time_augmentation=my_parts:grey",
-            "cannot be called as grey(images, **options)",
+            "cannot be called as grey(images), for",
         ),
         ("data.image_size=32", "scales the images of TFDS"),
     ],
@@ -104,7 +104,7 @@ def test_a_mistake_with_own_components_is_one_line(own, fails, flags, words):
         (("dtype=np.int32", "dtype=np.int64"), "returned labels [32] int64, not [32] int32"),
         (('("lying", "standing")', '("lying",)'), "labels beyond the 1 names of classes"),
         (("return select(", "return [split] or select("), "returned a list"),
-        (("probability=2", ""), "there are probability"),
+        (("probability=2", ""), "known are: probability"),
         (
             ('width: Annotated[int, between(1, 512), "channels"]', "width: int = 8"),
             "--config.model.options.width: there is no such field",
@@ -120,6 +120,59 @@ def test_a_component_that_is_wrong_itself_is_one_line(own, fails, change, words)
         config = own / "my_config.py"
         config.write_text(config.read_text().replace('"probability"', '"probabilty"'))
     assert words in fails("--config=my_config.py", *flags)
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("list[int]", "width must be bool, int, float, str or a tuple of these, not list[int]"),
+        ("int | None", "width must be bool, int, float, str or a tuple of these, not int | None"),
+        ("tuple[tuple[int, int], ...]", "or a tuple of these, not tuple[tuple[int, int], ...]"),
+        ("dict", "width must be bool, int, float, str or a tuple of these"),
+        ("Elsewhere", "name 'Elsewhere' is not defined"),
+    ],
+)
+def test_an_option_of_a_type_that_none_may_have_is_one_line(own, fails, kind, words):
+    parts = own / "my_parts.py"
+    text = parts.read_text().replace("width: Annotated[int,", f"width: Annotated[{kind},")
+    parts.write_text("from __future__ import annotations\n" + text)
+    assert words in fails("--config=my_config.py")
+
+
+def test_a_partial_has_the_options_that_are_left_and_subclasses_are_called_as_they_are(own):
+    (own / "my_parts.py").open("a").write(
+        "import functools\n"
+        "class Child(Net):\n    depth: Annotated[int, between(1, 3)] = 1\n"
+        "Partial = functools.partial(Child, depth=2)\n"
+    )
+    config = default.get_config()
+    with config.unlocked():
+        config.model.name = "my_parts:Partial"
+        config.model.options = ConfigDict({"width": 3})
+    assert read_config(config).model.component.options == {"width": 3, "size": 3, "depth": 2}
+
+
+def test_names_of_classes_may_be_a_list_and_a_run_goes_on(own, run_here):
+    parts = own / "my_parts.py"
+    parts.write_text(parts.read_text().replace('("lying", "standing")', '["lying", "standing"]'))
+    assert run_here("--config=my_config.py", *SHORT).returncode == 0
+    result = run_here("--workdir=runs/my_config")
+    assert result.returncode == 0 and "is finished" in result.stdout
+
+
+def test_flags_evaluate_a_run_on_own_data_on_another_dataset(own, run_here, fails):
+    parts = own / "my_parts.py"
+    parts.write_text(
+        parts.read_text() + "def others(split):\n    return stripes(split, examples=64)\n"
+    )
+    assert run_here("--config=my_config.py", *SHORT).returncode == 0
+    run = "--workdir=runs/my_config"
+    flags = ["--config.data.name=my_parts:others", "--config.data.test_split=train"]
+    result = run_here(run, "--mode=evaluate", *flags)
+    assert result.returncode == 0 and "among those that the run was trained on" not in result.stderr
+    assert (own / "runs/my_config/evaluations/my_parts:others-train").exists()
+    line = fails(run, "--mode=evaluate", "--config.data.name=shapes")
+    assert "images of (16, 16, 3) and the dataset has images of (32, 32, 3)" in line
 
 
 def test_size_is_checked_against_the_data(own, fails):
@@ -145,6 +198,13 @@ def test_a_module_that_has_changed_is_named_when_a_run_goes_on_is_evaluated_or_p
         assert result.returncode == 0 and result.stderr.count(warning) == 1
     Classifier(run)
     assert warning in capsys.readouterr().err
+    parts.write_text(parts.read_text().replace("Conv(self.width,", "Conv(self.width + 1,"))
+    sys.modules.pop("my_parts")
+    with pytest.raises(
+        UserError, match=r"does not fit the config: .* is .*16\] there and .*17\] here"
+    ):
+        Classifier(run)
+    capsys.readouterr()
     parts.unlink()
     sys.modules.pop("my_parts")
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(own / "black.png")
@@ -200,7 +260,9 @@ def test_an_evaluation_on_own_data_is_named_by_its_options(own):
     assert _name_if_not_own(config(10), config(20)) == "my_parts:stripes-test-examples=20"
 
 
-@pytest.mark.parametrize("name", ["cifar10:3.0.2", "cifar10", "huggingface:mnist", "a/b:1.0.0"])
+@pytest.mark.parametrize(
+    "name", ["cifar10:3.0.2", "cifar10", "huggingface:mnist", "robotics:x", "a/b:1.0.0"]
+)
 def test_a_name_of_tfds_is_not_taken_for_an_import_path(name):
     config = default.get_config()
     config.data.name = name

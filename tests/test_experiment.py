@@ -83,9 +83,9 @@ def test_auto_is_bfloat16_on_a_cpu_that_convolves_it_quickly(monkeypatch, words,
     monkeypatch.setattr(
         convolution, "library", lambda asked, _: found if asked == "auto" else asked
     )
-    assert computation_dtype("auto") == dtype
+    assert computation_dtype("auto", "auto") == dtype
     assert computation_dtype("auto", "xla") == jnp.float32
-    assert computation_dtype("float32") == jnp.float32
+    assert computation_dtype("float32", "auto") == jnp.float32
 
 
 def test_flops_are_those_of_the_convolutions_and_little_more(tiny_config):

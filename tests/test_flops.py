@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from jax import lax
 
 from configs import default, fast
-from jaxcifar.config.schema import read_config
+from jaxcifar.config.reader import read_config
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.experiment.build import build
 from jaxcifar.experiment.setup import Setup, start_layout

@@ -318,7 +318,11 @@ def test_a_layer_that_is_used_twice_has_one_set_of_parameters():
         (jnp.float32, "gpu", "the platform is gpu, not a CPU"),
         (jnp.float64, "cpu", "the precision is float64, neither float32 nor bfloat16"),
         (jnp.bfloat16, "cpu", "the precision is bfloat16, which this processor does not multiply"),
-        (jnp.float32, "cpu", "the package onednn-cpu-gomp is not installed or does not load, or XLA"),
+        (
+            jnp.float32,
+            "cpu",
+            "the package onednn-cpu-gomp is not installed or does not load, or XLA",
+        ),
     ],
 )
 def test_asking_for_onednn_where_it_cannot_be_had_says_why(monkeypatch, dtype, current, reason):

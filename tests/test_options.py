@@ -12,7 +12,8 @@ import pytest
 
 from configs import default
 from jaxcifar.config import components, fields
-from jaxcifar.config.schema import FIELDS, read_config
+from jaxcifar.config.reader import read_config
+from jaxcifar.config.schema import FIELDS
 from jaxcifar.errors import UserError
 from jaxcifar.options import (
     NOT_EMPTY,
@@ -161,7 +162,7 @@ def test_a_value_within_range_is_read_as_its_type(annotation, value, as_read):
 
 def test_an_option_that_is_unknown_or_missing_is_named():
     with pytest.raises(
-        UserError, match=r"--config\.a\.od: .*did you mean 'odd'\? there are odd, share"
+        UserError, match=r"--config\.a\.od: .*did you mean 'odd'\? known are: odd, share"
     ):
         read(function, {"od": 3}, "a")
     with pytest.raises(UserError, match=r"--config\.a\.odd is missing"):
@@ -263,6 +264,7 @@ def test_a_field_that_an_earlier_version_did_not_have_means_what_it_did():
             {"logging": {"every_steps": 3, "every": 3}},
             "--config.logging.every: there is no such field",
         ),
+        ({"logging": {"every_steps": 3, "more": {}}}, "'more' is unknown: known are every_steps"),
         ({"model": 3}, "--config.model.name is missing"),
         (
             {"augmentation": {"flip": True}},

@@ -102,8 +102,8 @@ def color_jitter(
     examples: Examples,
     *,
     brightness: Annotated[float, SHARE, "factor from [1 - x, 1 + x]"],
-    contrast: Annotated[float, SHARE, "likewise"],
-    saturation: Annotated[float, SHARE, "likewise"],
+    contrast: Annotated[float, SHARE, "factor from [1 - x, 1 + x]"],
+    saturation: Annotated[float, SHARE, "factor from [1 - x, 1 + x]"],
     hue: Annotated[float, between(0, 0.5), "share of the colour circle, either way"],
 ) -> Examples:
     """Change each image's brightness, contrast, saturation and hue, in this order.

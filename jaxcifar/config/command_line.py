@@ -7,12 +7,13 @@ import traceback
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxcifar.config import saved_config
-from jaxcifar.config.fields import check_overrides, explain_value
+from jaxcifar.config.fields import check_overrides, explain_value, fields
 from jaxcifar.errors import UserError, did_you_mean, first_line
 from jaxcifar.host import compat
 from jaxcifar.host.files import expanded
@@ -96,12 +97,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
             config_name = file
         else:
             _check_holds_run(workdir, given.mode)
-            config_name = f"{workdir}/config.json"
-            if given.mode != "report":  # which needs no config
-                file = f"{saved_config.__file__}:{workdir}"
-                argv = [argv[0], f"--config={file}", *argv[1:]]
-        if file is not None:
-            config = _load_config(file, config_name)
+            file, config_name = f"{saved_config.__file__}:{workdir}", f"{workdir}/config.json"
+            argv = [argv[0], f"--config={file}", *argv[1:]]
+        config = _load_config(file, config_name)
         check_overrides(argv, config, config_name)
         values = define_flags()
         compat.let_config_flags_see(argv)
@@ -117,12 +115,22 @@ def parse(argv: list[str]) -> flags.FlagValues:
     if values.extend and values.mode != "train":
         raise UserError(f"--extend goes on with a run: leave --mode={values.mode} out, or --extend")
     _check_distributed(values)
-    if given.config is not None:
-        from jaxcifar.config.schema import check_what_is_not_chosen  # takes a while
+    if given.config is None:
+        _drop_options_of_another_dataset(values.config, config)
+    elif values.mode != "report":
+        from jaxcifar.config.reader import check_what_is_not_chosen  # takes a while
 
         check_what_is_not_chosen(values.config)
     values.workdir = workdir
     return values
+
+
+def _drop_options_of_another_dataset(config: Any, saved: ConfigDict) -> None:
+    """Drop `data.options` if flags name another dataset than `saved`, whose options they are."""
+    now, before = dict(fields(config)), dict(fields(saved))
+    if "data.options" in now and now["data.name"] != before["data.name"]:
+        with config.unlocked():
+            del config.data.options
 
 
 def _check_distributed(values: flags.FlagValues) -> None:

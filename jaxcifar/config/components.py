@@ -11,20 +11,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS
+from jaxcifar.config.schema import Component
 from jaxcifar.data.datasets import DATASETS
+from jaxcifar.data.tfds_reader import NAMESPACES
 from jaxcifar.errors import UserError, did_you_mean, first_line, unknown
 from jaxcifar.models import MODELS
 from jaxcifar.optim import OPTIMIZERS, SCHEDULES
-from jaxcifar.options import Limit, flag, options_of, read, run_check
+from jaxcifar.options import Limit, flag, options_of, read
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """Say which components of a kind are ours, and how one of any is called, beside its options."""
+    """Say which components of a kind are ours, and how one of any is called."""
 
     ours: Mapping[str, Callable]
     positional: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
+    has_options: bool = True
 
 
 CHOSEN_BY_NAME = {
@@ -35,48 +38,31 @@ CHOSEN_BY_NAME = {
 }
 """By section of the config: the field `name` in it names the component."""
 AUGMENTATION = Kind(AUGMENTATIONS, ("keys", "examples"))
-VIEWS = Kind(TEST_TIME_AUGMENTATIONS, ("images",))
+VIEWS = Kind(TEST_TIME_AUGMENTATIONS, ("images",), has_options=False)
 
 
-@dataclasses.dataclass(frozen=True)
-class Component:
-    """Hold a function or a class, and its options."""
-
-    name: str
-    """What the config calls it: a name of ours, or an import path."""
-    function: Callable
-    options: Mapping[str, Any]
-    path: str
-    """Of the options in the config, as `model.cnn`."""
-    module: str = ""
-    """The user's own module that it comes from; empty for one of ours."""
-    sha256: str = ""
-    """Of the file of this module when it was imported."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function, with the options too."""
-        return self.function(*args, **kwargs, **self.options)
-
-    def check_data(self, facts: Any) -> None:
-        """Check the options against the `DataFacts` of the training split.
-
-        Raises:
-          UserError: they do not go together.
-        """
-        run_check(self.function, "check_data", self.options, self.path, facts)
-
-
-def _component(name: str, field: str, kind: Kind, path: str, options: Mapping | None) -> Component:
+def _component(name: str, field: str, kind: Kind, path: str, options: Mapping) -> Component:
     """Return the component of a kind that the config calls `name`, in the field that errors call `field`."""
-    function, module, sha256 = kind.ours.get(name), "", ""
-    if function is None:
-        if not _IMPORT_PATH.fits(name):
-            raise unknown(f"{field}:", name, kind.ours)
-        function, module = _own(name, field, kind), name.partition(":")[0]
-        if file := getattr(sys.modules[module], "__file__", None):
-            sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    checked = {} if options is None else read(function, options, path)
-    return Component(name, function, checked, path, module, sha256)
+    if name in kind.ours:
+        return Component(name, kind.ours[name], _read(kind, kind.ours[name], options, path), path)
+    if not _IMPORT_PATH.fits(name):
+        raise unknown(f"{field}:", name, kind.ours)
+    function = _imported(name, field, kind)
+    module = _defining_module(function, name.partition(":")[0])
+    file = getattr(sys.modules[module], "__file__", None)
+    sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    return Component(name, function, _read(kind, function, options, path), path, module, sha256)
+
+
+def _read(kind: Kind, function: Callable, options: Mapping, path: str) -> dict[str, Any]:
+    return read(function, options, path) if kind.has_options else {}
+
+
+def _defining_module(function: Callable, module: str) -> str:
+    """Return the module that defines a function; `module`, which has it, if another package does."""
+    defining = getattr(function, "__module__", None) or module
+    same_package = defining.partition(".")[0] == module.partition(".")[0]
+    return defining if same_package and defining in sys.modules else module
 
 
 def choose(section: str, name: str, groups: Mapping[str, Mapping]) -> Component:
@@ -100,8 +86,7 @@ def choose(section: str, name: str, groups: Mapping[str, Mapping]) -> Component:
 
 def choose_dataset(name: str, groups: Mapping[str, Mapping]) -> Component | None:
     """Return what `choose` does for the section `data`, None for a dataset of TFDS."""
-    namespace = name.partition(":")[0]
-    own = _IMPORT_PATH.fits(name) and namespace not in ("huggingface", "kaggle")  # those of TFDS
+    own = _IMPORT_PATH.fits(name) and name.partition(":")[0] not in NAMESPACES
     if own or name in DATASETS:
         return choose("data", name, groups)
     _check_no_options("data", name, groups)
@@ -123,7 +108,7 @@ def choose_views(name: str) -> Component:
       UserError: there is none.
     """
     path = "evaluation.test_time_augmentation"
-    return _component(name, f"--config.{path}", VIEWS, path, None)
+    return _component(name, f"--config.{path}", VIEWS, path, {})
 
 
 _IMPORT_PATH = Limit(
@@ -134,14 +119,14 @@ _IMPORT_PATH = Limit(
 
 @dataclasses.dataclass(frozen=True)
 class _Switch:
-    """Hold what every augmentation's group has beside the options."""
+    """Hold the field that the group of every augmentation has, beside the options."""
 
     enabled: Annotated[bool, "whether it is applied"]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Own:
-    """Hold what the group of the user's own has, too."""
+    """Hold the field that the group of an augmentation of the user's own has, too."""
 
     function: Annotated[str, _IMPORT_PATH]
 
@@ -213,12 +198,18 @@ def check_all(section: str, groups: Mapping[str, Mapping]) -> None:
 
 
 def check_all_augmentations(groups: Mapping[str, Mapping]) -> None:
-    """Do the same for augmentations, enabled or not."""
+    """Check the options of all augmentations of ours that a config holds, enabled or not.
+
+    Raises:
+      UserError: for the first mistake.
+    """
     for name, group in groups.items():
         path, options = f"augmentation.{name}", _as_group(name, group)
         _taken(_Switch, options, path)
         if name in AUGMENTATIONS:
             read(AUGMENTATIONS[name], options, path)
+        elif "function" not in options:
+            raise unknown("--config.augmentation:", name, AUGMENTATIONS)
 
 
 def hashes(components: Iterable[Component]) -> dict[str, str]:
@@ -226,7 +217,7 @@ def hashes(components: Iterable[Component]) -> dict[str, str]:
     return {each.module: each.sha256 for each in components if each.module}
 
 
-def _own(name: str, field: str, kind: Kind) -> Callable:
+def _imported(name: str, field: str, kind: Kind) -> Callable:
     """Import what an import path names; errors call the field that holds it `field`."""
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
@@ -241,19 +232,23 @@ def _own(name: str, field: str, kind: Kind) -> Callable:
             f"{field}={name}: there is no module {error.name} in the current directory or on PYTHONPATH: "
             "start from the directory that holds it, or set PYTHONPATH"
         ) from error
+    except OSError as error:  # not of the run's own files
+        raise ImportError(f"{module_name} cannot be imported") from error
     where = getattr(module, "__file__", None) or module_name
     function = getattr(module, attribute, None)
     if not callable(function):
-        hint = did_you_mean(attribute, (key for key in vars(module) if not key.startswith("_")))
-        raise UserError(f"{field}={name}: {where} holds no function or class {attribute}; {hint}")
-    call = ", ".join([*kind.positional, *(f"{key}=" for key in kind.keywords)])
+        known = (key for key in vars(module) if not key.startswith("_"))
+        hint = did_you_mean(attribute, known) or "name one that it holds"
+        raise UserError(f"{field}={name}: {where} holds no function or class {attribute}: {hint}")
+    words = [*kind.positional, *(f"{key}=" for key in kind.keywords)]
+    call = ", ".join([*words, "**options"] if kind.has_options else words)
     try:
         signature = inspect.signature(function)
-        options = dict.fromkeys([*kind.keywords, *options_of(function)])
-        signature.bind(*kind.positional, **options)
-    except (TypeError, ValueError) as error:
+        options = options_of(function) if kind.has_options else ()
+        signature.bind(*kind.positional, **dict.fromkeys([*kind.keywords, *options]))
+    except (TypeError, ValueError, NameError) as error:
         raise UserError(
-            f"{field}={name}: {attribute} in {where} cannot be called as {attribute}({call}, **options), for "
+            f"{field}={name}: {attribute} in {where} cannot be called as {attribute}({call}), for "
             f"{first_line(error)}; options are the parameters whose types are Annotated"
         ) from error
     return function

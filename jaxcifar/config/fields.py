@@ -20,7 +20,7 @@ def fields(config: ConfigDict | Mapping, prefix: str = "") -> Iterator[tuple[str
 
 
 def split(values: Any, owner: Callable) -> tuple[dict[str, Any], dict[str, Mapping]]:
-    """Split a group of fields into what `owner` is to read, for it has options in it, and other groups."""
+    """Split a group of fields into the fields, which `owner` reads, and the groups in it that it does not."""
     values = values if isinstance(values, Mapping) else {}
     others = {
         name: value
@@ -39,7 +39,7 @@ def as_json(config: ConfigDict | Mapping) -> dict:
     try:
         values = config.to_dict() if isinstance(config, ConfigDict) else config
         return json.loads(json.dumps(values))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(
             f"the config cannot be saved ({first_line(error)}): each --config.key must hold a number, a "
             "text, true or false, or a tuple of these"

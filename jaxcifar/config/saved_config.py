@@ -30,6 +30,7 @@ def get_config(workdir: str) -> ConfigDict:
     known = dict(fields(config))
     for path, option in FIELDS.items():
         group = path.rpartition(".")[0]
-        if path not in known and option.default is not REQUIRED and (not group or group in known):
+        there = not group or isinstance(known.get(group), ConfigDict)
+        if there and path not in known and option.default is not REQUIRED:
             config.update_from_flattened_dict({path: option.default})
     return config

@@ -1,20 +1,13 @@
-"""The fields of a run that belong to no component, and the frozen config that is read from a ConfigDict."""
+"""A config that has been read: frozen, its values checked, and the components that it chooses."""
 
 import dataclasses
 import enum
 import operator
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from ml_collections import ConfigDict
-
-from jaxcifar.config import components
-from jaxcifar.config.components import CHOSEN_BY_NAME, Component
-from jaxcifar.config.fields import as_json, split
-from jaxcifar.data.facts import NORMALISATIONS
-from jaxcifar.errors import UserError, unknown
-from jaxcifar.host.files import with_tuples
+from jaxcifar.data.facts import NORMALISATIONS, DataFacts
 from jaxcifar.options import (
     NOT_EMPTY,
     POSITIVE,
@@ -24,21 +17,51 @@ from jaxcifar.options import (
     between,
     one_of,
     options_of,
-    read,
+    run_check,
 )
 
 
 class Mark(enum.Enum):
-    """Say what else holds for a field."""
+    """Say in which fields the config of one run may differ."""
 
-    MAY_CHANGE = "another value goes on with the same run"
-    PATH = "a place on this machine: the same, and processes of one run may differ in it"
+    MAY_CHANGE = "from one start to the next"
+    PATH = (
+        "from one start to the next, and between processes, for it names a place on their machine"
+    )
 
 
 MAY_CHANGE, PATH = Mark.MAY_CHANGE, Mark.PATH
 
 SPLIT = Limit(NOT_EMPTY.fits, "a split, such as train or test")
 Due = Annotated[int, at_least(1), "epochs; and after the last", MAY_CHANGE]
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """Hold a function or a class, and its options."""
+
+    name: str
+    """What the config calls it: a name of ours, or an import path."""
+    function: Callable
+    options: Mapping[str, Any]
+    path: str
+    """Of the options in the config, as `model.cnn`."""
+    module: str = ""
+    """The user's own module that defines it; empty for one of ours."""
+    sha256: str = ""
+    """Of the file of this module when the config was read."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, with the options too."""
+        return self.function(*args, **kwargs, **self.options)
+
+    def check_data(self, facts: DataFacts) -> None:
+        """Check the options against the facts of the training split.
+
+        Raises:
+          UserError: they do not go together.
+        """
+        run_check(self.function, "check_data", self.options, self.path, facts)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,61 +190,3 @@ FIELDS = options_of(Config) | {
     for field, option in options_of(section).items()
 }
 """All such fields, by their dotted paths."""
-
-
-def read_config(given: ConfigDict | Mapping[str, Any]) -> Config:
-    """Read what a run needs of a `ConfigDict` with the fields of `configs/default.py`, or of its JSON.
-
-    What is not chosen need not be there, and is not looked at.
-
-    Raises:
-      UserError: for the first field that is unknown, missing or wrong, or does not go with another.
-    """
-    whole = as_json(given)
-    values = with_tuples(whole)
-    top, groups = split(values, Config)
-    if strange := set(groups) - {*SECTIONS, "augmentation"}:
-        raise unknown("--config:", min(strange), [*SECTIONS, "augmentation"])
-    sections = {}
-    for name, section in SECTIONS.items():
-        own, options = split(groups.get(name), section)
-        found = read(section, own, name)
-        if name == "data":
-            found["component"] = components.choose_dataset(found["name"], options)
-        elif name == "evaluation":
-            found["component"] = components.choose_views(found["test_time_augmentation"])
-        elif name in CHOSEN_BY_NAME:
-            found["component"] = components.choose(name, found["name"], options)
-        sections[name] = section(**found)
-    enabled = components.enabled_augmentations(groups.get("augmentation", {}))
-    config = Config(**read(Config, top, ""), **sections, augmentation=enabled, whole=whole)
-    _check_together(config)
-    return config
-
-
-def check_what_is_not_chosen(given: ConfigDict | Mapping[str, Any]) -> None:
-    """Check the options of those components that a config holds and does not choose.
-
-    They do not count in a run; but a mistake in them is one that the user would want to know of.
-
-    Raises:
-      UserError: for the first mistake.
-    """
-    _, groups = split(with_tuples(as_json(given)), Config)
-    for name in CHOSEN_BY_NAME:
-        components.check_all(name, split(groups.get(name), SECTIONS[name])[1])
-    components.check_all_augmentations(groups.get("augmentation", {}))
-
-
-def _check_together(config: Config) -> None:
-    data = config.data
-    if data.image_size and data.component:
-        raise UserError(
-            f"--config.data.image_size={data.image_size} scales the images of TFDS, and "
-            f"--config.data.name={data.name} is none of its datasets: leave it at 0"
-        )
-    if config.schedule.warmup_epochs > config.num_epochs:
-        raise UserError(
-            f"--config.schedule.warmup_epochs={config.schedule.warmup_epochs} is longer than "
-            f"the run: at most --config.num_epochs={config.num_epochs}"
-        )

@@ -22,6 +22,10 @@ from jaxcifar.host.files import expanded
 _WITHOUT = "to run without a dataset: --config=configs/quick.py draws its own images"
 
 
+NAMESPACES = ("huggingface", "kaggle", "kubric", "robotics")
+"""What a name of TFDS may begin with, before a colon."""
+
+
 def prepared_builder(name: str, data_dir: str) -> Any:
     """Return the TFDS builder of `name`, downloading and preparing it first if need be.
 

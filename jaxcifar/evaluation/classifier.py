@@ -23,7 +23,9 @@ class Classifier:
     def __init__(
         self, workdir: str | Path, step: int | None = None, *, convolutions: str | None = None
     ):
-        """Restore the newest checkpoint in `workdir`, or that of `step`; nothing else is needed.
+        """Restore the newest checkpoint in `workdir`, or that of `step`.
+
+        Nothing else is needed, but modules of your own that the run names.
 
         On a CPU `convolutions` says by what it convolves: `auto`, `onednn` or `xla`; None for what the
         run's config says.

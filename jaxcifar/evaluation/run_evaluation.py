@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from jaxcifar.config import checks
 from jaxcifar.config.saved_config import get_config
-from jaxcifar.config.schema import Config, read_config
+from jaxcifar.config.schema import Config
 from jaxcifar.data import datasets
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.evaluation.evaluation_files import write_evaluation
@@ -40,7 +40,7 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     dataset = load_split(config, "test_split")
     agreement.check_same_classes(setup.experiment.facts, dataset)
     there = (workdir / "config.json").exists()
-    own = read_config(get_config(str(workdir))) if there else config
+    own = agreement.saved_config(get_config(str(workdir)).to_dict(), workdir) if there else config
     trained_on = _count_trained_on(own, config, dataset)
     if setup.layout.leads:
         _warn(config, dataset, trained_on, earlier=not setup.experiment.facts.fingerprint)
@@ -92,8 +92,9 @@ def _options(config: Config, split: str) -> dict:
 
 def _count_trained_on(own: Config, config: Config, dataset: Dataset) -> int:
     """Return how many examples of the split that `config` evaluates are in the training split of `own`."""
-    names = {each.data.name.partition(":")[0] for each in (own, config)}  # without the version
-    split = config.data.test_split
+    split, data = config.data.test_split, (own.data, config.data)
+    # Of a name of TFDS the version does not count.
+    names = {each.name if each.component else each.name.partition(":")[0] for each in data}
     if len(names) > 1 or _options(own, split) != _options(config, split):
         return 0
     try:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jaxcifar.config import components
 from jaxcifar.config.fields import fields
-from jaxcifar.config.schema import FIELDS, Config, Mark, read_config
+from jaxcifar.config.reader import read_config
+from jaxcifar.config.schema import FIELDS, Config, Mark
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices.processes import all_agree
@@ -45,6 +46,18 @@ def check_same_classes(facts: DataFacts, dataset: Dataset) -> None:
         )
 
 
+def saved_config(saved: dict, workdir: Path) -> Config:
+    """Read the config of the run in `workdir`.
+
+    Raises:
+      UserError: it cannot be read, for a module of the user's own is not found, say.
+    """
+    try:
+        return read_config(saved)
+    except UserError as error:
+        raise UserError(f"the run in --workdir={workdir}: {error}") from error
+
+
 def check_same_model(config: Config, own: Config, workdir: Path) -> None:
     """Check that `config` has the model of the run in `workdir`, whose config is `own`.
 
@@ -68,7 +81,7 @@ def check_same_config(config: Config, run: SavedRun, workdir: Path, *, extend: b
     """
     if not run.step:
         return
-    saved = read_config(run.description["config"])
+    saved = saved_config(run.description["config"], workdir)
     changed = differences(saved, config)
     longer = [line for line in changed if line.startswith("num_epochs:")]
     if extend and config.num_epochs < saved.num_epochs:

@@ -64,7 +64,7 @@ class Experiment:
         return TrainState(jnp.int32(0), params, batch_stats, self.optimizer.init(params))
 
 
-def computation_dtype(precision: str, convolutions: str = "auto") -> np.dtype:
+def computation_dtype(precision: str, convolutions: str) -> np.dtype:
     """Return the type in which models compute on this platform.
 
     Args:
@@ -116,8 +116,9 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     ]
     if dtype != jnp.bfloat16:
         steps = map(with_full_products, steps)
-    models = (compute, model, optimizer, schedule, augment)
-    return Experiment(facts, *models, steps_per_epoch, config.num_epochs, *steps)
+    functions = (optimizer, schedule, augment)
+    lengths = (steps_per_epoch, config.num_epochs)
+    return Experiment(facts, compute, model, *functions, *lengths, *steps)
 
 
 def _schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcifar.config.schema import FIELDS, Config, read_config
+from jaxcifar.config.schema import FIELDS, Config
 from jaxcifar.data import datasets, facts
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
@@ -95,7 +95,7 @@ def set_up_from_workdir(
     with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         step = saved_run.chosen_step(checkpoints, workdir, step)
         saved = checkpoints.description(step)
-        own = read_config(saved["config"])
+        own = agreement.saved_config(saved["config"], workdir)
         config = config or own
         agreement.check_same_model(config, own, workdir)
         if convolutions is not None:
@@ -149,7 +149,8 @@ def load_split(config: Config, field: str) -> Dataset:
             f"--config.data.name={data.name} returned {fault} for split {split!r}: a dataset returns a "
             "jaxcifar.data.datasets.Dataset"
         )
-    return dataclasses.replace(dataset, name=data.name, split=split)
+    names = tuple(map(str, dataset.class_names))
+    return dataclasses.replace(dataset, name=data.name, split=split, class_names=names)
 
 
 def _fault(dataset: Any) -> str:
@@ -157,6 +158,8 @@ def _fault(dataset: Any) -> str:
     if not isinstance(dataset, Dataset):
         return f"a {type(dataset).__name__}"
     images, labels, classes = dataset.images, dataset.labels, len(dataset.class_names)
+    if not (isinstance(images, np.ndarray) and isinstance(labels, np.ndarray)):
+        return f"a {type(images).__name__} and a {type(labels).__name__}, not two arrays of NumPy,"
     if images.dtype != np.uint8 or images.ndim != 4:
         return f"images {list(images.shape)} {images.dtype}, not [n, height, width, channel] uint8,"
     if labels.dtype != np.int32 or labels.shape != images.shape[:1]:

@@ -23,7 +23,7 @@ except ImportError:  # the room may be left out
 
 
 def library(asked: str, dtype: jax.typing.DTypeLike) -> str:
-    """Return by which library programs here convolve arrays of this type: `onednn` or `xla`.
+    """Return the library that convolves arrays of this type on this machine: `onednn` or `xla`.
 
     Args:
       asked: one of them, or `auto` for oneDNN where it can be had.
@@ -268,6 +268,6 @@ def _xla_convolve(images, kernel, window):
 def _by_library(library, window, in_onednn, in_xla) -> Callable[..., Any]:
     """Return the one of two functions of arrays that is to be called."""
     crops = any(pad < 0 for side in window.pads for pad in side)
-    if library == "xla" or crops or window.groups > 1:
+    if library != "onednn" or crops or window.groups > 1:
         return in_xla
     return functools.partial(platform.by_platform, cpu=in_onednn, default=in_xla)

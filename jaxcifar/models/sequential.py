@@ -7,7 +7,7 @@ import jax
 from jaxcifar.models.convolution import Conv
 from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, identity, max_pool_2x2
 
-Layer = Callable[[jax.Array], jax.Array]
+Layer = Callable[..., jax.Array]
 
 
 def sequential(*layers: Layer) -> Layer:
@@ -35,16 +35,19 @@ def sequential(*layers: Layer) -> Layer:
 
 def _apply_first(x: jax.Array, layers: Sequence[Layer]) -> tuple[jax.Array, Sequence[Layer]]:
     """Apply the first of the layers, and those that are computed with it; return what is left too."""
+    first, *rest = layers
+    if type(first) not in (Conv, BatchNorm):  # a subclass may be called in another way
+        return first(x), rest
     match layers:
         case [Conv() as conv, layer, *_] if layer is max_pool_2x2:
-            return conv(x, pooled=True), layers[1:]
-        case [Conv() as conv, BatchNorm(use_running_average=True) as norm, *rest]:
+            return conv(x, pooled=True), rest
+        case [Conv() as conv, BatchNorm(use_running_average=True) as norm, *rest] if (
+            type(norm) is BatchNorm
+        ):
             activation, rest = _activation_first(rest)
             return conv(x, line=norm.running_line(conv.features), activation=activation), rest
-        case [Conv() | BatchNorm() as layer, *rest]:
-            activation, rest = _activation_first(rest)
-            return layer(x, activation=activation), rest
-    return layers[0](x), layers[1:]
+    activation, rest = _activation_first(rest)
+    return first(x, activation=activation), rest
 
 
 def _activation_first(layers: Sequence[Layer]) -> tuple[Layer, Sequence[Layer]]:

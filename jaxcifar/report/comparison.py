@@ -95,9 +95,12 @@ def _curves(runs: Sequence[Run], metric: str, **form: Any) -> str:
 
 
 def _differences(runs: Sequence[Run]) -> str:
+    # An earlier run does not say what counts.
+    known = all(run.summary.get("config") for run in runs)
+    fields = [run.fields if known else run.all_fields for run in runs]
     differing = []
-    for name in dict.fromkeys(name for run in runs for name in run.fields):
-        values = [run.fields.get(name, "–") for run in runs]
+    for name in dict.fromkeys(name for each in fields for name in each):
+        values = [each.get(name, "–") for each in fields]
         if len(set(values)) > 1:
             differing.append((name, values))
     table = html_pieces.table(differing, [run.name for run in runs])

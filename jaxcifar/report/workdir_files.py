@@ -89,8 +89,12 @@ class Run:
     @property
     def fields(self) -> dict[str, str]:
         """The settings that count, as JSON, by their names on the command line; of an earlier run, all."""
-        known = self.summary.get("config") or dict(_flattened(self.settings))
-        return {name: json.dumps(value, ensure_ascii=False) for name, value in known.items()}
+        return _as_json(self.summary.get("config") or dict(_flattened(self.settings)))
+
+    @property
+    def all_fields(self) -> dict[str, str]:
+        """All settings, likewise."""
+        return _as_json(dict(_flattened(self.settings)))
 
     @property
     def on_own_test_split(self) -> bool:
@@ -103,9 +107,12 @@ class Run:
     def tested_on(self) -> str:
         """The dataset, its options if it has some, and the split of the evaluation."""
         name, split = self.evaluation["dataset"], self.evaluation["split"]
-        data = self.settings["data"]
-        options = options_of_split(data.get(name) or data.get("options", {}), split)
-        words = (f"{key} {value}" for key, value in options.items())
+        options = {
+            path.rpartition(".")[2]: value
+            for path, value in self.fields.items()
+            if path.startswith((f"data.{name}.", "data.options."))
+        }
+        words = (f"{key} {value}" for key, value in options_of_split(options, split).items())
         return ", ".join([name, *words, f"split {split}"])
 
     @property
@@ -127,6 +134,10 @@ class Run:
 def mega(value: float) -> str:
     """Return millions, to the tenth."""
     return f"{value / 1e6:,.1f}"
+
+
+def _as_json(values):
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
 def _flattened(fields, prefix=""):

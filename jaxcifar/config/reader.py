@@ -1,0 +1,73 @@
+"""Reads a ConfigDict, or what JSON kept of one, into a frozen `Config`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxcifar.config import components
+from jaxcifar.config.fields import as_json, split
+from jaxcifar.config.schema import SECTIONS, Config
+from jaxcifar.errors import UserError, unknown
+from jaxcifar.host.files import with_tuples
+from jaxcifar.options import options_of, read
+
+
+def read_config(given: ConfigDict | Mapping[str, Any]) -> Config:
+    """Read what a run needs of a `ConfigDict` with the fields of `configs/default.py`, or of its JSON.
+
+    What is not chosen need not be there, and is not looked at.
+
+    Raises:
+      UserError: for the first field that is unknown, missing or wrong, or does not go with another.
+    """
+    whole = as_json(given)
+    values = with_tuples(whole)
+    top, groups = split(values, Config)
+    if strange := set(groups) - {*SECTIONS, "augmentation"}:
+        raise unknown("--config:", min(strange), [*SECTIONS, "augmentation"])
+    sections = {}
+    for name, section in SECTIONS.items():
+        own, options = split(groups.get(name), section)
+        found = read(section, own, name)
+        if name == "data":
+            found["component"] = components.choose_dataset(found["name"], options)
+        elif name in components.CHOSEN_BY_NAME:
+            found["component"] = components.choose(name, found["name"], options)
+        elif options:
+            raise unknown(f"--config.{name}:", min(options), options_of(section))
+        if name == "evaluation":
+            found["component"] = components.choose_views(found["test_time_augmentation"])
+        sections[name] = section(**found)
+    enabled = components.enabled_augmentations(groups.get("augmentation", {}))
+    config = Config(**read(Config, top, ""), **sections, augmentation=enabled, whole=whole)
+    _check_together(config)
+    return config
+
+
+def check_what_is_not_chosen(given: ConfigDict | Mapping[str, Any]) -> None:
+    """Check the options of those components that a config holds and does not choose.
+
+    They do not count in a run; but a mistake in them is one that the user would want to know of.
+
+    Raises:
+      UserError: for the first mistake.
+    """
+    _, groups = split(with_tuples(as_json(given)), Config)
+    for name in components.CHOSEN_BY_NAME:
+        components.check_all(name, split(groups.get(name), SECTIONS[name])[1])
+    components.check_all_augmentations(groups.get("augmentation", {}))
+
+
+def _check_together(config: Config) -> None:
+    data = config.data
+    if data.image_size and data.component:
+        raise UserError(
+            f"--config.data.image_size={data.image_size} scales the images of TFDS, and "
+            f"--config.data.name={data.name} is none of its datasets: leave it at 0"
+        )
+    if config.schedule.warmup_epochs > config.num_epochs:
+        raise UserError(
+            f"--config.schedule.warmup_epochs={config.schedule.warmup_epochs} is longer than "
+            f"the run: at most --config.num_epochs={config.num_epochs}"
+        )
