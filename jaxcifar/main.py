@@ -74,9 +74,8 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
         if training:
             stopping.leave_to_jax()
     try:
-        settings = read_config(
-            values.config
-        )  # imports modules of the user's own, which may start JAX
+        # Not before: modules of the user's own, which this imports, may start JAX.
+        settings = read_config(values.config)
         if training:
             return run.train(settings, workdir, extend=values.extend, laps=laps, stopping=stopping)
         return run_evaluation.evaluate(settings, workdir, values.step)

@@ -186,12 +186,8 @@ def read(component: Callable, given: Mapping[str, Any], path: str) -> dict[str, 
     for name, option in options.items():
         value = given.get(name, option.default)
         if value is REQUIRED:
-            own = path.rpartition(".")[2] == "options"
-            remedy = (
-                "write it into the config file"
-                if own
-                else "a config starts from configs/default.py"
-            )
+            ours, own = "a config starts from configs/default.py", "write it into the config file"
+            remedy = own if path.endswith(".options") else ours
             raise UserError(f"{flag(path, name)} is missing: {remedy}")
         values[name] = option.read(value, flag(path, name))
     run_check(component, "check", values, path)

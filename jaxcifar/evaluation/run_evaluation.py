@@ -25,7 +25,7 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     directory of its own in `workdir/evaluations`.
 
     Args:
-      config: of the evaluation; what it says of training must be as in the run.
+      config: of the evaluation, with the run's model.
       workdir: of a run.
       step: of the checkpoint; None for the newest.
 
