@@ -122,7 +122,7 @@ predict | report)
     ;;
 esac
 # Without a config, a run that the workdir holds goes on; where there is none, quick.py is trained.
-config="--config=$root/configs/quick.py" previous=
+config="--config=$root/configs/quick.py" previous='' workdir=''
 for argument; do
     case $previous in -workdir | --workdir) argument=--workdir=$argument ;; esac
     previous=$argument
@@ -135,4 +135,5 @@ for argument; do
         ;;
     esac
 done
+[ -z "$config" ] || [ -z "$workdir" ] || echo "no run in $workdir: training configs/quick.py" >&2
 exec "$venv/bin/python" -m jaxcifar.main ${config:+"$config"} "$@"

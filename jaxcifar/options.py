@@ -186,9 +186,10 @@ def read(component: Callable, given: Mapping[str, Any], path: str) -> dict[str, 
     for name, option in options.items():
         value = given.get(name, option.default)
         if value is REQUIRED:
-            ours, own = "a config starts from configs/default.py", "write it into the config file"
-            remedy = own if path.endswith(".options") else ours
-            raise UserError(f"{flag(path, name)} is missing: {remedy}")
+            raise UserError(
+                f"{flag(path, name)} is missing: a config starts from configs/default.py, and holds the "
+                "options of components of your own"
+            )
         values[name] = option.read(value, flag(path, name))
     run_check(component, "check", values, path)
     return values

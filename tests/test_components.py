@@ -87,7 +87,7 @@ def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
         ("augmentation.grey.function=my_parts", "it must be an import path, as my_nets:grey"),
         (
             "evaluation.test_time_augmentation=my_parts:grey",
-            "cannot be called as grey(images), for",
+            "cannot be called as grey(images): ",
         ),
         ("data.image_size=32", "scales the images of TFDS"),
     ],
@@ -173,6 +173,26 @@ def test_flags_evaluate_a_run_on_own_data_on_another_dataset(own, run_here, fail
     assert (own / "runs/my_config/evaluations/my_parts:others-train").exists()
     line = fails(run, "--mode=evaluate", "--config.data.name=shapes")
     assert "images of (16, 16, 3) and the dataset has images of (32, 32, 3)" in line
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (("nn.Dense(self.classes)(", "nn.Dense(1)("), "shape=(2, 1), dtype=float32"),
+        ((".mean((1, 2))\n", "\n"), "shape=(2, 8, 8, 2), dtype=float32"),
+        (
+            ("nn.Dense(self.classes)", "nn.Dense(self.classes, dtype=jnp.bfloat16)"),
+            "dtype=bfloat16",
+        ),
+        (("return nn.Dense(self.classes)(", "return x, nn.Dense(self.classes)("), "returns (Shape"),
+    ],
+)
+def test_a_network_that_returns_no_logits_is_one_line(own, fails, change, words):
+    parts = own / "my_parts.py"
+    assert change[0] in parts.read_text()
+    parts.write_text(parts.read_text().replace(*change))
+    line = fails("--config=my_config.py", "--config.precision=float32")
+    assert "--config.model.name=my_parts:Net returns" in line and words in line
 
 
 def test_size_is_checked_against_the_data(own, fails):

@@ -248,7 +248,7 @@ def _imported(name: str, field: str, kind: Kind) -> Callable:
         signature.bind(*kind.positional, **dict.fromkeys([*kind.keywords, *options]))
     except (TypeError, ValueError, NameError) as error:
         raise UserError(
-            f"{field}={name}: {attribute} in {where} cannot be called as {attribute}({call}), for "
+            f"{field}={name}: {attribute} in {where} cannot be called as {attribute}({call}): "
             f"{first_line(error)}; options are the parameters whose types are Annotated"
         ) from error
     return function

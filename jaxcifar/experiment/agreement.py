@@ -186,6 +186,6 @@ def warn_of_changed_modules(config: Config, description: dict) -> None:
     for module, then in description.get("modules", {}).items():
         if now.get(module, then) != then:
             warn(
-                f"{module} has changed since the checkpoint of step {description['step']} was saved: what it "
-                "computes may be another"
+                f"{module} has changed since the checkpoint of step {description['step']} was saved: it may "
+                "compute something else"
             )

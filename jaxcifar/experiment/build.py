@@ -16,6 +16,7 @@ from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import platform
 from jaxcifar.devices.collectives import AXIS
 from jaxcifar.devices.cpu_facts import bfloat16_is_quicker
+from jaxcifar.errors import UserError
 from jaxcifar.models import convolution
 from jaxcifar.models.compute import Compute
 from jaxcifar.optim.optimizers import with_penalty_and_clipping
@@ -92,6 +93,8 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     dtype = computation_dtype(config.precision, config.convolutions)
     compute = Compute(dtype, AXIS, convolution.library(config.convolutions, dtype))
     model = config.model.component(classes=len(facts.class_names), compute=compute)
+    if config.model.component.module:
+        _check_logits(config.model.name, model, facts, compute)
     steps_per_epoch = facts.train_examples // config.batch_size
     schedule = _schedule(config, steps_per_epoch)
     optimizer = with_penalty_and_clipping(
@@ -119,6 +122,26 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     functions = (optimizer, schedule, augment)
     lengths = (steps_per_epoch, config.num_epochs)
     return Experiment(facts, compute, model, *functions, *lengths, *steps)
+
+
+def _check_logits(name: str, model: nn.Module, facts: DataFacts, compute: Compute) -> None:
+    """Check that a network of the user's own returns logits as ours do.
+
+    Raises:
+      UserError: it does not.
+    """
+    images = jax.ShapeDtypeStruct((2, *facts.image_shape), compute.wide)
+    init = lambda key, images: model.init_with_output(key, images, train=False)[0]
+    found = jax.eval_shape(init, jax.random.key(0), images)
+    wanted = jax.ShapeDtypeStruct((2, len(facts.class_names)), compute.wide)
+    if (getattr(found, "shape", None), getattr(found, "dtype", None)) != (
+        wanted.shape,
+        wanted.dtype,
+    ):
+        raise UserError(
+            f"--config.model.name={name} returns {found} for two images, not logits {wanted}: [batch, class] "
+            "of the type compute.wide"
+        )
 
 
 def _schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:
