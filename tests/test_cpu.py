@@ -139,8 +139,10 @@ def test_bfloat16_is_as_near_to_float32_as_its_last_digit_and_quicker_where_it_i
     assert (took_narrow < took_wide) == bfloat16_is_quicker()
 
 
-@pytest.mark.parametrize("mapped", [(0, None), (None, 0), (0, 0)])
-@pytest.mark.parametrize("size", [8, 2])  # of which the smaller is convolved by pixel
+@pytest.mark.parametrize(
+    "mapped, size",  # the smaller images are convolved by pixel
+    [((0, None), 8), ((None, 0), 2), ((0, 0), 8)],
+)
 def test_mapped_over_images_kernels_or_both_each_result_equals_that_of_a_loop(arrays, mapped, size):
     images = arrays[0][..., :size, :size, :16].reshape(2, 2, 16, size, size, 16)
     kernels = arrays[1].reshape(3, 3, 2, 2, 16, 16).transpose(2, 3, 0, 1, 4, 5)
