@@ -75,6 +75,7 @@ def test_two_processes_equal_one_with_as_many_devices(steps_of):
             assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a), name
 
 
+@pytest.mark.slow
 def test_two_processes_stopped_then_killed_and_started_again_end_as_if_nothing_had_happened(
     start_all, run_here, tiny_flags, tmp_path
 ):
