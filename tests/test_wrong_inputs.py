@@ -180,7 +180,7 @@ def test_every_flag_is_wrong_at_least_once():
     assert len(TOGETHER) >= 20 and len(ALONE) >= 40
 
 
-def test_every_field_of_the_wrong_type_in_a_config_file_is_one_line(fails, tmp_path):
+def test_every_field_of_the_wrong_type_in_a_config_file_is_one_line():
     known = {
         name for name, value in fields.fields(default.get_config()) if not hasattr(value, "items")
     }
