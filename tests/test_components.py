@@ -175,24 +175,59 @@ def test_flags_evaluate_a_run_on_own_data_on_another_dataset(own, run_here, fail
     assert "images of (16, 16, 3) and the dataset has images of (32, 32, 3)" in line
 
 
+NETWORK = "--config.model.name=my_parts:Net returns "
+GREY = "--config.augmentation.grey.function=my_parts:grey returns Examples("
+LION = "--config.optimizer.name=my_parts:lion returns "
+ROOT_ = "--config.schedule.name=my_parts:root returns "
+VIEWS = "--config.evaluation.test_time_augmentation=my_parts:upside_down returns "
+HEAD = "nn.Dense(self.classes)"
+
+
 @pytest.mark.parametrize(
-    "change, words",
+    "before, after, words",
     [
-        (("nn.Dense(self.classes)(", "nn.Dense(1)("), "shape=(2, 1), dtype=float32"),
-        ((".mean((1, 2))\n", "\n"), "shape=(2, 8, 8, 2), dtype=float32"),
+        (HEAD, "nn.Dense(1)", NETWORK + "ShapeDtypeStruct(shape=(2, 1), dtype=float32) for two"),
+        (".mean((1, 2))\n", "\n", NETWORK + "ShapeDtypeStruct(shape=(2, 8, 8, 2)"),
+        (HEAD, "nn.Dense(self.classes, dtype=jnp.bfloat16)", "dtype=bfloat16) for two images, not"),
+        (f"return {HEAD}(", f"return x, {HEAD}(", NETWORK + "(Shape"),
         (
-            ("nn.Dense(self.classes)", "nn.Dense(self.classes, dtype=jnp.bfloat16)"),
-            "dtype=bfloat16",
+            "images=images)",
+            "images=images[..., :1])",
+            GREY + "images=ShapeDtypeStruct(shape=(2, 16, 16, 1)",
         ),
-        (("return nn.Dense(self.classes)(", "return x, nn.Dense(self.classes)("), "returns (Shape"),
+        ("images=images)", "images=images.astype(int))", "dtype=int32), targets="),
+        (
+            "return dataclasses.replace(examples, images=images)",
+            "return images",
+            "grey returns Shape",
+        ),
+        ("optax.lion(schedule, beta1, beta2)", "None", LION + "a NoneType, not an optax.Grad"),
+        (
+            "optax.lion(schedule, beta1, beta2)",
+            "optax.stateless(lambda updates, params: jax.tree.map(lambda x: x.sum(), updates))",
+            LION + "an optax.GradientTransformation that returns updates {",
+        ),
+        (
+            "return optax.polynomial_schedule(",
+            "return jnp.multiply(1, 2) or (",
+            ROOT_ + "a ArrayImpl",
+        ),
+        (
+            "return optax.polynomial_schedule(",
+            "return lambda step: (",
+            ROOT_ + "a function to (",
+        ),
+        ("(0.5, images[:, ::-1])", "(1.0, images)", VIEWS + "[(Shape"),
+        ("[(0.5, images), (0.5, images[:, ::-1])]", "images", VIEWS + "ShapeDtypeStruct("),
+        ("(0.5, images[:, ::-1])", "(0.5, images[:1])", VIEWS + "[(Shape"),
     ],
 )
-def test_a_network_that_returns_no_logits_is_one_line(own, fails, change, words):
+def test_what_a_component_returns_wrongly_is_one_line(own, fails, before, after, words):
     parts = own / "my_parts.py"
-    assert change[0] in parts.read_text()
-    parts.write_text(parts.read_text().replace(*change))
-    line = fails("--config=my_config.py", "--config.precision=float32")
-    assert "--config.model.name=my_parts:Net returns" in line and words in line
+    text = parts.read_text()
+    assert before in text
+    parts.write_text(text.replace(before, after))
+    assert words in fails("--config=my_config.py", "--config.precision=float32")
 
 
 def test_size_is_checked_against_the_data(own, fails):

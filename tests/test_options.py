@@ -185,7 +185,7 @@ def test_checks_stand_beside_a_component_and_name_options_as_the_user_writes_the
         read(checked, {"odd": 3, "share": 0.25}, "a.b")
     assert str(caught.value) == "--config.a.b.odd=3 is more than --config.a.b.share=0.25, {else}"
     with_data = components.Component(
-        "x", with_checks(check_data=fails_with_data)(lambda: None), {"odd": 3}, "a"
+        "x", "--config.x", with_checks(check_data=fails_with_data)(lambda: None), {"odd": 3}, "a"
     )
     with pytest.raises(UserError, match=r"--config\.a\.odd=3 is more than 7"):
         with_data.check_data(7)

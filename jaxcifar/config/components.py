@@ -44,14 +44,16 @@ VIEWS = Kind(TEST_TIME_AUGMENTATIONS, ("images",), has_options=False)
 def _component(name: str, field: str, kind: Kind, path: str, options: Mapping) -> Component:
     """Return the component of a kind that the config calls `name`, in the field that errors call `field`."""
     if name in kind.ours:
-        return Component(name, kind.ours[name], _read(kind, kind.ours[name], options, path), path)
+        ours = kind.ours[name]
+        return Component(name, field, ours, _read(kind, ours, options, path), path)
     if not _IMPORT_PATH.fits(name):
         raise unknown(f"{field}:", name, kind.ours)
     function = _imported(name, field, kind)
     module = _defining_module(function, name.partition(":")[0])
     file = getattr(sys.modules[module], "__file__", None)
     sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
-    return Component(name, function, _read(kind, function, options, path), path, module, sha256)
+    options = _read(kind, function, options, path)
+    return Component(name, field, function, options, path, module, sha256)
 
 
 def _read(kind: Kind, function: Callable, options: Mapping, path: str) -> dict[str, Any]:

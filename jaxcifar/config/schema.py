@@ -42,6 +42,8 @@ class Component:
 
     name: str
     """What the config calls it: a name of ours, or an import path."""
+    field: str
+    """The flag that names it, as `--config.model.name`."""
     function: Callable
     options: Mapping[str, Any]
     path: str

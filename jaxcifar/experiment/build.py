@@ -16,7 +16,7 @@ from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import platform
 from jaxcifar.devices.collectives import AXIS
 from jaxcifar.devices.cpu_facts import bfloat16_is_quicker
-from jaxcifar.errors import UserError
+from jaxcifar.experiment import own_components
 from jaxcifar.models import convolution
 from jaxcifar.models.compute import Compute
 from jaxcifar.optim.optimizers import with_penalty_and_clipping
@@ -93,12 +93,16 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     dtype = computation_dtype(config.precision, config.convolutions)
     compute = Compute(dtype, AXIS, convolution.library(config.convolutions, dtype))
     model = config.model.component(classes=len(facts.class_names), compute=compute)
-    if config.model.component.module:
-        _check_logits(config.model.name, model, facts, compute)
+    own_components.check_network(config.model.component, model, facts, compute)
+    for augmentation in config.augmentation.values():
+        own_components.check_augmentation(augmentation, facts, compute)
+    own_components.check_views(config.evaluation.component, facts, compute)
     steps_per_epoch = facts.train_examples // config.batch_size
     schedule = _schedule(config, steps_per_epoch)
+    optimizer = config.optimizer.component(schedule)
+    own_components.check_optimizer(config.optimizer.component, optimizer, model, facts, compute)
     optimizer = with_penalty_and_clipping(
-        config.optimizer.component(schedule),
+        optimizer,
         l2_penalty=config.optimizer.l2_penalty,
         clip_norm=config.optimizer.clip_norm,
     )
@@ -124,29 +128,10 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     return Experiment(facts, compute, model, *functions, *lengths, *steps)
 
 
-def _check_logits(name: str, model: nn.Module, facts: DataFacts, compute: Compute) -> None:
-    """Check that a network of the user's own returns logits as ours do.
-
-    Raises:
-      UserError: it does not.
-    """
-    images = jax.ShapeDtypeStruct((2, *facts.image_shape), compute.wide)
-    init = lambda key, images: model.init_with_output(key, images, train=False)[0]
-    found = jax.eval_shape(init, jax.random.key(0), images)
-    wanted = jax.ShapeDtypeStruct((2, len(facts.class_names)), compute.wide)
-    if (getattr(found, "shape", None), getattr(found, "dtype", None)) != (
-        wanted.shape,
-        wanted.dtype,
-    ):
-        raise UserError(
-            f"--config.model.name={name} returns {found} for two images, not logits {wanted}: [batch, class] "
-            "of the type compute.wide"
-        )
-
-
 def _schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:
     warmup = epochs_to_steps(config.schedule.warmup_epochs, steps_per_epoch)
     peak = config.optimizer.learning_rate
     total = epochs_to_steps(config.num_epochs, steps_per_epoch)
     after = config.schedule.component(peak, total - warmup)
+    own_components.check_schedule(config.schedule.component, after)
     return exact(with_warmup(after, peak, warmup))
