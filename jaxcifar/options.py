@@ -179,6 +179,10 @@ def read(component: Callable, given: Mapping[str, Any], path: str) -> dict[str, 
     options = options_of(component)
     for name in given:
         if name not in options:
+            if name in inspect.signature(component).parameters:
+                raise UserError(
+                    f"{flag(path, name)}: {name} is a parameter whose type is not Annotated, and so no option"
+                )
             known = ", ".join(options) or "none"
             hint = did_you_mean(name, options)
             raise UserError(f"{flag(path, name)}: there is no such field; {hint}known are: {known}")

@@ -90,6 +90,14 @@ def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
             "cannot be called as grey(images): ",
         ),
         ("data.image_size=32", "scales the images of TFDS"),
+        (
+            "model.options.size=5",
+            "my_config.py does not set this option: set it there, in config.model",
+        ),
+        (
+            "augmentation.grey.share=1",
+            "does not set this option: set it there, in config.augmentation.grey",
+        ),
     ],
 )
 def test_a_mistake_with_own_components_is_one_line(own, fails, flags, words):
@@ -107,7 +115,7 @@ def test_a_mistake_with_own_components_is_one_line(own, fails, flags, words):
         (("probability=2", ""), "known are: probability"),
         (
             ('width: Annotated[int, between(1, 512), "channels"]', "width: int = 8"),
-            "--config.model.options.width: there is no such field",
+            "--config.model.options.width: width is a parameter whose type is not Annotated",
         ),
     ],
 )

@@ -129,6 +129,17 @@ def test_a_convolution_and_its_gradients_equal_lax_s(
         assert relative(our, their) < 1e-5
 
 
+@pytest.mark.parametrize("batch", [33, 64])
+def test_a_kernel_s_gradient_in_parts_has_the_kernel_s_type(batch):
+    images, grad = (
+        jnp.ones((batch, 4, 4, 16), jnp.bfloat16),
+        jnp.ones((batch, 4, 4, 2), jnp.bfloat16),
+    )
+    like = jax.ShapeDtypeStruct((3, 3, 16, 2), jnp.float32)
+    sums = convolution._kernel_grad_in_parts(images, grad, like, 1, ((1, 1), (1, 1)))
+    assert sums.dtype == jnp.float32 and sums[1, 1, 0, 0] == 16 * batch
+
+
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("kernel_size", [(3, 3), (1, 2)])
 @pytest.mark.parametrize("shape", [(2, 9, 10, 3), (2, 10, 13, 3)])

@@ -58,6 +58,12 @@ def check_overrides(argv: list[str], config: ConfigDict, name: str) -> None:
         flag = flag.removeprefix("no") if flag.startswith("noconfig.") else flag
         path = flag.removeprefix("config.")
         if flag.startswith("config.") and path not in known:
+            group = path.rpartition(".")[0]
+            if group.endswith(".options") or f"{group}.function" in known:
+                raise UserError(
+                    f"--{flag}: {name} does not set this option: set it there, in config.{group}, and it "
+                    "is a flag too"
+                )
             hint = did_you_mean(path, known, form="--config.{}", cutoff=0.5)
             raise UserError(
                 f"--{flag}: {name} has no such field; {hint}the schema is configs/default.py"

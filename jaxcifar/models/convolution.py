@@ -203,7 +203,7 @@ def _kernel_grad_in_parts(images, grad, like, strides, pads):
             rhs_dilation=(strides, strides),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        return sums.transpose(1, 2, 0, 3)
+        return sums.transpose(1, 2, 0, 3).astype(like.dtype)
 
     count = min(32, len(images))
     parts, rest = divmod(len(images), count)
