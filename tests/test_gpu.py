@@ -15,6 +15,7 @@ from jaxcifar.devices.layout import Layout
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.experiment.setup import set_up
 from jaxcifar.host.checkpoints import Checkpoints
+from jaxcifar.models.compute import Compute
 from jaxcifar.step.batch import map_step
 from jaxcifar.step.order import epoch_order
 from tests.test_step import begin, relative, run_steps
@@ -66,7 +67,8 @@ def test_float32_is_float32_and_not_tf32(tiny_config):
     setup, dataset = set_up(tiny_config(), gpus(1))
     experiment, state = setup.experiment, setup.new_state(dataset, jax.random.key(0))
     found = Evaluator(setup, dataset)(state).probabilities
-    model = experiment.model.clone(axis_name=None, dtype=jnp.float64)
+    exact_compute = Compute(jnp.dtype("float64"), None, "xla")
+    model = experiment.model.clone(compute=exact_compute)
     with jax.enable_x64(True):
         images = (dataset.images / 255 - experiment.facts.mean) / experiment.facts.std
         variables = {"params": state.params, "batch_stats": state.batch_stats}
