@@ -86,7 +86,7 @@ def jax_side(config, side, work):
 
     run_input = map_step(augment_batch, layout, updates_state=False)
     programs = {"train": run_train, "infer": run_infer, "input": run_input}
-    programs[work].compile(state, data, order, key)
+    programs[work].lower(rows, state, data, order, key)()
 
     def train(steps):
         nonlocal state

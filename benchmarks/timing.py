@@ -40,7 +40,7 @@ def training_rate(config, layout: Layout, seconds: float) -> dict:
     rows = min(len(order), layout.rows_per_dispatch)
     flops = overview.forward_flops(setup, state)
     data, order, key = layout.put(((dataset.images, dataset.labels), order, jax.random.key(1)))
-    planned = run.compile(state, data, order, key).memory_analysis()
+    planned = run.lower(rows, state, data, order, key)().memory_analysis()
 
     def dispatch():
         nonlocal state

@@ -1,10 +1,11 @@
 """Kills runs at random moments, starts them again until they are done, and compares how they end.
 
-python -m tests.chaos [--kills=50] [--signal=KILL|TERM] [--damage] [--seed=0]
+python -m tests.chaos [--kills=50] [--signal=KILL|TERM] [--damage] [--ahead] [--seed=0]
 
 Every run has the default's layers, dropout and augmentation, narrowed. Two of five are killed while a
 checkpoint is being written. With --damage the newest checkpoint is damaged before the run is started
-again, in ten ways in turn. Prints when each was killed; exits with 1 unless every run ended with the
+again, in ten ways in turn. With --ahead the runs take the paths of an accelerator, where steps are sent
+ahead and states are saved in the background. Prints when each was killed; exits with 1 unless every run ended with the
 parameters, bit for bit, and the records of one that was never interrupted.
 """
 
@@ -30,10 +31,20 @@ EPOCHS = 8
 ARGUMENTS = TINY | {"data.shapes.train_examples": 4096, "num_epochs": EPOCHS}
 
 
-def start(workdir: Path) -> subprocess.Popen:
+AHEAD = """
+import sys
+from jaxcifar import main
+from jaxcifar.devices import platform
+platform.current = lambda: "gpu"
+sys.exit(main.main(sys.argv))
+"""
+
+
+def start(workdir: Path, *, ahead: bool) -> subprocess.Popen:
     """Start the run in `workdir`, or start it again."""
     flags = [f"--config.{path}={value}" for path, value in ARGUMENTS.items()]
-    command = [sys.executable, "-m", "jaxcifar.main", "--config=configs/default.py", *flags]
+    program = ["-c", AHEAD] if ahead else ["-m", "jaxcifar.main"]
+    command = [sys.executable, *program, "--config=configs/default.py", *flags]
     one_device = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [*command, f"--workdir={workdir}"],
@@ -93,6 +104,7 @@ def main() -> int:
     parser.add_argument(
         "--damage", action="store_true", help="damage the newest checkpoint as well"
     )
+    parser.add_argument("--ahead", action="store_true", help="on the paths of an accelerator")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     number = signal.Signals[f"SIG{options.signal}"]
@@ -100,13 +112,13 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole"
-        finish(start(whole))
+        finish(start(whole, ahead=options.ahead))
 
         def one(index: int) -> tuple[bool, bool]:
             """Return whether a run was killed in a save, and whether it ended as it should."""
             workdir = Path(folder) / f"run{index}"
             draw = random.Random(f"{options.seed} {index}")
-            process = start(workdir)
+            process = start(workdir, ahead=options.ahead)
             saving = kill(process, workdir, number, draw, in_save=index % 5 in (1, 3))
             step, damage = last_step(workdir), ""
             newest = max(Checkpoints(workdir / "checkpoints").steps())
@@ -114,7 +126,7 @@ def main() -> int:
                 damaging = DAMAGES[index % len(DAMAGES)]
                 damaging(workdir / f"checkpoints/{newest}")
                 damage = f", then {damaging.__name__} in checkpoint {newest}"
-            finish(start(workdir))
+            finish(start(workdir, ahead=options.ahead))
             try:
                 assert not unfinished_saves(workdir)
                 assert_same_end(workdir, whole)

@@ -20,8 +20,8 @@ def lowered(config, step, *, updates_state, platform):
     state = jax.eval_shape(experiment.init_state, key, dataset.images[:1])
     run = map_step(step(experiment), eight, updates_state=updates_state)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
-    arguments = (state, (dataset.images, dataset.labels), order, np.int32(0), np.int32(5), key)
-    exported = jax.export.export(run._program, platforms=(platform,))(*arguments)
+    arguments = (state, (dataset.images, dataset.labels), order, np.int32(0), key)
+    exported = jax.export.export(run._program, platforms=(platform,))(5, *arguments)
     assert exported.platforms == (platform,) and exported.nr_devices == 8
     return exported.mlir_module()
 

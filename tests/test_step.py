@@ -18,7 +18,7 @@ from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.experiment.setup import set_up
 from jaxcifar.step.batch import map_step
 from jaxcifar.step.counts import Counts
-from jaxcifar.step.order import epoch_order, padded_order
+from jaxcifar.step.order import epoch_order, padded_order, stretches
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,7 +49,7 @@ def run_steps(config, layout, dispatches):
     for start, stop in dispatches:
         state, counts = run(state, data, order, start, stop, key)
         parts.append(jax.device_get(counts))
-    return jax.device_get(state), jax.tree.map(lambda *leaves: sum(leaves), *parts)
+    return jax.device_get(state), jax.tree.map(lambda *leaves: sum(x.sum() for x in leaves), *parts)
 
 
 def on_this_device_alone(experiment):
@@ -118,7 +118,7 @@ def test_two_devices_with_the_same_rows_drop_different_units(tiny_config, dropou
         run = map_step(experiment.train_step, layout(devices), updates_state=True)
         order = np.tile(np.arange(16, dtype=np.int32), (1, devices))
         _, counts = run(state, (dataset.images, dataset.labels), order, 0, 1, jax.random.key(0))
-        losses.append(float(counts.loss_sum) / devices)
+        losses.append(float(counts.loss_sum.sum()) / devices)
     assert (abs(losses[1] / losses[0] - 1) < 1e-5) == (dropout_rate == 0)
 
 
@@ -170,7 +170,7 @@ def test_a_program_compiled_ahead_gives_the_same_state_bit_for_bit(tiny_config):
         state = one.run_once(experiment.init_state, jax.random.key(0), dataset.images)
         run = map_step(experiment.train_step, one, updates_state=True)
         if ahead:
-            run.compile(state, *arguments, key)
+            run.lower(1, state, *arguments, key)()
         results.append(jax.device_get(run(state, data, order, 0, 1, key)))
     jax.tree.map(np.testing.assert_array_equal, *results)
 
@@ -198,7 +198,8 @@ def test_a_cpu_computes_no_convolution_of_xla_s_in_a_loop(tiny_config, kind, ins
     dataset, experiment, state = begin(config, one)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
     run = map_step(experiment.train_step, one, updates_state=True)
-    program = run.compile(state, (dataset.images, dataset.labels), order, jax.random.key(1))
+    rows = 1 if kind is Layout else 2
+    program = run.lower(rows, state, (dataset.images, dataset.labels), order, jax.random.key(1))()
     bodies = "\n".join(computations_in_loops(program.as_text()))
     assert (" convolution(" in bodies) == inside
 
@@ -209,12 +210,10 @@ def test_a_batch_that_does_not_fit_one_dispatch_is_refused(tiny_config):
 
 
 @pytest.mark.parametrize("start, stop, every", [(0, 10, 3), (4, 10, 3), (0, 5, 100), (7, 8, 1)])
-@pytest.mark.parametrize("kind", [Layout, Looped])
-def test_dispatches_cover_the_rows_once_and_end_at_multiples(start, stop, every, kind):
-    spans = list(layout(kind=kind).dispatches(start, stop, every))
+def test_stretches_cover_the_rows_once_and_end_at_multiples(start, stop, every):
+    spans = list(stretches(start, stop, every))
     assert [row for a, b in spans for row in range(a, b)] == list(range(start, stop))
-    if kind is Looped:
-        assert all(b % every == 0 or b == stop for _, b in spans)
+    assert all(b % every == 0 or b == stop for _, b in spans)
     assert all(a // every == (b - 1) // every for a, b in spans)
 
 
@@ -227,9 +226,9 @@ def test_an_order_holds_every_index_at_most_once_and_depends_on_seed_and_epoch()
         assert (order != other).mean() > 0.9
 
 
-def evaluate(config, dataset, devices=1):
+def evaluate(config, dataset, devices=1, kind=Layout):
     """Return the answers of the state in which a run begins."""
-    setup, train = set_up(config, layout(devices))
+    setup, train = set_up(config, layout(devices, kind))
     return Evaluator(setup, dataset)(setup.new_state(train, jax.random.key(config.seed)))
 
 
@@ -253,6 +252,18 @@ def test_evaluation_of_10007_examples_counts_each_once_on_one_device_and_on_eigh
     np.testing.assert_allclose(one.probabilities, eight.probabilities, atol=1e-5)
     # Rounding may tip an example whose two largest logits are equal to the last digits.
     assert abs(one.counts.correct - eight.counts.correct) <= 2
+
+
+@pytest.mark.parametrize("convolutions", ["auto", "xla"])
+@pytest.mark.parametrize("devices", [1, 4])
+def test_an_evaluation_in_one_dispatch_equals_one_of_a_row_each_bit_for_bit(
+    tiny_config, devices, convolutions
+):
+    dataset = images_like(1003)
+    config = tiny_config({"evaluation.batch_size": 100, "convolutions": convolutions})
+    by_row, at_once = (evaluate(config, dataset, devices, kind) for kind in (Layout, Looped))
+    jax.tree.map(np.testing.assert_array_equal, at_once, by_row)
+    assert at_once.counts.seen == 1003
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 100, 1000])

@@ -1,7 +1,7 @@
 """On which devices a program runs, and how arrays come to lie there."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -67,10 +67,3 @@ class Layout:
         program = self.traced(function, *args).lower().compile()
         backend.give_back_freed_memory()
         return program(*args)
-
-    def dispatches(self, start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
-        """Cut rows `start` to `stop` into dispatches, none of which passes a multiple of `every`."""
-        while start < stop:
-            end = min(stop, start - start % every + every, start + self.rows_per_dispatch)
-            yield start, end
-            start = end

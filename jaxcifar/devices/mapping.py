@@ -1,5 +1,6 @@
 """The one place that maps a step over the devices, and over the rows of an epoch's order."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -26,7 +27,12 @@ def one_behind(items: Iterable[T]) -> Iterator[T]:
 
 
 class OverRows:
-    """A step mapped over the devices and over rows of an order, in one dispatch."""
+    """A step mapped over the devices and over rows of an order, in one dispatch.
+
+    A program is made for each number of rows in a dispatch. XLA's GPU runtime launches a loop ahead only if
+    the number of its turns is known when it is compiled: else it fetches the loop's condition, and so
+    waits for the device, in every turn.
+    """
 
     def __init__(self, step: Callable, layout: Layout, *, updates_state: bool):
         """Map `step`.
@@ -34,100 +40,104 @@ class OverRows:
         Args:
           step: `(state, data, index, places, key) -> (state, sums)`. `index: [share] int32` are
             this device's part of a row of the order, `places: [share] int32` their columns in it;
-            `sums` is a pytree that is added up over rows and devices.
+            `sums` is a pytree that is added up over the devices.
           layout: the devices, and the compiler options.
           updates_state: whether the state that `step` returns is wanted; if so, the one passed in
             is donated, and must not be used again.
         """
         self._layout = layout
         self._program: Any = _mapped(step, layout, updates_state=updates_state)
+        self._compiled: dict[int, Any] = {}
         # Virtual CPU devices share few threads: with many dispatches in flight, the collectives of one wait
         # for threads that those of another hold, for ever.
         self._waits = layout.devices[0].platform == "cpu" and len(layout.devices) > 1
 
-    def compile(self, state: Any, data: Any, order: Any, key: Any = None) -> jax.stages.Compiled:
-        """Compile for arguments like these, before there are any; shapes and dtypes are enough.
+    def lower(
+        self, rows: int, state: Any, data: Any, order: Any, key: Any = None
+    ) -> Callable[[], jax.stages.Compiled]:
+        """Trace the program of `rows` rows for arguments like these; shapes and dtypes are enough.
 
         Returns:
-          The program, which knows its cost and its memory.
+          A function that compiles the program, for the calls that follow, and returns it. It may be called in
+          another thread.
         """
 
         def placed(leaf):
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._layout.everywhere)
 
-        row = np.int32(0)
         arguments = jax.tree.map(placed, (state, data, order))
-        self._program = self._program.lower(
-            *arguments, row, row, jax.tree.map(placed, key)
-        ).compile()
-        backend.give_back_freed_memory()
-        return self._program
+        lowered = self._program.lower(rows, *arguments, np.int32(0), jax.tree.map(placed, key))
+
+        def compile_():
+            self._compiled[rows] = lowered.compile()
+            backend.give_back_freed_memory()
+            return self._compiled[rows]
+
+        return compile_
 
     def __call__(
         self, state: Any, data: Any, order: jax.Array, start: int, stop: int, key: Any = None
     ) -> Any:
         """Run rows `start` to `stop` of `order: [rows, batch] int32`.
 
-        Other values of `start` and `stop` need no new compilation.
-
         Returns:
-          `(state, sums)` if the state is updated, else `sums`.
+          `(state, sums)` if the state is updated, else `sums`; every leaf of `sums` has a leading axis, the
+          rows of this dispatch.
 
         Raises:
           ValueError: there are no rows, or more than `layout.rows_per_dispatch`.
         """
-        if not 0 < stop - start <= self._layout.rows_per_dispatch:
-            raise ValueError(
-                f"{stop - start} rows in a dispatch of 1 to {self._layout.rows_per_dispatch}"
-            )
-        result = self._program(state, data, order, np.int32(start), np.int32(stop), key)
+        rows = stop - start
+        if not 0 < rows <= self._layout.rows_per_dispatch:
+            raise ValueError(f"{rows} rows in a dispatch of 1 to {self._layout.rows_per_dispatch}")
+        program = self._compiled.get(rows) or functools.partial(self._program, rows)
+        result = program(state, data, order, np.int32(start), key)
         return jax.block_until_ready(result) if self._waits else result
 
 
 def _mapped(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:
-    looped = layout.rows_per_dispatch > 1
+    """Return the function `(rows, state, data, order, start, key)`, a program for each `rows`."""
     devices = len(layout.devices)
 
-    def on_one_device(device, state, data, order, start, stop, key):  # noqa: PLR0913
+    def on_one_device(rows, device, state, data, order, start, key):  # noqa: PLR0913
         share = order.shape[1] // devices
         places = device * share + jnp.arange(share, dtype=jnp.int32)
 
-        def one_row(row, state):
+        def one_row(state, row):
             return step(state, data, order[row, places], places, key)
 
-        def next_row(row, carry):
-            state, sums = carry
-            state, more = one_row(row, state)
-            return state, jax.tree.map(jnp.add, sums, more)
-
-        if looped:
-            _, shapes = jax.eval_shape(one_row, start, state)
-            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-            state, sums = lax.fori_loop(start, stop, next_row, (state, zeros))
+        if rows == 1:
+            state, sums = one_row(state, start)
+            sums = jax.tree.map(lambda leaf: leaf[None], sums)
         else:
-            state, sums = one_row(start, state)
+            state, sums = lax.scan(one_row, state, start + jnp.arange(rows, dtype=jnp.int32))
         sums = lax.psum(sums, AXIS)
         return (state, sums) if updates_state else sums
 
-    if jax.process_count() == 1:
-        mapped = jax.pmap(
-            on_one_device,
-            AXIS,
-            in_axes=(0, None, None, None, None, None, None),
-            out_axes=None,
-            devices=layout.devices,
-        )
-    else:  # Inside jit pmap sees the devices of this process alone.
-        shared = PartitionSpec()
-        mapped = jax.shard_map(
-            lambda device, *args: on_one_device(device[0], *args),
-            mesh=layout.everywhere.mesh,
-            in_specs=(PartitionSpec(AXIS), *[shared] * 6),
-            out_specs=shared,
-            check_vma=False,
-        )
+    def over_devices(rows: int, *args):
+        on_one = functools.partial(on_one_device, rows)
+        if jax.process_count() == 1:
+            mapped = jax.pmap(
+                on_one,
+                AXIS,
+                in_axes=(0, None, None, None, None, None),
+                out_axes=None,
+                devices=layout.devices,
+            )
+        else:  # Inside jit pmap sees the devices of this process alone.
+            shared = PartitionSpec()
+            mapped = jax.shard_map(
+                lambda device, *args: on_one(device[0], *args),
+                mesh=layout.everywhere.mesh,
+                in_specs=(PartitionSpec(AXIS), *[shared] * 5),
+                out_specs=shared,
+                check_vma=False,
+            )
+        return mapped(jnp.arange(devices, dtype=jnp.int32), *args)
+
     return jax.jit(
-        lambda *args: mapped(jnp.arange(devices, dtype=jnp.int32), *args),
-        donate_argnums=(0,) if updates_state else (),
+        over_devices,
+        static_argnums=0,
+        donate_argnums=(1,) if updates_state else (),
         compiler_options=dict(layout.compiler_options),
     )

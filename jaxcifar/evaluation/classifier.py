@@ -76,7 +76,7 @@ class Classifier:
         padding = np.zeros((padded - len(images), *images.shape[1:]), np.uint8)
         data = (np.concatenate([images, padding]), np.zeros(padded, np.int32))
         data, order = self._layout.put((data, np.arange(padded, dtype=np.int32)[None]))
-        return self._run(self._state, data, order, 0, 1).probabilities[: len(images)]
+        return self._run(self._state, data, order, 0, 1).probabilities[0, : len(images)]
 
 
 def _as_pillow(image: Any) -> Image.Image:

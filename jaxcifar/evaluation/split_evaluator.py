@@ -1,7 +1,8 @@
 """Evaluates states on a whole split: padded, masked, every example counted once."""
 
 import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -10,7 +11,6 @@ from jaxcifar.data.datasets import Dataset
 from jaxcifar.devices.mapping import one_behind
 from jaxcifar.experiment.setup import Setup
 from jaxcifar.step.batch import map_step
-from jaxcifar.step.counts import Counts
 from jaxcifar.step.evaluation_step import Answers
 from jaxcifar.step.order import padded_order
 from jaxcifar.step.state import TrainState
@@ -31,20 +31,41 @@ class Evaluator:
         order = padded_order(len(dataset), -(-batch_size // devices) * devices)
         self._examples = len(dataset)
         self._data, self._order = layout.put(((dataset.images, dataset.labels), order))
+        self._rows_per_dispatch = layout.rows_per_dispatch
         self._run = map_step(step, layout, updates_state=False)
 
-    def __call__(self, state: TrainState, between: Callable[[], None] = lambda: None) -> Answers:
-        """Return the answers on every example, none left out or counted twice, as NumPy arrays.
+    def __call__(self, state: TrainState) -> Answers:
+        """Return the answers on every example, see `send`."""
+        return self.send(state)()
 
-        `probabilities` is [n, class] float. `between` is called after every batch, and may raise.
+    def send(
+        self, state: TrainState, between: Callable[[], None] = lambda: None
+    ) -> Callable[[], Answers]:
+        """Send the evaluation of a state to the devices.
+
+        Where a dispatch holds one row, on a CPU, the rows are sent when the answers are fetched.
+
+        Returns:
+          A function that fetches the answers on every example, none left out or counted twice, as NumPy
+          arrays; `probabilities` is [n, class] float. It calls `between` after every dispatch, which may
+          raise.
         """
-        rows = range(len(self._order))
+        rows = min(len(self._order), self._rows_per_dispatch)
+        dispatches = (
+            self._run(state, self._data, self._order, start, start + rows)
+            for start in range(0, len(self._order), rows)
+        )
+        if rows == len(self._order):
+            dispatches = list(dispatches)
+        return lambda: self._fetch(dispatches, between)
+
+    def _fetch(self, dispatches: Iterable[Answers], between: Callable[[], None]) -> Answers:
         parts = []
-        dispatches = (self._run(state, self._data, self._order, row, row + 1) for row in rows)
         for part in one_behind(dispatches):
             parts.append(jax.device_get(part))
             between()
-        counts = functools.reduce(Counts.merge, (part.counts for part in parts))
+        rows: Answers = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        counts = jax.tree.map(lambda leaf: functools.reduce(operator.add, leaf), rows.counts)
         assert counts.seen == self._examples, (counts.seen, self._examples)
-        probabilities = np.concatenate([part.probabilities for part in parts])
+        probabilities = np.concatenate(rows.probabilities)
         return Answers(counts, probabilities[: self._examples])

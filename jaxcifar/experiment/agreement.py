@@ -17,12 +17,13 @@ from jaxcifar.experiment.saved_run import SavedRun
 from jaxcifar.host.progress import warn
 
 
-def describe(config: Config, facts: DataFacts, interval: dict) -> dict:
+def describe(config: Config, facts: DataFacts, steps_per_dispatch: int, interval: dict) -> dict:
     """Return what is saved beside a state, for those who have nothing but the checkpoint."""
     return {
         "config": config.whole,
         "modules": components.hashes(config.components),
         "facts": dataclasses.asdict(facts),
+        "steps_per_dispatch": steps_per_dispatch,
         "interval": interval,
     }
 

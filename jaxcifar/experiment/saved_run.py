@@ -33,6 +33,17 @@ class SavedRun:
         description = checkpoints.description(step) if step else {}
         return cls(step, damaged, description, read_records(workdir / "metrics.jsonl"))
 
+    def steps_per_dispatch(self, every_steps: int) -> int:
+        """Return how many steps a dispatch of the run holds, at most.
+
+        As many as a record at the run's first start, so that the same programs take the same steps whatever
+        `every_steps`, the logging interval, is by now.
+        """
+        if not self.step:
+            return every_steps
+        saved = self.description
+        return saved.get("steps_per_dispatch") or saved["config"]["logging"]["every_steps"]
+
     @property
     def unrecorded(self) -> bool:
         """Whether there is a checkpoint whose step has no record yet."""

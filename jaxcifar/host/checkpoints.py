@@ -39,8 +39,10 @@ class Checkpoints:
         self._directory = directory.absolute()
         _check_path(self._directory)
         self._keep = keep
+        self.saved = 0
+        """The newest step of which a whole checkpoint was written here."""
         self._opened = None
-        self._saving = None
+        self._saving = 0
         self._shapes = {}
 
     @property
@@ -59,6 +61,10 @@ class Checkpoints:
             )
             compat.ask_nobody_where_to_stop(self._opened)
         return self._opened
+
+    def open(self) -> None:
+        """Import Orbax and make the directory, which the first save would do else."""
+        _ = self._manager
 
     def steps(self) -> list[int]:
         """Return the steps of the checkpoints there are, whole or not, the newest last."""
@@ -187,6 +193,7 @@ class Checkpoints:
             self._opened.wait_until_finished()
         except Exception as error:
             raise self._explained(error) from error
+        self.saved = self._saving
 
     def close(self) -> None:
         """Do the same, and end what Orbax keeps going."""

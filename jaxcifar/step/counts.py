@@ -3,6 +3,7 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from clu import metrics
 
 
@@ -38,6 +39,11 @@ class Counts(metrics.Metric):
             correct=jnp.sum(seen * (predictions == labels)),
             seen=jnp.sum(seen),
         )
+
+    def of_rows(self, rows: slice) -> "Counts":
+        """Return the sums over some rows of counts that are [rows] each, as NumPy arrays."""
+        part = jax.tree.map(lambda leaf: leaf[rows], self)
+        return Counts(part.loss_sum.sum(dtype=np.float64), part.correct.sum(), part.seen.sum())
 
     def merge(self, other: "Counts") -> "Counts":  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the counts of both."""

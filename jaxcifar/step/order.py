@@ -1,5 +1,7 @@
 """In which order the examples of a split are taken: rows of indices, one row a step."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 
@@ -20,3 +22,11 @@ def padded_order(examples: int, batch_size: int) -> np.ndarray:
     order = np.full(rows * batch_size, -1, np.int32)
     order[:examples] = np.arange(examples)
     return order.reshape(rows, batch_size)
+
+
+def stretches(start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
+    """Cut rows `start` to `stop` at the multiples of `every`."""
+    while start < stop:
+        end = min(stop, start - start % every + every)
+        yield start, end
+        start = end

@@ -1,39 +1,54 @@
 """The training loop: dispatch, count, record, evaluate, save, to the end or until stopped."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from jaxcifar.devices import backend
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.experiment import agreement
 from jaxcifar.experiment.setup import Setup
-from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.signals import Stopped, Stopping
 from jaxcifar.step.counts import Counts
 from jaxcifar.step.evaluation_step import Answers
+from jaxcifar.step.order import stretches
 from jaxcifar.training.recorder import Recorder
-from jaxcifar.training.stepper import Stepper
+from jaxcifar.training.saver import NotFiniteError, Saver, Snapshot
+from jaxcifar.training.stepper import Sent, Stepper
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ending:
+    """Hold what is due when an epoch ends; an accelerator has been sent what it has to do of it."""
+
+    step: int
+    snapshot: Snapshot | None
+    answers: Mapping[str, Callable[[], Answers]]
+    """By split; they wait for the devices."""
 
 
 @dataclasses.dataclass
 class Loop:
-    """Hold a run that is ready to go on, and take it to its end."""
+    """Hold a run that is ready to go on, and take it to its end.
+
+    An accelerator is sent what comes next, be it in the next epoch, before what it has done is fetched. On a
+    CPU, which computes as well as this loop, an epoch is ended before the next is begun.
+    """
 
     setup: Setup
     stepper: Stepper
     recorder: Recorder
     evaluators: Mapping[str, Evaluator]
-    checkpoints: Checkpoints
+    saver: Saver
     stopping: Stopping
 
     def __post_init__(self):
-        self._saved = self.stepper.step
+        self._sent: Sent | None = None
+        self._ending: _Ending | None = None
+        self._evaluated: dict[str, Answers] = {}
 
     def run(self, workdir: Path) -> dict[str, Answers]:
         """Train until all epochs are done.
@@ -50,70 +65,101 @@ class Loop:
         """
         # A run that ended between an epoch's checkpoint and its record goes on with that record.
         recorded = self.stepper.step - bool(self.recorder.interval.seen)
-        evaluated = {}
+        epochs = range(recorded // self.stepper.steps_per_epoch, self.setup.config.num_epochs)
+        self.recorder.lap()
+        try:
+            self._run(epochs, workdir)
+        except NotFiniteError as error:
+            raise self._diverged("a parameter", error.step) from error
+        finally:
+            self.recorder.close()
+            self.saver.close()
+        return self._evaluated
+
+    def _run(self, epochs: range, workdir: Path) -> None:
         try:
             with self.stopping.deferred():
-                for epoch in range(
-                    recorded // self.stepper.steps_per_epoch, self.setup.config.num_epochs
-                ):
-                    self._train_epoch(epoch)
-                    evaluated = self._end_epoch(epoch + 1)
-                self.checkpoints.wait()
+                for epoch in epochs:
+                    self._send_epoch(epoch)
+                self._receive()
+                self.saver.wait()
         except Stopped as stopped:
             if not self.stepper.step:
                 raise
-            self._save()
-            self.checkpoints.wait()
+            self._receive()
+            self._save(self._snapshot())
+            self.saver.wait()
             total = self.setup.experiment.total_steps
             done = f"step {self.stepper.step} of {total} is saved in {workdir}"
             raise Stopped(stopped.number, f"{done}; the same command goes on from it") from None
-        finally:
-            self.recorder.close()
-        return evaluated
 
-    def _train_epoch(self, epoch: int) -> None:
-        """Take the steps of an epoch that are left."""
-        end = (epoch + 1) * self.stepper.steps_per_epoch
-        for counts in self.stepper.rest_of_epoch(epoch, self.stopping.asked):
-            if not is_finite(counts):
-                raise self._diverged("the loss")
-            self.recorder.add(counts)
-            step = self.stepper.step
-            rows_done = step - epoch * self.stepper.steps_per_epoch
-            if rows_done % self.setup.config.logging.every_steps == 0 and step < end:
-                self.recorder.record(step, self.recorder.values(step))
-        if self.stepper.step < end:
+    def _send_epoch(self, epoch: int) -> None:
+        """Send the steps of an epoch that are left, and what is due at its end."""
+        for sent in self.stepper.rest_of_epoch(epoch, self.stopping.asked):
+            self._receive()
+            self._sent = sent
+        if self.stepper.step < (epoch + 1) * self.stepper.steps_per_epoch:
             raise self.stopping.stopped()
-
-    def _end_epoch(self, epochs_done: int) -> dict[str, Answers]:
-        """Save, evaluate and record, each if it is due; return the answers of an evaluation."""
-        config = self.setup.config
-        if is_due(epochs_done, config.checkpoint.every_epochs, config.num_epochs):
-            self._save()
-        step, evaluated = self.stepper.step, {}
-        values = self.recorder.values(step)
-        if is_due(epochs_done, config.evaluation.every_epochs, config.num_epochs):
-            evaluated = {
-                name: answer(self.stepper.state, self.stopping.check)
-                for name, answer in self.evaluators.items()
+        config, snapshot, answers = self.setup.config, None, {}
+        if is_due(epoch + 1, config.checkpoint.every_epochs, config.num_epochs):
+            snapshot = self._snapshot()
+        if is_due(epoch + 1, config.evaluation.every_epochs, config.num_epochs):
+            answers = {
+                name: evaluator.send(self.stepper.state, self.stopping.check)
+                for name, evaluator in self.evaluators.items()
             }
-            values |= prefixed({name: answers.counts for name, answers in evaluated.items()})
-        self.recorder.record(step, values)
+        self._ending = _Ending(self.stepper.step, snapshot, answers)
+        if self.setup.layout.rows_per_dispatch == 1:
+            self._receive()
+
+    def _receive(self) -> None:
+        """Fetch and record what is under way, and end the epoch if it ends there."""
+        sent, ending, self._sent, self._ending = self._sent, self._ending, None, None
+        if sent is not None:
+            self._count(sent)
+        if ending is not None:
+            self._evaluated = self._end_epoch(ending)
+
+    def _count(self, sent: Sent) -> None:
+        """Record what the steps of a dispatch have counted, where a record is due after one of them."""
+        counts = jax.device_get(sent.counts)
+        seconds, steps = self.recorder.lap(), len(counts.seen)
+        before, per_epoch = sent.step - steps, self.stepper.steps_per_epoch
+        if not (finite := np.isfinite(counts.loss_sum)).all():
+            raise self._diverged("the loss", before + int(np.argmin(finite)) + 1)
+        row, every = before % per_epoch, self.setup.config.logging.every_steps
+        for start, stop in stretches(row, row + steps, every):
+            part = counts.of_rows(slice(start - row, stop - row))
+            self.recorder.add(part, seconds * (stop - start) / steps)
+            if stop % every == 0 and stop < per_epoch:
+                step = before - row + stop
+                self.recorder.record(step, self.recorder.values(step))
+
+    def _end_epoch(self, ending: _Ending) -> dict[str, Answers]:
+        """Save, fetch the answers of an evaluation and record, each if it is due; return the answers."""
+        self._save(ending.snapshot)
+        values = self.recorder.values(ending.step)
+        evaluated = {name: answers() for name, answers in ending.answers.items()}
+        values |= prefixed({name: answers.counts for name, answers in evaluated.items()})
+        self.recorder.record(ending.step, values)
+        self.recorder.lap()
         return evaluated
 
-    def _save(self) -> None:
-        step, state = self.stepper.step, self.stepper.state
-        if step == self._saved:
-            return
-        if not is_finite(jax.device_get(state)):
-            raise self._diverged("a parameter")
-        facts, interval = self.setup.experiment.facts, self.recorder.interval.as_json()
-        self.checkpoints.save(step, state, agreement.describe(self.setup.config, facts, interval))
-        backend.give_back_freed_memory()
-        self._saved = step
+    def _save(self, snapshot: Snapshot | None) -> None:
+        description = agreement.describe(
+            self.setup.config,
+            self.setup.experiment.facts,
+            self.stepper.steps_per_dispatch,
+            dataclasses.asdict(self.recorder.interval),
+        )
+        self.saver.save(snapshot, description)
 
-    def _diverged(self, what: str) -> UserError:
-        step, saved = self.stepper.step, self._saved
+    def _snapshot(self) -> Snapshot | None:
+        return self.saver.take(self.stepper.step, self.stepper.state)
+
+    def _diverged(self, what: str, step: int) -> UserError:
+        self.saver.wait()
+        saved = self.saver.saved
         kept = f"the checkpoint of step {saved} stays" if saved else "there is no checkpoint yet"
         return UserError(
             f"{what} is not finite after step {step}, at a learning rate of "
@@ -126,11 +172,6 @@ class Loop:
 def is_due(epochs_done: int, every: int, num_epochs: int) -> bool:
     """Return whether something is due after `epochs_done`: every so often, and after the last."""
     return epochs_done % every == 0 or epochs_done == num_epochs
-
-
-def is_finite(tree: Any) -> bool:
-    """Return whether no leaf of `tree`, NumPy arrays, holds an infinity or a NaN."""
-    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
 def prefixed(evaluated: dict[str, Counts]) -> dict[str, float]:

@@ -13,41 +13,31 @@ from jaxcifar.step.counts import Counts
 
 @dataclasses.dataclass
 class Interval:
-    """Sum what was counted between two records."""
+    """Sum what was counted between two records; what a run that is cut off here goes on from."""
 
     loss_sum: float = 0.0
     correct: int = 0
     seen: int = 0
     seconds: float = 0.0
-    """Before this process went on."""
 
-    def __post_init__(self):
-        self._began = time.monotonic() - self.seconds
-
-    def add(self, counts: Counts) -> None:
-        """Add the counts of one dispatch."""
+    def add(self, counts: Counts, seconds: float) -> None:
+        """Add the counts of some steps, and the time that they took."""
         self.loss_sum += float(counts.loss_sum)
         self.correct += int(counts.correct)
         self.seen += int(counts.seen)
-
-    def as_json(self) -> dict:
-        """Return what a run that is cut off here goes on from: the fields, with the seconds until now."""
-        return dataclasses.asdict(self) | {"seconds": time.monotonic() - self._began}
+        self.seconds += seconds
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of what was added, with the images a second."""
         return {
             "train/loss": self.loss_sum / self.seen,
             "train/accuracy": self.correct / self.seen,
-            "images_per_second": self.seen / (time.monotonic() - self._began),
+            "images_per_second": self.seen / self.seconds,
         }
 
 
 class Recorder:
     """Hold what was counted since the last record, and where records go."""
-
-    interval: Interval
-    """To be set when the first step is about to be taken, for its clock runs."""
 
     def __init__(
         self,
@@ -56,20 +46,28 @@ class Recorder:
         log: MetricsLog | Silent,
         progress: Progress | Silent,
         laps: Laps,
+        interval: Interval,
     ):
-        """Take the learning rates of all steps of the run, and where records go."""
+        """Take the learning rates of all steps, where records go, and what waits to be recorded."""
+        self.interval = interval
         self._learning_rates, self._steps_per_epoch = learning_rates, steps_per_epoch
         self._log, self._progress, self._laps = log, progress, laps
+        self._began = time.monotonic()
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of the step that ended as number `step`, from 1."""
         return float(self._learning_rates[step - 1])
 
-    def add(self, counts: Counts) -> None:
-        """Add the counts of a dispatch, and show them."""
+    def lap(self) -> float:
+        """Return the seconds since the last lap, and begin another."""
+        began, self._began = self._began, time.monotonic()
+        return self._began - began
+
+    def add(self, counts: Counts, seconds: float) -> None:
+        """Add the counts of some steps, and the time that they took; show them."""
         self._laps.report_first_step(self._progress.say)
         self._progress.advance(int(counts.seen), **counts.compute())
-        self.interval.add(counts)
+        self.interval.add(counts, seconds)
 
     def values(self, step: int) -> dict[str, float]:
         """Return the values of a record after `step`; images a second until now."""

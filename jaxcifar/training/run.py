@@ -26,6 +26,7 @@ from jaxcifar.host.signals import Stopping
 from jaxcifar.training import overview
 from jaxcifar.training.loop import Loop
 from jaxcifar.training.recorder import Interval, Recorder
+from jaxcifar.training.saver import Saver
 from jaxcifar.training.stepper import Stepper
 
 
@@ -71,7 +72,8 @@ def train(
 
         setup, dataset = set_up(config, layout, check)
         laps.end("data")
-        stepper = Stepper(setup, dataset)
+        dispatch = saved.steps_per_dispatch(config.logging.every_steps)
+        stepper = Stepper(setup, dataset, dispatch, saved.step)
         held_out = load_held_out(config, dataset)
         laps.end("held-out data")
 
@@ -79,13 +81,14 @@ def train(
         if saved.step:
             checkpoints.tidy(saved.damaged, saved.description["config"]["checkpoint"]["keep"])
         restored = setup.restored_state(checkpoints, saved.step) if saved.step else None
-        stepper.begin(restored, saved.step)
-        recorder = _start_recording(setup, stepper, saved, workdir, laps)
+        stepper.begin(restored)
+        progress, recorder = _start_recording(setup, stepper, saved, workdir, laps)
+        saver = Saver(checkpoints, layout, progress.say, saved.step)
+        saver.prepare(stepper.state)
         evaluators = {name: Evaluator(setup, split) for name, split in held_out.items()}
         laps.end("set-up")
         stepper.wait_until_compiled()
-        recorder.interval = Interval(**saved.description["interval"] if saved.unrecorded else {})
-        evaluated = Loop(setup, stepper, recorder, evaluators, checkpoints, stopping).run(workdir)
+        evaluated = Loop(setup, stepper, recorder, evaluators, saver, stopping).run(workdir)
 
         augmentation = draw_augmented(setup, dataset)
         answers = evaluated["test"] if evaluated else evaluators["test"](stepper.state)
@@ -97,8 +100,8 @@ def train(
 
 def _start_recording(
     setup: Setup, stepper: Stepper, saved: SavedRun, workdir: Path, laps: Laps
-) -> Recorder:
-    """Write down and print what the run is and where it stands; return its recorder."""
+) -> tuple[Progress | Silent, Recorder]:
+    """Write down and print what the run is and where it stands; return what tells the user, and records."""
     config, experiment = setup.config, setup.experiment
     rates = overview.learning_rates(setup)
     summary = overview.summarise(setup, stepper.state, rates)
@@ -112,7 +115,8 @@ def _start_recording(
             images_per_epoch=experiment.steps_per_epoch * config.batch_size,
             images_done=saved.step * config.batch_size,
         )
-    recorder = Recorder(rates, experiment.steps_per_epoch, log, progress, laps)
+    interval = Interval(**saved.description["interval"] if saved.unrecorded else {})
+    recorder = Recorder(rates, experiment.steps_per_epoch, log, progress, laps, interval)
     progress.say(overview.describe(summary, stepper.state))
     if saved.step == experiment.total_steps:
         progress.say(f"{workdir} is finished: all {saved.step} steps are done")
@@ -120,7 +124,7 @@ def _start_recording(
         progress.say(f"going on from step {saved.step} of {experiment.total_steps} in {workdir}")
     elif saved.records:
         progress.say(f"{workdir} holds no checkpoint: its run begins anew")
-    return recorder
+    return progress, recorder
 
 
 def load_held_out(config: Config, train: Dataset) -> dict[str, Dataset]:

@@ -1,82 +1,116 @@
-"""Takes the steps of a run: an epoch's order, in dispatches over the devices."""
+"""Sends the steps of a run to the devices: an epoch's order, in dispatches."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxcifar.data.datasets import Dataset
-from jaxcifar.devices.mapping import one_behind
 from jaxcifar.experiment.setup import Setup, beginning
 from jaxcifar.step.batch import map_step
 from jaxcifar.step.counts import Counts
-from jaxcifar.step.order import epoch_order
+from jaxcifar.step.order import epoch_order, stretches
 from jaxcifar.step.state import TrainState
 
 
+@dataclasses.dataclass(frozen=True)
+class Sent:
+    """Hold what a dispatch returns that was sent to the devices, and may not have begun there."""
+
+    step: int
+    """Steps of the run that are done when it ends."""
+    counts: Counts
+    """[steps] each, of every step in it."""
+
+
 class Stepper:
-    """Hold the training program, its data and the state of a run, and take its steps."""
+    """Hold the training programs, their data and the state of a run, and send its steps."""
 
     state: TrainState
+    """After all steps that were sent."""
     step: int
-    """Steps whose counts were yielded. In `rest_of_epoch` the state is one dispatch ahead."""
+    """Their number."""
 
-    def __init__(self, setup: Setup, train: Dataset):
-        """Begin to compile, in the background."""
-        self._setup = setup
+    def __init__(self, setup: Setup, train: Dataset, steps_per_dispatch: int, step: int):
+        """Trace the program that is needed first, and compile what is needed in the background.
+
+        Args:
+          setup: of the run.
+          train: the training split.
+          steps_per_dispatch: at most; fewer at the end of an epoch.
+          step: after which the run goes on.
+        """
+        self._setup, self.step, self.steps_per_dispatch = setup, step, steps_per_dispatch
+        self._every = min(steps_per_dispatch, setup.layout.rows_per_dispatch)
         self._data = (train.images, train.labels)
         init_key, self._key = jax.random.split(jax.random.key(setup.config.seed))
         experiment, layout = setup.experiment, setup.layout
         self._beginning = beginning(train, init_key)
         self._init = layout.traced(experiment.init_state, *self._beginning)
         self._program = map_step(experiment.train_step, layout, updates_state=True)
+        self._orders: dict[int, jax.Array] = {}
+        shape = (self.steps_per_epoch, setup.config.batch_size)
+        order = jax.ShapeDtypeStruct(shape, np.int32)
+        arguments = (self._init.out_info, self._data, order, self._key)
+        self._compilations: dict[int, Future] = {}
         background = ThreadPoolExecutor(1)
-        arguments = (self._init.out_info, self._data, self._order(0), self._key)
-        self._compilation = background.submit(self._program.compile, *arguments)
+        for place, rows in enumerate(self._lengths()):
+            # Nothing is as urgent as the first; the others are traced while it compiles and runs.
+            lower = lambda rows=rows: self._program.lower(rows, *arguments)
+            work = lower() if place == 0 else lambda lower=lower: lower()()
+            self._compilations[rows] = background.submit(work)
         background.shutdown(wait=False)
 
-    def begin(self, restored: Any, step: int) -> None:
-        """Go on from a `TrainState` restored after `step`, or if it is None draw that of the beginning."""
+    def _lengths(self) -> list[int]:
+        """Return how many steps the dispatches hold that are left, in the order in which they are needed."""
+        epochs, done = divmod(self.step, self.steps_per_epoch)
+        left = self._setup.config.num_epochs - epochs
+        spans = [
+            span
+            for start in [done, 0][:left]
+            for span in stretches(start, self.steps_per_epoch, self._every)
+        ]
+        return list(dict.fromkeys(stop - start for start, stop in spans))
+
+    def begin(self, restored: Any) -> None:
+        """Go on from a restored `TrainState`, or if it is None draw that of the beginning."""
         if restored is None:
             restored = self._init.lower().compile()(*self._beginning)
         self.state = restored
-        self.step = step
         self._key, self._data = self._setup.layout.put((self._key, self._data))
 
     def wait_until_compiled(self) -> None:
-        """Wait for the training program."""
-        self._compilation.result()
+        """Wait for the program that is needed first."""
+        for compilation in list(self._compilations.values())[:1]:
+            compilation.result()
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
         return self._setup.experiment.steps_per_epoch
 
-    def rest_of_epoch(self, epoch: int, stopped: Callable[[], bool]) -> Iterator[Counts]:
-        """Take the steps of an epoch that are left, until `stopped`, which is asked before each dispatch.
-
-        Yields:
-          The counts of each dispatch, as NumPy arrays, when the next is under way.
-        """
+    def rest_of_epoch(self, epoch: int, stopped: Callable[[], bool]) -> Iterator[Sent]:
+        """Send the steps of an epoch that are left, until `stopped`, which is asked before each dispatch."""
         first = epoch * self.steps_per_epoch
-        order = self._setup.layout.put(self._order(epoch))
-        for rows_done, counts in one_behind(self._dispatch(order, self.step - first, stopped)):
-            counts = jax.device_get(counts)
-            self.step = first + rows_done
-            yield counts
-
-    def _dispatch(self, order, first_row, stopped):
-        every = self._setup.config.logging.every_steps
-        for start, stop in self._setup.layout.dispatches(first_row, self.steps_per_epoch, every):
+        for start, stop in stretches(self.step - first, self.steps_per_epoch, self._every):
             if stopped():
                 return
+            self._compilations[stop - start].result()
             self.state, counts = self._program(
-                self.state, self._data, order, start, stop, self._key
+                self.state, self._data, self._order(epoch), start, stop, self._key
             )
-            yield stop, counts
+            self.step = first + stop
+            self._orders = {each: self._order(each) for each in (epoch, epoch + 1)}
+            yield Sent(self.step, counts)
 
-    def _order(self, epoch):
+    def _order(self, epoch: int) -> jax.Array:
+        """Return the order of an epoch, on the devices; that of the next is there before it is needed."""
+        if epoch in self._orders:
+            return self._orders[epoch]
         config = self._setup.config
         examples = self._setup.experiment.facts.train_examples
-        return epoch_order(config.seed, epoch, examples, config.batch_size)
+        order = epoch_order(config.seed, epoch, examples, config.batch_size)
+        return self._setup.layout.put(order)
