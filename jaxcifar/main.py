@@ -77,7 +77,14 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
         # Not before: modules of the user's own, which this imports, may start JAX.
         settings = read_config(values.config)
         if training:
-            return run.train(settings, workdir, extend=values.extend, laps=laps, stopping=stopping)
+            return run.train(
+                settings,
+                workdir,
+                extend=values.extend,
+                laps=laps,
+                stopping=stopping,
+                meanwhile=_import_report,
+            )
         return run_evaluation.evaluate(settings, workdir, values.step)
     except Stopped:
         if values.distributed and training:
@@ -101,6 +108,10 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
 def _end(line: str, exit_code: int) -> int:
     print(" ".join(line.split()), file=sys.stderr)
     return exit_code
+
+
+def _import_report() -> None:
+    from jaxcifar.report import run_report  # noqa: F401, takes a while
 
 
 def _report(workdir: Path) -> None:

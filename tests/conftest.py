@@ -1,6 +1,7 @@
 """What all tests share: eight virtual devices, a cache of their own, and a way to run the program."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -170,3 +171,26 @@ def trained_run(run_program, tiny_flags, tmp_path_factory):
     result = run_program(*tiny_flags, f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
     return workdir
+
+
+SHORT = (
+    "--config.num_epochs=2",
+    "--config.data.options.examples=128",
+    "--config.precision=float32",
+)
+"""Flags of a short run of the components that docs/extending.md shows."""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Stand in a directory that holds `my_parts.py` and `my_config.py` of the documentation."""
+    text = (ROOT / "docs/extending.md").read_text()
+    parts, config = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "my_parts.py").write_text(parts)
+    (tmp_path / "my_config.py").write_text(config)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path != ""])
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "my_parts", raising=False)
+    yield tmp_path
+    sys.modules.pop("my_parts", None)

@@ -1,7 +1,6 @@
 """Components of the user's own, as docs/extending.md shows them: named by import path, without a fork."""
 
 import json
-import re
 import sys
 
 import numpy as np
@@ -14,28 +13,7 @@ from jaxcifar import Classifier, predict
 from jaxcifar.config.reader import read_config
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.run_evaluation import _name_if_not_own
-from tests.conftest import ROOT
-
-SHORT = (
-    "--config.num_epochs=2",
-    "--config.data.options.examples=128",
-    "--config.precision=float32",
-)
-
-
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """Stand in a directory that holds `my_parts.py` and `my_config.py` of the documentation."""
-    text = (ROOT / "docs/extending.md").read_text()
-    parts, config = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    (tmp_path / "my_parts.py").write_text(parts)
-    (tmp_path / "my_config.py").write_text(config)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [path for path in sys.path if path != ""])
-    monkeypatch.setattr("sys.dont_write_bytecode", True)
-    monkeypatch.delitem(sys.modules, "my_parts", raising=False)
-    yield tmp_path
-    sys.modules.pop("my_parts", None)
+from tests.conftest import ROOT, SHORT
 
 
 def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
@@ -186,7 +164,7 @@ def test_flags_evaluate_a_run_on_own_data_on_another_dataset(own, run_here, fail
 NETWORK = "--config.model.name=my_parts:Net returns "
 GREY = "--config.augmentation.grey.function=my_parts:grey returns Examples("
 LION = "--config.optimizer.name=my_parts:lion returns "
-ROOT_ = "--config.schedule.name=my_parts:root returns "
+BY_ROOT = "--config.schedule.name=my_parts:root returns "
 VIEWS = "--config.evaluation.test_time_augmentation=my_parts:upside_down returns "
 HEAD = "nn.Dense(self.classes)"
 
@@ -218,12 +196,12 @@ HEAD = "nn.Dense(self.classes)"
         (
             "return optax.polynomial_schedule(",
             "return jnp.multiply(1, 2) or (",
-            ROOT_ + "a ArrayImpl",
+            BY_ROOT + "a ArrayImpl",
         ),
         (
             "return optax.polynomial_schedule(",
             "return lambda step: (",
-            ROOT_ + "a function to (",
+            BY_ROOT + "a function to (",
         ),
         ("(0.5, images[:, ::-1])", "(1.0, images)", VIEWS + "[(Shape"),
         ("[(0.5, images), (0.5, images[:, ::-1])]", "images", VIEWS + "ShapeDtypeStruct("),

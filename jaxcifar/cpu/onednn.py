@@ -74,6 +74,11 @@ def _start() -> bool:
     return True
 
 
+def targets() -> tuple[str, ...]:
+    """Return the names by which programs call oneDNN."""
+    return tuple(map(_target, KINDS))
+
+
 def convolve(images: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> jax.Array:
     """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`.
 

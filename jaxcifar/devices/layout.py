@@ -53,13 +53,10 @@ class Layout:
         return jax.tree.map(placed, tree)
 
     def traced(self, function: Callable, *args: Any) -> jax.stages.Traced:
-        """Trace `function`, for every device; to be compiled in haste, since it runs once.
-
-        A CPU's optimised code for a handful of random draws takes seconds to make.
-        """
-        hasty = {"xla_backend_optimization_level": 0}
-        options = hasty if platform.current() == "cpu" else dict(self.compiler_options)
-        jitted = jax.jit(function, out_shardings=self.everywhere, compiler_options=options)
+        """Trace `function`, for every device; to be compiled in haste, since it runs once."""
+        jitted = jax.jit(
+            function, out_shardings=self.everywhere, compiler_options=self._hasty_options()
+        )
         return jitted.trace(*args)
 
     def run_once(self, function: Callable, *args: Any) -> Any:
@@ -67,3 +64,20 @@ class Layout:
         program = self.traced(function, *args).lower().compile()
         backend.give_back_freed_memory()
         return program(*args)
+
+    def run_aside(self, function: Callable, *args: Any) -> np.ndarray:
+        """Return the array `function(*args)`, computed on one device of this process.
+
+        That may be while others compute other things, and in another thread.
+        """
+        result = jax.jit(function, compiler_options=self._hasty_options())(*args)
+        return np.asarray(result)
+
+    def _hasty_options(self) -> dict[str, Any]:
+        """Return the options for what runs once.
+
+        A CPU's optimised code for a handful of random draws takes seconds to make.
+        """
+        if platform.current() == "cpu":
+            return {"xla_backend_optimization_level": 0}
+        return dict(self.compiler_options)

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec
 
 from jaxcifar.devices import backend
 from jaxcifar.devices.collectives import AXIS
+from jaxcifar.devices.kept_programs import KeptPrograms
 from jaxcifar.devices.layout import Layout
 
 T = TypeVar("T")
@@ -34,7 +35,15 @@ class OverRows:
     waits for the device, in every turn.
     """
 
-    def __init__(self, step: Callable, layout: Layout, *, updates_state: bool):
+    def __init__(
+        self,
+        step: Callable,
+        layout: Layout,
+        *,
+        updates_state: bool,
+        sums: Any = None,
+        kept: KeptPrograms | None = None,
+    ):
         """Map `step`.
 
         Args:
@@ -44,10 +53,13 @@ class OverRows:
           layout: the devices, and the compiler options.
           updates_state: whether the state that `step` returns is wanted; if so, the one passed in
             is donated, and must not be used again.
+          sums: a tree of their form; needed where programs are kept.
+          kept: what keeps the programs that `lower` traces, if something does.
         """
         self._layout = layout
+        self._updates_state, self._sums, self._kept = updates_state, sums, kept
         self._program: Any = _mapped(step, layout, updates_state=updates_state)
-        self._compiled: dict[int, Any] = {}
+        self._compiled: dict[tuple, Any] = {}
         # Virtual CPU devices share few threads: with many dispatches in flight, the collectives of one wait
         # for threads that those of another hold, for ever.
         self._waits = layout.devices[0].platform == "cpu" and len(layout.devices) > 1
@@ -65,15 +77,34 @@ class OverRows:
         def placed(leaf):
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._layout.everywhere)
 
-        arguments = jax.tree.map(placed, (state, data, order))
-        lowered = self._program.lower(rows, *arguments, np.int32(0), jax.tree.map(placed, key))
+        arguments = jax.tree.map(placed, (state, data, order, np.int32(0), key))
+        if self._kept is None:
+            lowered = self._program.lower(rows, *arguments)
+        else:
+            lowered = self._lower_kept(self._kept, rows, arguments)
+
+        kind = _kind(rows, data, order)
 
         def compile_():
-            self._compiled[rows] = lowered.compile()
+            self._compiled[kind] = lowered.compile()
             backend.give_back_freed_memory()
-            return self._compiled[rows]
+            return self._compiled[kind]
 
         return compile_
+
+    def _lower_kept(self, kept: KeptPrograms, rows: int, arguments: tuple) -> jax.stages.Lowered:
+        state = arguments[0]
+        flat = kept.flat(
+            f"{rows} rows",
+            functools.partial(self._program.__wrapped__, rows),
+            arguments,
+            donated=len(jax.tree.leaves(state)) if self._updates_state else 0,
+        )
+        tree = jax.tree.structure((state, self._sums) if self._updates_state else self._sums)
+        again = lambda *arguments: jax.tree.unflatten(tree, flat(*jax.tree.leaves(arguments)))
+        donated = (0,) if self._updates_state else ()
+        options = dict(self._layout.compiler_options)
+        return jax.jit(again, donate_argnums=donated, compiler_options=options).lower(*arguments)
 
     def __call__(
         self, state: Any, data: Any, order: jax.Array, start: int, stop: int, key: Any = None
@@ -90,9 +121,17 @@ class OverRows:
         rows = stop - start
         if not 0 < rows <= self._layout.rows_per_dispatch:
             raise ValueError(f"{rows} rows in a dispatch of 1 to {self._layout.rows_per_dispatch}")
-        program = self._compiled.get(rows) or functools.partial(self._program, rows)
+        kind = _kind(rows, data, order)
+        if self._kept is not None and kind not in self._compiled:
+            self.lower(rows, state, data, order, key)()
+        program = self._compiled.get(kind) or functools.partial(self._program, rows)
         result = program(state, data, order, np.int32(start), key)
         return jax.block_until_ready(result) if self._waits else result
+
+
+def _kind(rows: int, data: Any, order: Any) -> tuple:
+    """Return what tells one program of a step from another; the state and the key are always alike."""
+    return (rows, *(leaf.shape for leaf in jax.tree.leaves((data, order))))
 
 
 def _mapped(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:

@@ -11,7 +11,7 @@ from jaxcifar.data.images import fit
 from jaxcifar.errors import UserError
 from jaxcifar.experiment.setup import set_up_from_workdir
 from jaxcifar.host.files import expanded
-from jaxcifar.step.batch import map_step
+from jaxcifar.step.evaluation_step import Answers
 
 MOST_AT_ONCE = 256
 """Images; fewer are padded to a power of two, so that few programs are compiled."""
@@ -35,7 +35,9 @@ class Classifier:
         """
         setup, self._state = set_up_from_workdir(expanded(workdir), step, convolutions=convolutions)
         self._layout = setup.layout
-        self._run = map_step(setup.experiment.evaluation_step, setup.layout, updates_state=False)
+        self._run = setup.mapped(
+            setup.experiment.evaluation_step, "evaluation", Answers.empty(), updates_state=False
+        )
         self.class_names: tuple[str, ...] = setup.experiment.facts.class_names
         self.image_shape: tuple[int, int, int] = setup.experiment.facts.image_shape
         """Height, width, channel: what every image is made to fit."""

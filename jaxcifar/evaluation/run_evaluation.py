@@ -12,10 +12,8 @@ from jaxcifar.data.datasets import Dataset
 from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.experiment import agreement
-from jaxcifar.experiment.setup import Setup, load_split, set_up_from_workdir
+from jaxcifar.experiment.setup import load_split, set_up_from_workdir
 from jaxcifar.host.progress import warn
-from jaxcifar.step.evaluation_step import Answers
-from jaxcifar.step.state import TrainState
 
 
 def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dict] | None:
@@ -47,9 +45,13 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     folder = workdir
     if name := _name_if_not_own(own, config):
         folder = workdir / "evaluations" / name
-    answers = Evaluator(setup, dataset)(state)
-    evaluated = finish_evaluation(setup, folder, dataset, answers, state, trained_on)
-    return None if evaluated is None else (folder, evaluated)
+    evaluator = Evaluator(setup, dataset)
+    answers = evaluator(state)
+    augmented = {name: views(state) for name, views in evaluator.augmented().items()}
+    if not setup.layout.leads:
+        return None
+    step = int(state.step)
+    return folder, write_evaluation(folder, dataset, answers, augmented, step, trained_on)
 
 
 def _warn(config: Config, dataset: Dataset, trained_on: int, *, earlier: bool) -> None:
@@ -102,32 +104,3 @@ def _count_trained_on(own: Config, config: Config, dataset: Dataset) -> int:
     except datasets.SplitError:  # in another version of the dataset, say
         return 0
     return checks.count_shared(trained, dataset.parts)
-
-
-def finish_evaluation(
-    setup: Setup,
-    folder: Path,
-    dataset: Dataset,
-    answers: Answers,
-    state: TrainState,
-    trained_on: int = 0,
-) -> dict | None:
-    """Evaluate under the config's test-time augmentation too, if it has one, and write all down.
-
-    Args:
-      setup: of the run.
-      folder: where it is written.
-      dataset: the split.
-      answers: plain ones, on the whole of it.
-      state: the one that answered.
-      trained_on: how many of the examples it was trained on.
-
-    Returns:
-      What `evaluation.json` holds, as `evaluate`.
-    """
-    augmented = {}
-    if (name := setup.config.evaluation.test_time_augmentation) != "none":
-        augmented[name] = Evaluator(setup, dataset, augmented=True)(state)
-    if not setup.layout.leads:
-        return None
-    return write_evaluation(folder, dataset, answers, augmented, int(state.step), trained_on)

@@ -15,11 +15,15 @@ from jaxcifar.data import datasets, facts
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import backend
+from jaxcifar.devices.kept_programs import KeptPrograms
 from jaxcifar.devices.layout import Layout
+from jaxcifar.devices.mapping import OverRows
 from jaxcifar.errors import UserError
 from jaxcifar.experiment import agreement, saved_run
 from jaxcifar.experiment.build import Experiment, build
+from jaxcifar.experiment.fingerprint import kept_programs
 from jaxcifar.host.checkpoints import Checkpoints
+from jaxcifar.step.batch import Step, map_step
 from jaxcifar.step.state import TrainState
 
 
@@ -30,6 +34,24 @@ class Setup:
     config: Config
     layout: Layout
     experiment: Experiment
+    kept: KeptPrograms | None = None
+    """What keeps the run's programs, if something does."""
+
+    @classmethod
+    def build(cls, config: Config, layout: Layout, measured: DataFacts) -> "Setup":
+        """Build the experiment that `config` describes, for data with these facts; raises as `build` does."""
+        experiment = build(config, measured)
+        kept = kept_programs(config, measured, experiment.compute, layout)
+        return cls(config, layout, experiment, kept)
+
+    def mapped(self, step: Step, part: str, sums: Any, *, updates_state: bool) -> OverRows:
+        """Map a step of the experiment as `map_step` does; its programs are kept as those of `part`."""
+        kept = self.kept and self.kept.of(part)
+        return map_step(step, self.layout, updates_state=updates_state, sums=sums, kept=kept)
+
+    def remembered(self, name: str, compute: Callable[[], Any]) -> np.ndarray:
+        """Return the array that `compute()` returns, here or at an earlier start of such a run."""
+        return self.kept.array(name, compute) if self.kept else np.asarray(compute())
 
     def new_state(self, train: Dataset, key: jax.Array) -> TrainState:
         """Return the state in which a run on the training split `train` begins, on all devices."""
@@ -68,7 +90,7 @@ def set_up(
     train = load_split(config, "train_split")
     measured = facts.measure(train, config.data.normalisation)
     check(train, measured)
-    return Setup(config, layout, build(config, measured)), train
+    return Setup.build(config, layout, measured), train
 
 
 def set_up_from_workdir(
@@ -102,7 +124,7 @@ def set_up_from_workdir(
             taken = FIELDS["convolutions"].read(convolutions, "--convolutions")
             config = dataclasses.replace(config, convolutions=taken)
         layout, measured = start_layout(config), DataFacts.from_json(saved["facts"])
-        setup = Setup(config, layout, build(config, measured))
+        setup = Setup.build(config, layout, measured)
         if layout.leads:
             agreement.warn_of_changed_modules(config, saved)
         state = dataclasses.replace(setup.restored_state(checkpoints, step), opt_state=None)

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,16 @@ class Checkpoints:
         self.saved = 0
         """The newest step of which a whole checkpoint was written here."""
         self._opened = None
+        self._opening = threading.Lock()
         self._saving = 0
         self._shapes = {}
 
     @property
     def _manager(self):
+        with self._opening:
+            return self._open()
+
+    def _open(self):
         if self._opened is None:
             ocp = compat.orbax()
             options = ocp.CheckpointManagerOptions(
@@ -62,7 +68,7 @@ class Checkpoints:
             compat.ask_nobody_where_to_stop(self._opened)
         return self._opened
 
-    def open(self) -> None:
+    def prepare(self) -> None:
         """Import Orbax and make the directory, which the first save would do else."""
         _ = self._manager
 

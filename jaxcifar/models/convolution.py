@@ -44,6 +44,11 @@ def library(asked: str, dtype: jax.typing.DTypeLike) -> str:
     )
 
 
+def foreign_calls() -> tuple[str, ...]:
+    """Return the names of the calls of oneDNN that programs may hold."""
+    return onednn.targets() if onednn is not None else ()
+
+
 def _why_no_onednn(dtype):
     name = jnp.dtype(dtype).name
     if platform.current() != "cpu":

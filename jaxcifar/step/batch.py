@@ -8,6 +8,7 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxcifar.devices import platform
+from jaxcifar.devices.kept_programs import KeptPrograms
 from jaxcifar.devices.layout import Layout
 from jaxcifar.devices.mapping import OverRows
 from jaxcifar.step.state import TrainState
@@ -31,14 +32,29 @@ Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Any]]
 """`(state, batch, key) -> (state, sums)`; the sums are of this device's examples alone."""
 
 
-def map_step(step: Step, layout: Layout, *, updates_state: bool) -> OverRows:
-    """Map `step` over the devices and the rows of an order; its data are `(images, labels)`."""
+def map_step(
+    step: Step,
+    layout: Layout,
+    *,
+    updates_state: bool,
+    sums: Any = None,
+    kept: KeptPrograms | None = None,
+) -> OverRows:
+    """Map `step` over the devices and the rows of an order; its data are `(images, labels)`.
+
+    Args:
+      step: to be mapped.
+      layout: the devices.
+      updates_state: whether the state that `step` returns is wanted.
+      sums: a tree of the form of what `step` sums; needed where programs are kept.
+      kept: what keeps its programs from one start to the next, if something does.
+    """
 
     def step_on_row(state, data, index, places, key):
         images, labels = data
         return step(state, Batch(images[index], labels[index], index, places), key)
 
-    return OverRows(step_on_row, layout, updates_state=updates_state)
+    return OverRows(step_on_row, layout, updates_state=updates_state, sums=sums, kept=kept)
 
 
 def with_full_products(function: Callable) -> Callable:

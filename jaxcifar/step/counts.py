@@ -1,5 +1,7 @@
 """What is counted over examples: sums inside, one division at the end."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,12 @@ class Counts(metrics.Metric):
     """[] int32, examples whose largest score is the label's."""
     seen: jax.Array
     """[] int32, examples counted; padding is not."""
+
+    @classmethod
+    def empty(cls) -> "Counts":
+        """Return the counts of no example."""
+        zeros: Any = (np.float32(0), np.int32(0), np.int32(0))
+        return cls(*zeros)
 
     @classmethod
     def from_scores(cls, scores: jax.Array, losses: jax.Array, labels: jax.Array, mask: jax.Array):

@@ -25,6 +25,11 @@ class Answers:
     probabilities: jax.Array | np.ndarray
     """[row, class] float; of a device's share, zeros but for its own examples."""
 
+    @classmethod
+    def empty(cls) -> "Answers":
+        """Return the answers on no example."""
+        return cls(Counts.empty(), np.zeros((0, 0), np.float32))
+
 
 def make_evaluation_step(model: nn.Module, views: Views, facts: DataFacts, wide: DTypeLike) -> Step:
     """Return the step that answers: no dropout, the state as it was; every image in its `views`.

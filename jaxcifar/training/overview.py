@@ -24,13 +24,15 @@ def forward_flops(setup: Setup, state: TrainState) -> int:
         variables = {"params": params, "batch_stats": batch_stats}
         return setup.experiment.model.apply(variables, images, train=False)
 
-    return count_flops(forward, state.params, state.batch_stats, image)
+    count = lambda: count_flops(forward, state.params, state.batch_stats, image)
+    return int(setup.remembered("forward FLOPs", count))
 
 
 def learning_rates(setup: Setup) -> np.ndarray:
     """Return the learning rates of all steps of the run: [steps]."""
     steps = np.arange(setup.experiment.total_steps)
-    return np.asarray(setup.layout.run_once(jax.vmap(setup.experiment.schedule), steps))
+    rates = lambda: setup.layout.run_aside(jax.vmap(setup.experiment.schedule), steps)
+    return setup.remembered("learning rates", rates)
 
 
 def summarise(setup: Setup, state: TrainState, rates: np.ndarray) -> dict:

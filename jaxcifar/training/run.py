@@ -1,6 +1,8 @@
 """A training run from its start to its end: set up, restore, loop, evaluate."""
 
 import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -12,7 +14,7 @@ from jaxcifar.config import checks
 from jaxcifar.config.schema import Config
 from jaxcifar.data.datasets import Dataset, was_read_otherwise
 from jaxcifar.data.facts import DataFacts
-from jaxcifar.evaluation.run_evaluation import finish_evaluation
+from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.experiment import agreement
 from jaxcifar.experiment.saved_run import SavedRun
@@ -31,7 +33,13 @@ from jaxcifar.training.stepper import Stepper
 
 
 def train(
-    config: Config, workdir: Path, *, extend: bool, laps: Laps, stopping: Stopping
+    config: Config,
+    workdir: Path,
+    *,
+    extend: bool,
+    laps: Laps,
+    stopping: Stopping,
+    meanwhile: Callable[[], None],
 ) -> tuple[Path, dict] | None:
     """Train to the end, from the newest whole checkpoint in `workdir` if there is one.
 
@@ -41,6 +49,7 @@ def train(
       extend: whether `config.num_epochs` may be larger than that of the run in `workdir`.
       laps: the clock that was started with the program.
       stopping: has taken the signals.
+      meanwhile: called in another thread while the run trains.
 
     Returns:
       `workdir`, and what `evaluation.json` there holds, see `evaluation_files.write_evaluation`; None in
@@ -82,20 +91,33 @@ def train(
             checkpoints.tidy(saved.damaged, saved.description["config"]["checkpoint"]["keep"])
         restored = setup.restored_state(checkpoints, saved.step) if saved.step else None
         stepper.begin(restored)
+        evaluators = {name: Evaluator(setup, split) for name, split in held_out.items()}
+        augmented = evaluators["test"].augmented()
         progress, recorder = _start_recording(setup, stepper, saved, workdir, laps)
         saver = Saver(checkpoints, layout, progress.say, saved.step)
-        saver.prepare(stepper.state)
-        evaluators = {name: Evaluator(setup, split) for name, split in held_out.items()}
         laps.end("set-up")
+
+        background = ThreadPoolExecutor(1, "background")
+        stack.callback(background.shutdown, wait=False, cancel_futures=True)
+        drawn = background.submit(draw_augmented, setup, dataset)
+        background.submit(meanwhile)
+        if layout.rows_per_dispatch > 1:  # nothing is to be compiled or imported between two steps
+            for evaluator in (*evaluators.values(), *augmented.values()):
+                evaluator.prepare(stepper.state)()
+            saver.prepare(stepper.state)
+        elif jax.process_count() == 1:
+            background.submit(saver.prepare, stepper.state)
         stepper.wait_until_compiled()
         evaluated = Loop(setup, stepper, recorder, evaluators, saver, stopping).run(workdir)
 
-        augmentation = draw_augmented(setup, dataset)
-        answers = evaluated["test"] if evaluated else evaluators["test"](stepper.state)
-        written = finish_evaluation(setup, workdir, held_out["test"], answers, stepper.state)
-        if layout.leads:
-            write_arrays(workdir / "augmentation.npz", **augmentation)
-        return None if written is None else (workdir, written)
+        state = stepper.state
+        answers = evaluated["test"] if evaluated else evaluators["test"](state)
+        answers_to_views = {name: views(state) for name, views in augmented.items()}
+        if not layout.leads:
+            return None
+        write_arrays(workdir / "augmentation.npz", **drawn.result())
+        step, test = int(state.step), held_out["test"]
+        return workdir, write_evaluation(workdir, test, answers, answers_to_views, step, 0)
 
 
 def _start_recording(
@@ -149,15 +171,19 @@ def draw_augmented(setup: Setup, dataset: Dataset) -> dict[str, np.ndarray]:
     Returns:
       `images: [8, height, width, channel] uint8` and `augmented: [4, 8, height, width, channel]`.
     """
-    images = dataset.images[:8]
+    images, labels = dataset.images[:8], dataset.labels[:8]
 
-    def draw(key, epoch):
+    def draw(key, epoch, images, labels):
         index = jnp.arange(len(images))
-        targets = jax.nn.one_hot(dataset.labels[:8], len(dataset.class_names))
+        targets = jax.nn.one_hot(labels, len(dataset.class_names))
         examples = Examples(images / jnp.float32(255), targets, index, epoch)
         drawn = setup.experiment.augment(key, index, examples).images
         return jnp.round(jnp.clip(drawn, 0, 1) * 255).astype(jnp.uint8)
 
     keys = jax.random.split(jax.random.key(setup.config.seed), 4)
-    augmented = setup.layout.run_once(jax.vmap(draw), keys, np.arange(4))
-    return {"images": images, "augmented": np.asarray(augmented)}
+    draws = jax.vmap(draw, (0, 0, None, None))
+    augmented = setup.remembered(
+        f"drawn augmentation {setup.config.seed}",
+        lambda: setup.layout.run_aside(draws, keys, np.arange(4), images, labels),
+    )
+    return {"images": images, "augmented": augmented}

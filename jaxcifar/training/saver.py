@@ -60,7 +60,7 @@ class Saver:
 
     def prepare(self, state: TrainState) -> None:
         """Do what the first save would take time for: import Orbax, compile what copies a state like this."""
-        self._checkpoints.open()
+        self._checkpoints.prepare()
         if self._copy:
             self._copy(state)
 

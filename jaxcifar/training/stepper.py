@@ -10,7 +10,6 @@ import numpy as np
 
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.experiment.setup import Setup, beginning
-from jaxcifar.step.batch import map_step
 from jaxcifar.step.counts import Counts
 from jaxcifar.step.order import epoch_order, stretches
 from jaxcifar.step.state import TrainState
@@ -50,7 +49,9 @@ class Stepper:
         experiment, layout = setup.experiment, setup.layout
         self._beginning = beginning(train, init_key)
         self._init = layout.traced(experiment.init_state, *self._beginning)
-        self._program = map_step(experiment.train_step, layout, updates_state=True)
+        self._program = setup.mapped(
+            experiment.train_step, "training", Counts.empty(), updates_state=True
+        )
         self._orders: dict[int, jax.Array] = {}
         shape = (self.steps_per_epoch, setup.config.batch_size)
         order = jax.ShapeDtypeStruct(shape, np.int32)

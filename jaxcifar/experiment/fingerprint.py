@@ -1,0 +1,73 @@
+"""Tells whether the functions of a run would be traced to the programs of an earlier start."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from jaxcifar.config import components
+from jaxcifar.config.schema import Config
+from jaxcifar.data.facts import DataFacts
+from jaxcifar.devices import cpu_facts, platform
+from jaxcifar.devices.kept_programs import KeptPrograms
+from jaxcifar.devices.layout import Layout
+from jaxcifar.host import informative
+from jaxcifar.models import convolution
+from jaxcifar.models.compute import Compute
+
+_NOT_TRACED = ("seed", "logging.", "checkpoint.")
+"""Fields, and sections, of the config that no step knows of."""
+
+
+def kept_programs(
+    config: Config, facts: DataFacts, compute: Compute, layout: Layout
+) -> KeptPrograms | None:
+    """Return what keeps the programs of this run, None where nothing does.
+
+    Nothing does in one of several processes, nor where another program uses this package, which may have
+    replaced functions in memory.
+    """
+    started = getattr(sys.modules["__main__"], "__spec__", None)
+    if jax.process_count() > 1 or not (started and started.name.startswith("jaxcifar.")):
+        return None
+    effective = {
+        path: value
+        for path, value in config.effective().items()
+        if not path.startswith(_NOT_TRACED)
+    }
+    own = components.hashes(config.components)
+    parts = (
+        effective,
+        dataclasses.asdict(facts),
+        compute,
+        [device.device_kind for device in layout.devices],
+        platform.current(),
+        informative.known(cpu_facts.describe),
+        informative.known(informative.versions, "numpy"),
+        sorted(jax.config.values.items()),
+        [os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")],
+        sorted({hashlib.sha256(file.read_bytes()).hexdigest() for file in _sources()}),
+        (own, informative.known(_installed)) if own else (),
+    )
+    return KeptPrograms("\n".join(map(repr, parts)), convolution.foreign_calls())
+
+
+def _sources() -> Iterator[Path]:
+    """Yield the files of this package, and of all modules that are imported and not installed."""
+    yield from Path(__file__).parents[1].rglob("*.py")
+    installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None) or ""
+        if file.endswith(".py") and not file.startswith(installed) and Path(file).is_file():
+            yield Path(file)
+
+
+def _installed() -> list[tuple[str, str]]:
+    """Return the name and version of all that is installed, some of which the user's own modules may use."""
+    return sorted((each.name, each.version) for each in importlib.metadata.distributions())
