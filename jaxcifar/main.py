@@ -36,7 +36,11 @@ def main(argv: list[str]) -> int:
             return 0
         if evaluated := _run(values, workdir, laps, stopping):
             _print(*evaluated, trained=values.mode == "train")
+            laps.end("evaluation")
             _report(workdir)
+            laps.end("report")
+            if values.mode == "train":
+                laps.report_end(print)
     except UserError as error:
         return _end(f"error: {error}", 2)
     except OSError as error:

@@ -206,9 +206,10 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            if self._opened is not None:
-                self._opened.close()
-                self._opened = None
+            with self._opening:
+                if self._opened is not None:
+                    self._opened.close()
+                    self._opened = None
 
     def _explained(self, error: Exception) -> Exception:
         """Return the error for a save that the system did not allow; any other as it is."""

@@ -1,4 +1,4 @@
-"""Where the time goes from launch to the first step."""
+"""Where the time of a run goes, from its launch to its end."""
 
 import time
 from collections.abc import Callable
@@ -22,6 +22,15 @@ class Laps:
         if self._told:
             return
         self._told = True
-        self.end("compilation and first step")
-        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self._seconds.items())
-        say(f"first step after {sum(self._seconds.values()):.1f} s ({parts})")
+        self.end("first step")
+        say(f"first step after {self._listed()}")
+
+    def report_end(self, say: Callable[[str], None]) -> None:
+        """Say how long all took, and what took how long since the first step."""
+        say(f"done after {self._listed()}")
+
+    def _listed(self) -> str:
+        total = sum(self._seconds.values())
+        parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self._seconds.items())
+        self._seconds = {"until the first step": total}
+        return f"{total:.2f} s ({parts})"

@@ -83,6 +83,7 @@ def train(
         laps.end("data")
         dispatch = saved.steps_per_dispatch(config.logging.every_steps)
         stepper = Stepper(setup, dataset, dispatch, saved.step)
+        laps.end("training program")
         held_out = load_held_out(config, dataset)
         laps.end("held-out data")
 
@@ -91,11 +92,12 @@ def train(
             checkpoints.tidy(saved.damaged, saved.description["config"]["checkpoint"]["keep"])
         restored = setup.restored_state(checkpoints, saved.step) if saved.step else None
         stepper.begin(restored)
+        laps.end("state")
         evaluators = {name: Evaluator(setup, split) for name, split in held_out.items()}
         augmented = evaluators["test"].augmented()
         progress, recorder = _start_recording(setup, stepper, saved, workdir, laps)
         saver = Saver(checkpoints, layout, progress.say, saved.step)
-        laps.end("set-up")
+        laps.end("overview")
 
         background = ThreadPoolExecutor(1, "background")
         stack.callback(background.shutdown, wait=False, cancel_futures=True)
@@ -105,10 +107,13 @@ def train(
             for evaluator in (*evaluators.values(), *augmented.values()):
                 evaluator.prepare(stepper.state)()
             saver.prepare(stepper.state)
+            laps.end("other programs")
         elif jax.process_count() == 1:
             background.submit(saver.prepare, stepper.state)
         stepper.wait_until_compiled()
+        laps.end("compilation")
         evaluated = Loop(setup, stepper, recorder, evaluators, saver, stopping).run(workdir)
+        laps.end("training")
 
         state = stepper.state
         answers = evaluated["test"] if evaluated else evaluators["test"](state)
