@@ -85,6 +85,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
                 settings,
                 workdir,
                 extend=values.extend,
+                profile=values.profile,
                 laps=laps,
                 stopping=stopping,
                 meanwhile=_import_report,

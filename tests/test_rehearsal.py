@@ -223,6 +223,49 @@ def test_an_accelerator_is_sent_what_comes_next_before_what_it_has_done_is_fetch
     assert Checkpoints(run / "checkpoints").steps() == [7, 14]
 
 
+def test_a_profile_holds_whole_dispatches_of_training_and_nothing_that_comes_between_epochs(
+    rehearse, run_here, sent, monkeypatch, tmp_path
+):
+    rehearse(1, no_answer)
+    for name in ("start_trace", "stop_trace"):
+        original = getattr(jax.profiler, name)
+
+        def noted(*args, name=name, original=original, **kwargs):
+            sent.append((name,))
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(jax.profiler, name, noted)
+    run = tmp_path / "run"
+    flags = {"evaluation.every_epochs": 1, "checkpoint.every_epochs": 1}
+    assert run_here(*narrow(run, "--profile=5", **flags)).returncode == 0
+    began = sent.index(("train", 0, 3))
+    assert sent[began:][:19] == [
+        ("train", 0, 3),
+        ("fetch", "Counts"),
+        ("start_trace",),
+        ("train", 3, 6),
+        ("train", 6, 7),
+        ("fetch", "Counts"),
+        ("fetch", "Counts"),
+        ("stop_trace",),
+        ("copy", 7),
+        ("evaluate", 0, 1),
+        ("fetch", "Answers"),
+        ("start_trace",),
+        ("train", 0, 3),
+        ("fetch", "Counts"),
+        ("stop_trace",),
+        ("train", 3, 6),
+        ("train", 6, 7),
+        ("fetch", "Counts"),
+        ("copy", 14),
+    ]
+    profile = json.loads((run / "profile.json").read_text())
+    assert profile["after_step"] == 3 and profile["steps"] == 7
+    assert 7 in [kernel["calls"] for kernel in profile["kernels"]]
+    assert all(kernel["seconds"] >= 0 for kernel in profile["kernels"])
+
+
 @pytest.mark.parametrize(
     "steps, every, lengths", [(391, 50, [50, 41]), (13, 5, [5, 3]), (6, 9, [6])]
 )
@@ -235,6 +278,8 @@ def test_a_run_has_two_programs_at_most_each_with_a_loop_of_known_length(
 
     def kept(self, rows, *arguments):
         compile_ = lower(self, rows, *arguments)
+        if len(arguments) < 4:  # no key: an evaluation
+            return compile_
         return lambda: programs.append((rows, compile_())) or programs[-1][1]
 
     monkeypatch.setattr(mapping.OverRows, "lower", kept)

@@ -293,7 +293,7 @@ def test_errors_name_the_file_and_the_remedy(make_run, tmp_path, capsys):
     [
         (["predictions.npz", "augmentation.npz", "run.json"], b"", "Confusion matrix"),
         (
-            ["examples.npz", "evaluations/a/evaluation.json"],
+            ["examples.npz", "evaluations/a/evaluation.json", "profile.json"],
             b"PK\x03\x04",
             "Accuracy by confidence",
         ),

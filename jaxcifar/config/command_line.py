@@ -50,6 +50,8 @@ def define_flags() -> flags.FlagValues:
         False,
         "go on with a run under a larger --config.num_epochs, and so under another schedule",
     )
+    profiled = "profile the whole dispatches that cover this many steps after the first dispatch"
+    number("profile", None, profiled, lower_bound=1)
     switch(
         "distributed",
         False,
@@ -114,6 +116,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise UserError(f"--step={values.step} names a checkpoint to evaluate: add --mode=evaluate")
     if values.extend and values.mode != "train":
         raise UserError(f"--extend goes on with a run: leave --mode={values.mode} out, or --extend")
+    if values.profile is not None and values.mode != "train":
+        line = f"--profile={values.profile} is for training"
+        raise UserError(f"{line}: leave --mode={values.mode} out, or --profile")
     _check_distributed(values)
     if given.config is None:
         _drop_options_of_another_dataset(values.config, config)

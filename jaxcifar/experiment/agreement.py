@@ -136,7 +136,9 @@ def check_same_data(
         )
 
 
-def check_processes_agree(config: Config, facts: DataFacts, run: SavedRun) -> None:
+def check_processes_agree(
+    config: Config, facts: DataFacts, run: SavedRun, profile: int | None
+) -> None:
     """Check that all processes of the run are about to do the same.
 
     Raises:
@@ -149,12 +151,12 @@ def check_processes_agree(config: Config, facts: DataFacts, run: SavedRun) -> No
         and not isinstance(value, Mapping)
     }
     modules = components.hashes(config.components)
-    standing = whole, modules, dataclasses.asdict(facts), run.step, run.unrecorded
+    standing = whole, modules, dataclasses.asdict(facts), run.step, run.unrecorded, profile
     if not all_agree(json.dumps(standing)):
         raise UserError(
-            "the processes of this run differ in config, data or what they see in the workdir: start "
-            "each with the same command, on the same data, and with --workdir in a file system that "
-            "they share"
+            "the processes of this run differ in config, data, --profile or what they see in the "
+            "workdir: start each with the same command, on the same data, and with --workdir in a file "
+            "system that they share"
         )
 
 

@@ -13,7 +13,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from jaxcifar.errors import UserError
-from jaxcifar.report import html_pieces, image_sections, plots, run_figures, workdir_files
+from jaxcifar.report import (
+    html_pieces,
+    image_sections,
+    plots,
+    profile_section,
+    run_figures,
+    workdir_files,
+)
 from jaxcifar.report.comparison import write_comparison
 from jaxcifar.report.workdir_files import Run
 
@@ -109,6 +116,10 @@ def _body(run: Run, folder: Path) -> str:
                 "What augmentation does",
                 part("Augmentation", lambda: image_sections.augmentation(run)),
                 note="Eight training images, and four draws of each as the network saw such images.",
+            ),
+            section(
+                "Where the time of a step goes",
+                part("Kernels", lambda: profile_section.kernels(run)),
             ),
             section(
                 "The run",

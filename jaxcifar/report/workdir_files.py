@@ -64,6 +64,11 @@ class Run:
         """Training images, and what augmentation makes of them."""
         return _read(_arrays, self.workdir / "augmentation.npz")
 
+    @functools.cached_property
+    def profile(self) -> dict:
+        """Of `profile.json`."""
+        return _read(_json, self.workdir / "profile.json")
+
     @property
     def step(self) -> int:
         """The newest step of which anything is known."""

@@ -15,6 +15,7 @@ from jaxcifar.host.signals import Stopped, Stopping
 from jaxcifar.step.counts import Counts
 from jaxcifar.step.evaluation_step import Answers
 from jaxcifar.step.order import stretches
+from jaxcifar.training.profile import Profiler
 from jaxcifar.training.recorder import Recorder
 from jaxcifar.training.saver import NotFiniteError, Saver, Snapshot
 from jaxcifar.training.stepper import Sent, Stepper
@@ -43,6 +44,7 @@ class Loop:
     recorder: Recorder
     evaluators: Mapping[str, Evaluator]
     saver: Saver
+    profiler: Profiler
     stopping: Stopping
 
     def __post_init__(self):
@@ -72,6 +74,7 @@ class Loop:
         except NotFiniteError as error:
             raise self._diverged("a parameter", error.step) from error
         finally:
+            self.profiler.close()
             self.recorder.close()
             self.saver.close()
         return self._evaluated
@@ -95,9 +98,10 @@ class Loop:
 
     def _send_epoch(self, epoch: int) -> None:
         """Send the steps of an epoch that are left, and what is due at its end."""
-        for sent in self.stepper.rest_of_epoch(epoch, self.stopping.asked):
+        for sent in self.stepper.rest_of_epoch(epoch, self._stops):
             self._receive()
             self._sent = sent
+        self._profile(False)
         if self.stepper.step < (epoch + 1) * self.stepper.steps_per_epoch:
             raise self.stopping.stopped()
         config, snapshot, answers = self.setup.config, None, {}
@@ -111,6 +115,20 @@ class Loop:
         self._ending = _Ending(self.stepper.step, snapshot, answers)
         if self.setup.layout.rows_per_dispatch == 1:
             self._receive()
+
+    def _stops(self) -> bool:
+        """Return whether to stop before the next dispatch; if not, make ready to profile it if it is due."""
+        if self.stopping.asked():
+            return True
+        self._profile(self.profiler.covers(self.stepper.step))
+        return False
+
+    def _profile(self, on: bool) -> None:
+        """Begin or end a trace where that is due, which takes no time of a step's."""
+        if on != self.profiler.tracing:
+            self._receive()
+            self.profiler.turn(on, self.stepper.step)
+            self.recorder.lap()
 
     def _receive(self) -> None:
         """Fetch and record what is under way, and end the epoch if it ends there."""

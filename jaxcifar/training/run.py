@@ -27,16 +27,18 @@ from jaxcifar.host.progress import Progress, Silent
 from jaxcifar.host.signals import Stopping
 from jaxcifar.training import overview
 from jaxcifar.training.loop import Loop
+from jaxcifar.training.profile import Profiler
 from jaxcifar.training.recorder import Interval, Recorder
 from jaxcifar.training.saver import Saver
 from jaxcifar.training.stepper import Stepper
 
 
-def train(
+def train(  # noqa: PLR0913, what main knows
     config: Config,
     workdir: Path,
     *,
     extend: bool,
+    profile: int | None,
     laps: Laps,
     stopping: Stopping,
     meanwhile: Callable[[], None],
@@ -47,6 +49,7 @@ def train(
       config: of the run.
       workdir: where everything is written; nothing but a lock is, until all that can be checked has been.
       extend: whether `config.num_epochs` may be larger than that of the run in `workdir`.
+      profile: how many steps are profiled, see `Profiler`.
       laps: the clock that was started with the program.
       stopping: has taken the signals.
       meanwhile: called in another thread while the run trains.
@@ -87,7 +90,7 @@ def train(
         held_out = load_held_out(config, dataset)
         laps.end("held-out data")
 
-        agreement.check_processes_agree(config, setup.experiment.facts, saved)
+        agreement.check_processes_agree(config, setup.experiment.facts, saved, profile)
         if saved.step:
             checkpoints.tidy(saved.damaged, saved.description["config"]["checkpoint"]["keep"])
         restored = setup.restored_state(checkpoints, saved.step) if saved.step else None
@@ -112,7 +115,9 @@ def train(
             background.submit(saver.prepare, stepper.state)
         stepper.wait_until_compiled()
         laps.end("compilation")
-        evaluated = Loop(setup, stepper, recorder, evaluators, saver, stopping).run(workdir)
+        profiler = Profiler(profile, workdir, layout, progress.say)
+        loop = Loop(setup, stepper, recorder, evaluators, saver, profiler, stopping)
+        evaluated = loop.run(workdir)
         laps.end("training")
 
         state = stepper.state

@@ -1,0 +1,173 @@
+"""Profiles some dispatches of a run: JAX's trace of them, and what their kernels took."""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxcifar.devices.layout import Layout
+from jaxcifar.errors import first_line
+from jaxcifar.host.files import write_json
+from jaxcifar.host.progress import warn
+
+_MOST_KERNELS = 200
+"""In `profile.json`; their sums are of all."""
+
+_KERNELS_OF = {
+    "cpu": ("/host:CPU", ""),
+    "gpu": ("/device:GPU:", "Stream"),
+    "tpu": ("/device:TPU:", "XLA Ops"),
+}
+"""With what the names of the planes and of the lines begin that hold a platform's kernels."""
+
+
+class Profiler:
+    """Trace the whole dispatches that cover some steps after the first dispatch, and sum up their kernels.
+
+    A trace ends with its epoch and another begins with the next, so that none holds an evaluation. Whatever
+    fails here is warned of, and the run goes on without a profile.
+    """
+
+    tracing = False
+    """Whether what is sent now is profiled."""
+
+    def __init__(
+        self, steps: int | None, workdir: Path, layout: Layout, say: Callable[[str], None]
+    ):
+        """Take how many steps, None for no profile; where the files go; and what tells the user.
+
+        Of several processes one traces its devices; all of them wait for theirs where it does.
+        """
+        self._steps, self._say = steps or 0, say
+        self._folder, self._file = workdir / "profile", workdir / "profile.json"
+        self._platform = layout.devices[0].platform
+        self._active = steps is not None and layout.leads
+        self._first_dispatch: int | None = None
+        self._first = self._until = 0
+        self._profiled, self._seconds = 0, 0.0
+        self._calls, self._nanoseconds = Counter(), Counter()
+
+    def covers(self, step: int) -> bool:
+        """Return whether the dispatch that follows `step` is profiled; to be asked before each dispatch."""
+        if self._first_dispatch is None:
+            self._first_dispatch = step
+        elif not self._until:
+            self._first, self._until = step, step + self._steps
+        return step < self._until
+
+    def turn(self, on: bool, step: int) -> None:
+        """Begin a trace after `step`, or end one; nothing is under way on the devices."""
+        self.tracing = on
+        if on:
+            self._attempt(lambda: self._begin(step))
+            return
+        self._attempt(lambda: self._end(step))
+        if step >= self._until:
+            self._attempt(self._write)
+
+    def close(self) -> None:
+        """End a trace that an error has cut off, and write what was profiled if that was not done."""
+        if self.tracing:
+            self._attempt(jax.profiler.stop_trace)
+        self._attempt(self._write)
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        """Do a part of the work, unless there is none to do; if it fails, it is the last."""
+        if not self._active:
+            return
+        try:
+            work()
+        except Exception as error:
+            self._active = False
+            warn(f"the profile cannot be made ({first_line(error)}): the run goes on without")
+
+    def _begin(self, step: int) -> None:
+        if not self._profiled:
+            shutil.rmtree(self._folder / "plugins", ignore_errors=True)
+            self._file.unlink(missing_ok=True)
+        options = jax.profiler.ProfileOptions()
+        options.python_tracer_level = 0  # Python's calls would fill the trace, and slow the steps
+        options.session_id = f"after_step_{step}"  # by default the second, in which two may begin
+        jax.profiler.start_trace(self._folder, profiler_options=options)
+        self._began = step, time.monotonic()
+
+    def _end(self, step: int) -> None:
+        since, began = self._began
+        seconds = time.monotonic() - began
+        jax.profiler.stop_trace()
+        session = self._folder / f"plugins/profile/after_step_{since}"
+        for file in session.glob("*.xplane.pb"):
+            trace = jax.profiler.ProfileData.from_file(str(file))
+            calls, nanoseconds = kernels(trace, self._platform)
+            self._calls.update(calls)
+            self._nanoseconds.update(nanoseconds)
+        self._seconds += seconds
+        self._profiled += step - since
+
+    def _write(self) -> None:
+        self._active = False
+        if not self._profiled:
+            warn("nothing was profiled: no whole dispatch followed the first one")
+        elif not self._calls:
+            warn(f"the trace in {self._folder} names no kernels: there is no table of them")
+        else:
+            profile = {
+                "after_step": self._first,
+                "steps": self._profiled,
+                "seconds": self._seconds,
+                "kernel_calls": self._calls.total(),
+                "kernel_seconds": self._nanoseconds.total() / 1e9,
+                "kernels": [
+                    {"name": name, "calls": self._calls[name], "seconds": nanoseconds / 1e9}
+                    for name, nanoseconds in self._nanoseconds.most_common(_MOST_KERNELS)
+                ],
+            }
+            write_json(self._file, profile)
+            self._say(f"profile of {self._profiled} steps after step {self._first}: {self._file}")
+
+
+def kernels(trace: Any, platform: str) -> tuple[Counter[str], Counter[str]]:
+    """Sum up the kernels in a trace, over all devices and threads.
+
+    Args:
+      trace: a `jax.profiler.ProfileData`.
+      platform: of the devices. Kernels and copies of a GPU are those of its streams; those of a TPU and
+        a CPU are XLA's operations, each without those inside it. On a CPU an operation that several
+        threads share is seen in the thread that began it alone.
+
+    Returns:
+      How often each ran, and its nanoseconds, by name.
+    """
+    plane_begins, line_begins = _KERNELS_OF[platform]
+    calls, nanoseconds = Counter(), Counter()
+    for plane in trace.planes:
+        if not plane.name.startswith(plane_begins):
+            continue
+        for line in plane.lines:
+            if not line.name.startswith(line_begins):
+                continue
+            events = list(line.events)
+            if platform == "cpu":
+                events = [event for event in events if "hlo_op" in dict(event.stats)]
+            calls.update(event.name for event in events)
+            for event in events:
+                nanoseconds[event.name] += round(event.duration_ns)
+            if platform != "gpu":
+                for outer, inner in _nested(events):
+                    nanoseconds[outer.name] -= round(inner.duration_ns)
+    return calls, nanoseconds
+
+
+def _nested(events: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Return the events of a line that lie in another, each beside the innermost that holds it."""
+    around = []
+    for event in sorted(events, key=lambda event: (event.start_ns, -event.end_ns)):
+        while around and around[-1].end_ns < event.end_ns:
+            around.pop()
+        if around:
+            yield around[-1], event
+        around.append(event)
