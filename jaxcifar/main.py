@@ -6,6 +6,7 @@ python -m jaxcifar.main --workdir=DIR --mode=report
 """
 
 import errno
+import gc
 import os
 import sys
 import traceback
@@ -70,6 +71,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
     from jaxcifar.host import compat
     from jaxcifar.training import run
 
+    gc.freeze()  # what is imported is not looked through for garbage again and again
     compat.say_nothing_after_a_failed_save()
     training = values.mode == "train"
     if values.distributed:
@@ -170,6 +172,7 @@ if __name__ == "__main__":
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
+    gc.freeze()  # or the interpreter looks through half a million objects at its end
     if code:
         # At once: compilation in the background is not waited for, nor other processes of the run, nor
         # what cannot be written.

@@ -1,6 +1,7 @@
 """A training run from its start to its end: set up, restore, loop, evaluate."""
 
 import contextlib
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,21 +103,23 @@ def train(  # noqa: PLR0913, what main knows
         saver = Saver(checkpoints, layout, progress.say, saved.step)
         laps.end("overview")
 
-        background = ThreadPoolExecutor(1, "background")
-        stack.callback(background.shutdown, wait=False, cancel_futures=True)
-        drawn = background.submit(draw_augmented, setup, dataset)
-        background.submit(meanwhile)
         if layout.rows_per_dispatch > 1:  # nothing is to be compiled or imported between two steps
             for evaluator in (*evaluators.values(), *augmented.values()):
                 evaluator.prepare(stepper.state)()
             saver.prepare(stepper.state)
             laps.end("other programs")
-        elif jax.process_count() == 1:
+        background, under_way = ThreadPoolExecutor(1, "background"), threading.Event()
+        stack.callback(background.shutdown, wait=False, cancel_futures=True)
+        stack.callback(under_way.set)
+        background.submit(under_way.wait)
+        if jax.process_count() == 1:
             background.submit(saver.prepare, stepper.state)
+        drawn = background.submit(draw_augmented, setup, dataset)
+        background.submit(meanwhile)
         stepper.wait_until_compiled()
         laps.end("compilation")
         profiler = Profiler(profile, workdir, layout, progress.say)
-        loop = Loop(setup, stepper, recorder, evaluators, saver, profiler, stopping)
+        loop = Loop(setup, stepper, recorder, evaluators, saver, profiler, stopping, under_way)
         evaluated = loop.run(workdir)
         laps.end("training")
 
