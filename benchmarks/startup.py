@@ -10,7 +10,6 @@ end of the interpreter are what is left of the whole. Name a short run: on a CPU
 
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import machine
-from benchmarks.timing import config_arguments
+from benchmarks.timing import config_arguments, laps
 
 config_flags.DEFINE_config_file("config", "configs/fast.py", lock_config=True)
 _STARTS = flags.DEFINE_integer("starts", 5, "how many warm starts", lower_bound=1)
@@ -40,16 +39,11 @@ def start(arguments: list[str], cache: str) -> dict[str, float]:
         began = time.perf_counter()
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         whole = time.perf_counter() - began
-    lines = dict(re.findall(r"^(first step|done) after .*?\((.*)\)$", done.stdout, re.MULTILINE))
-    if lines.keys() != {"first step", "done"}:
-        raise SystemExit(f"{' '.join(command)} ended without a step:\n{done.stderr[-2000:]}")
-    before, after = (
-        {name: float(value) for name, value in (part.rsplit(" ", 1) for part in line.split(", "))}
-        for line in (lines["first step"], lines["done"])
-    )
-    until = after.pop("until the first step")
-    rest = {"interpreter, start and end": whole - until - sum(after.values())}
-    return before | {"until the first step": until} | after | rest | {"whole": whole}
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    parts = laps(done.stdout)
+    rest = {"interpreter, start and end": whole - sum(parts.values())}
+    return parts | rest | {"whole": whole}
 
 
 def command_seconds(*arguments: str) -> float:

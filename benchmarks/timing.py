@@ -1,5 +1,6 @@
 """What several benchmarks of the program begin with."""
 
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -26,29 +27,43 @@ def config_arguments() -> list[str]:
     ]
 
 
-def training_rate(config, layout: Layout, seconds: float) -> dict:
-    """Time the training step for `seconds`, in dispatches as long as the devices take.
+def laps(printed: str) -> dict[str, float]:
+    """Return the seconds of each part of a run that the program has printed, from launch to its end."""
+    lines = re.findall(r"^(?:first step|done) after .*?\((.*)\)$", printed, re.MULTILINE)
+    parts = (part.rsplit(" ", 1) for line in lines for part in line.split(", "))
+    found = {name: float(seconds) for name, seconds in parts}
+    found.pop("until the first step", None)
+    return found
+
+
+def training_rate(config, layout: Layout, seconds: float, rows: int = 2**31 - 1) -> dict:
+    """Time the training step for `seconds`, in dispatches of `rows` steps or as many as there may be.
+
+    Each is sent before the one before is waited for, as the program does.
 
     Returns:
-      images a second, an image's FLOPs forward, the bytes that XLA plans for the program, and the
-      precision of the computation.
+      images a second, the steps of an epoch, an image's FLOPs forward, the bytes that XLA plans for the
+      program, and the precision of the computation.
     """
     setup, dataset = set_up(read_config(config), layout)
     state = setup.new_state(dataset, jax.random.key(0))
     run = map_step(setup.experiment.train_step, layout, updates_state=True)
     order = epoch_order(0, 0, len(dataset), config.batch_size)
-    rows = min(len(order), layout.rows_per_dispatch)
+    rows = min(len(order), layout.rows_per_dispatch, rows)
     flops = overview.forward_flops(setup, state)
     data, order, key = layout.put(((dataset.images, dataset.labels), order, jax.random.key(1)))
     planned = run.lower(rows, state, data, order, key)().memory_analysis()
+    before = None
 
     def dispatch():
-        nonlocal state
+        nonlocal state, before
         state, counts = run(state, data, order, 0, rows, key)
-        jax.block_until_ready(counts)
+        jax.block_until_ready(before)
+        before = counts
 
     return {
         "images_per_second": rows * config.batch_size / repeated(dispatch, seconds),
+        "steps_per_epoch": setup.experiment.steps_per_epoch,
         "flops": flops,
         "precision": jax.numpy.dtype(setup.experiment.compute.dtype).name,
         "planned_bytes": planned.temp_size_in_bytes + planned.argument_size_in_bytes,
