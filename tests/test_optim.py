@@ -5,8 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.extend import core
 
+from configs import fast
+from jaxcifar.config.reader import read_config
+from jaxcifar.data.facts import DataFacts
+from jaxcifar.devices import platform
+from jaxcifar.experiment.build import build
 from jaxcifar.optim import SCHEDULES, optimizers as optim, schedules
+from jaxcifar.optim.orthogonal import orthogonalise
+from jaxcifar.step.batch import with_full_products
+from jaxcifar.training.flops import count_flops
 
 OPTIONS = {
     "cosine": {"final_fraction": 0.0},
@@ -150,7 +159,12 @@ def muon(**changes):
     return optim.muon(optax.constant_schedule(0.1), **(options | changes))
 
 
-def test_muon_s_update_of_a_kernel_has_singular_values_near_the_rate():
+both_platforms = pytest.mark.parametrize("current", ["cpu", "gpu"])
+
+
+@both_platforms
+def test_muon_s_update_of_a_kernel_has_singular_values_near_the_rate(monkeypatch, current):
+    monkeypatch.setattr(platform, "current", lambda: current)
     kernel = jax.random.normal(jax.random.key(0), (3, 3, 4, 16))
     kernel *= 4 / jnp.linalg.norm(kernel)  # what it is scaled to, so that the scaling does nothing
     optimizer = muon()
@@ -184,3 +198,136 @@ def test_muon_s_decay_takes_rate_times_decay_of_biases_and_heads():
         np.testing.assert_allclose(
             change["Dense_0"][name], -0.05 * PARAMS["Dense_0"][name], rtol=1e-5
         )
+
+
+COEFFICIENTS = jnp.array((3.4445, -4.7750, 2.0315))
+TALL, WIDE, SQUARE = (3, 3, 24, 64), (1, 1, 3, 32), (2, 2, 4, 16)
+RESNET = [
+    (3, 3, 3, 64),
+    *[(3, 3, 64, 64)] * 4,
+    *[(3, 3, width // 2, width) for width in (128, 256, 512)],
+    *[(1, 1, width // 2, width) for width in (128, 256, 512)],
+    *[(3, 3, width, width) for width in (128, 256, 512) for _ in range(3)],
+]
+
+
+def by_kernel(kernels, steps):
+    """Return what Optax makes of each kernel."""
+    transform = optax.contrib.scale_by_muon(
+        ns_steps=steps,
+        beta=0,
+        nesterov=False,
+        weight_dimension_numbers=lambda kernels: [
+            optax.contrib.MuonDimensionNumbers((0, 1, 2), 3) for _ in kernels
+        ],
+    )
+    return transform.update(kernels, transform.init(kernels))[0]
+
+
+def normal(shapes, scale=1e-3):
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    return [scale * jax.random.normal(key, shape) for key, shape in zip(keys, shapes)]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [TALL],
+        [WIDE],
+        [TALL, TALL],
+        [WIDE, TALL, SQUARE],
+        [(3, 3, 64, 64), TALL, WIDE, SQUARE, WIDE],
+    ],
+)
+def test_kernels_are_orthogonalised_together_as_one_by_one(shapes, steps):
+    kernels = normal(shapes)
+    for zeros in range(len(shapes)):  # one kernel after another has no gradient
+        found = orthogonalise(kernels, COEFFICIENTS, steps, None)
+        for one, other in zip(found, by_kernel(kernels, steps), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+        kernels[zeros] = jnp.zeros_like(kernels[zeros])
+
+
+def test_a_kernel_that_is_not_a_number_leaves_the_others_alone():
+    kernels = normal([TALL, SQUARE, WIDE])
+    kernels[1] = kernels[1].at[0, 0, 0, 0].set(jnp.nan)
+    first, second, third = orthogonalise(kernels, COEFFICIENTS, 3, jnp.bfloat16)
+    assert np.isnan(second).all() and np.isfinite(first).all() and np.isfinite(third).all()
+
+
+def test_in_bfloat16_the_orthogonalised_kernels_are_a_rounding_away():
+    kernels = normal([TALL, WIDE, SQUARE, (3, 3, 64, 256)], scale=1e-12)
+    rounded = orthogonalise(kernels, COEFFICIENTS, 3, jnp.bfloat16)
+    for one, other in zip(rounded, orthogonalise(kernels, COEFFICIENTS, 3, None)):
+        assert one.dtype == jnp.float32
+        assert jnp.linalg.norm(one - other) < 0.03 * jnp.linalg.norm(other)
+
+
+@pytest.mark.parametrize("shapes, fewer", [(RESNET, 4), ([TALL, (3, 3, 64, 64)], 2), ([], 1)])
+def test_kernels_lie_in_few_batches_whose_zeros_at_most_double_the_work(shapes, fewer):
+    structs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    together = lambda *kernels: orthogonalise(kernels, COEFFICIENTS, 3, None)
+    alone = lambda *kernels: by_kernel(list(kernels), 3)
+    products = [len(products_in(jax.make_jaxpr(way)(*structs))) for way in (alone, together)]
+    assert products[0] == 9 * len(shapes) >= fewer * products[1]
+    assert count_flops(together, *structs) <= 2 * count_flops(alone, *structs)
+
+
+def products_in(jaxpr):
+    """Return the types of the factors of each product in a jaxpr; those of a loop count in each turn."""
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            found.append({variable.aval.dtype.name for variable in equation.invars})
+        for inner in filter(is_jaxpr, jax.tree.leaves(equation.params, is_leaf=is_jaxpr)):
+            found += products_in(inner) * equation.params.get("length", 1)
+    return found
+
+
+def is_jaxpr(value):
+    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
+
+
+@pytest.mark.parametrize(
+    "current, precision, products, dtype",
+    [
+        ("cpu", "bfloat16", 54, "float32"),
+        ("gpu", "bfloat16", 9, "bfloat16"),
+        ("gpu", "float32", 9, "float32"),
+    ],
+)
+def test_on_an_accelerator_a_step_of_the_fast_config_orthogonalises_in_nine_products(
+    monkeypatch, current, precision, products, dtype
+):
+    monkeypatch.setattr(platform, "current", lambda: current)
+    config = fast.get_config()
+    config.precision = precision
+    data = DataFacts((32, 32, 3), tuple("abcdefghij"), (0.5,) * 3, (0.2,) * 3, 50000)
+    experiment = build(read_config(config), data)
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    state = jax.eval_shape(experiment.init_state, jax.random.key(0), images)
+    update = experiment.optimizer.update
+    update = update if precision == "bfloat16" else with_full_products(update)
+    jaxpr, result = jax.make_jaxpr(update, return_shape=True)(
+        state.params, state.opt_state, state.params
+    )
+    assert products_in(jaxpr) == [{dtype}] * products
+    types = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+    assert types(result) == types((state.params, state.opt_state))
+
+
+def test_muon_s_state_and_in_full_precision_its_updates_are_the_same_on_every_platform(monkeypatch):
+    params = PARAMS | {"Conv_1": {"kernel": 0.1 * jnp.ones((1, 1, 4, 9))}}
+    grads = jax.tree.map(lambda leaf: jnp.sin(jnp.arange(leaf.size)).reshape(leaf.shape), params)
+    optimizer = muon()
+    update = with_full_products(optimizer.update)
+    results = {}
+    for current in ("cpu", "gpu"):
+        monkeypatch.setattr(platform, "current", lambda: current)
+        _, state = update(grads, optimizer.init(params), params)
+        results[current] = update(grads, state, params)
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5),
+        *(jax.device_get(results[current]) for current in ("cpu", "gpu")),
+    )

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from jaxcifar.devices import platform
+from jaxcifar.optim.orthogonal import orthogonalise
 from jaxcifar.options import POSITIVE, SHARE_BELOW_ONE, at_least, between
 
 Momentum = Annotated[float, SHARE_BELOW_ONE, "share of the old average that a step keeps"]
@@ -79,6 +81,9 @@ def muon(  # noqa: PLR0913, its options
     `head_multiplier` times the learning rate; a step takes `learning_rate * weight_decay` of each of
     them away. As in cifar10-airbench's `airbench94_muon`, but for the decay, which does not pass
     through the momentum here.
+
+    On a CPU kernels are orthogonalised one by one; elsewhere together, and in bfloat16, as there, unless
+    products are to be taken in full.
     """
 
     def kind(leaf):
@@ -105,14 +110,27 @@ def muon(  # noqa: PLR0913, its options
             optax.scale_by_learning_rate(schedule),
         )
 
+    by_kernel = optax.contrib.scale_by_muon(
+        ns_steps=newton_schulz_steps,
+        beta=0,  # the momentum is taken below, without a correction of its bias
+        nesterov=False,
+        weight_dimension_numbers=whole,
+    )
+
+    def update(updates, state, params=None):
+        if platform.current() == "cpu":
+            return by_kernel.update(updates, state, params)
+        kernels, structure = jax.tree.flatten(updates)
+        # Set by `with_full_products`, where the config's precision is not bfloat16.
+        full = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+        dtype = None if full else jnp.bfloat16
+        result = orthogonalise(kernels, state.ns_coeffs, newton_schulz_steps, dtype)
+        state = state._replace(count=optax.safe_increment(state.count), mu=updates)
+        return jax.tree.unflatten(structure, result), state
+
     kernel = optax.chain(
         optax.trace(momentum, nesterov=True),
-        optax.contrib.scale_by_muon(
-            ns_steps=newton_schulz_steps,
-            beta=0,  # the momentum is taken above, without a correction of its bias
-            nesterov=False,
-            weight_dimension_numbers=whole,
-        ),
+        optax.GradientTransformation(by_kernel.init, update),
         optax.scale_by_learning_rate(schedule),
         optax.stateless(renormalise),
     )
