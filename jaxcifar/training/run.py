@@ -113,7 +113,7 @@ def train(  # noqa: PLR0913, what main knows
         stack.callback(under_way.set)
         background.submit(under_way.wait)
         if jax.process_count() == 1:
-            background.submit(saver.prepare, stepper.state)
+            background.submit(checkpoints.prepare)
         drawn = background.submit(draw_augmented, setup, dataset)
         background.submit(meanwhile)
         stepper.wait_until_compiled()

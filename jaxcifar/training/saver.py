@@ -59,10 +59,13 @@ class Saver:
         self._failed = False
 
     def prepare(self, state: TrainState) -> None:
-        """Do what the first save would take time for: import Orbax, compile what copies a state like this."""
+        """Do what the first save would take time for: import Orbax, compile what copies a state.
+
+        The state must not be donated meanwhile.
+        """
         self._checkpoints.prepare()
         if self._copy:
-            self._copy(state)
+            jax.block_until_ready(self._copy(state))
 
     @property
     def saved(self) -> int:
