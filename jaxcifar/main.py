@@ -38,10 +38,7 @@ def main(argv: list[str]) -> int:
         if evaluated := _run(values, workdir, laps, stopping):
             _print(*evaluated, trained=values.mode == "train")
             laps.end("evaluation")
-            _report(workdir)
-            laps.end("report")
-            if values.mode == "train":
-                laps.report_end(print)
+            _report(workdir, laps if values.mode == "train" else None)
     except UserError as error:
         return _end(f"error: {error}", 2)
     except OSError as error:
@@ -121,10 +118,14 @@ def _import_report() -> None:
     from jaxcifar.report import run_report  # noqa: F401, takes a while
 
 
-def _report(workdir: Path) -> None:
+def _report(workdir: Path, laps: Laps | None = None) -> None:
     from jaxcifar.report import run_report
 
-    print(f"report: {run_report.write_report(workdir)}")
+    page = run_report.write_report(workdir)
+    if laps:
+        laps.end("report")
+        laps.report_end(print)
+    print(f"report: {page}")
 
 
 def _print(folder: Path, evaluation: dict, *, trained: bool) -> None:

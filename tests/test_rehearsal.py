@@ -180,7 +180,8 @@ def sent(monkeypatch):
 
 def narrow(workdir, *flags, **changes):
     """Return the flags of a run of seven steps an epoch."""
-    values = (NARROW | {"num_epochs": 2} | changes).items()
+    narrower = {"model.cnn.widths": (4,), "model.cnn.convs_per_block": (1,), "num_epochs": 2}
+    values = (NARROW | narrower | {"evaluation.test_time_augmentation": "none"} | changes).items()
     changed = [f"--config.{path.replace('__', '.')}={value}" for path, value in values]
     return ["--config=configs/quick.py", *changed, f"--workdir={workdir}", *flags]
 
