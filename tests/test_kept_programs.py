@@ -78,6 +78,31 @@ def test_where_nothing_can_be_kept_a_function_is_traced_each_time(tmp_path, monk
     assert function.times == 2
 
 
+def prints(x, y):
+    jax.debug.print("{x}", x=x[0])
+    return x + y
+
+
+@jax.jit
+def calls(x, y):
+    return jax.ffi.ffi_call("somewhere_else", jax.ShapeDtypeStruct(x.shape, x.dtype))(x) + y
+
+
+@pytest.mark.parametrize("function", [prints, calls])
+def test_a_function_that_cannot_be_exported_is_traced_each_time(cache, function):
+    flat = KeptPrograms("a").flat("f", function, ONES)
+    assert not cache.exists()
+    lowered = jax.jit(flat).lower(*ONES)
+    if function is prints:
+        assert (lowered.compile()(*ONES)[0] == 2).all()
+
+
+def test_an_error_of_a_function_of_the_user_s_own_is_raised_as_it_is(cache):
+    flat = KeptPrograms("a").flat("f", lambda x, y: x @ y[:2], ONES)
+    with pytest.raises(TypeError, match="dot_general"):
+        jax.jit(flat).lower(*ONES)
+
+
 def test_the_oldest_programs_are_removed(cache, monkeypatch):
     monkeypatch.setattr("jaxcifar.devices.kept_programs._MOST", 3)
     for number in range(5):
