@@ -200,6 +200,7 @@ def test_a_second_run_traces_nothing_until_a_line_of_an_own_component_changes(
     assert traced("fourth") > checked
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_bit_for_bit_where_nothing_is_kept(run_program, tiny_flags, tmp_path):
     kept, not_kept = tmp_path / "kept", tmp_path / "not kept"
     assert run_program(*tiny_flags, f"--workdir={kept}").returncode == 0
