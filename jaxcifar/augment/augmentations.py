@@ -7,6 +7,7 @@ and needs an even number of examples on each device.
 """
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Annotated
@@ -123,25 +124,28 @@ def color_jitter(
     if images.shape[-1] == 3:
         eye, luma = jnp.eye(3, dtype=images.dtype), jnp.asarray(_LUMA, images.dtype)
         grey = jnp.tile(luma[:, None], (1, 3))
-        mean = mean @ grey
+        mean = _product(mean, grey)
         turn = 2 * jnp.pi * hue * draws[:, 3]
         cos, sin = jnp.cos(turn), jnp.sin(turn)
         zero, one = jnp.zeros_like(turn), jnp.ones_like(turn)
         rotation = jnp.stack([one, zero, zero, zero, cos, sin, zero, -sin, cos], -1)
         color = saturate * eye + (1 - saturate) * grey
-        color = color @ jnp.einsum(
-            "ij,bjk,kl->bil",
-            jnp.asarray(_RGB_TO_YIQ.T, images.dtype),
-            rotation.reshape(-1, 3, 3),
-            jnp.asarray(_YIQ_TO_RGB.T, images.dtype),
-        )
+        to_yiq, to_rgb = (jnp.asarray(x.T, images.dtype) for x in (_RGB_TO_YIQ, _YIQ_TO_RGB))
+        turned = _product(_product(to_yiq, rotation.reshape(-1, 3, 3)), to_rgb)
+        color = _product(color, turned)
     else:
         color = jnp.eye(images.shape[-1], dtype=images.dtype)[None]
     # Contrast times brightness times pixels, plus (1 - contrast) times brightness times mean; then colour.
-    offset = ((1 - stretch) * brighten * mean) @ color
+    offset = _product((1 - stretch) * brighten * mean, color)
     matrix = stretch * brighten * color
-    images = jnp.einsum("bhwi,bij->bhwj", images, matrix) + offset[:, None]
+    images = _product(images, matrix[:, None]) + offset[:, None]
     return dataclasses.replace(examples, images=images.clip(0, 1))
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return `a @ b` for few channels: sums, of which XLA makes no kernels of their own."""
+    terms = (a[..., i, None] * b[..., i, None, :] for i in range(a.shape[-1]))
+    return functools.reduce(jnp.add, terms)
 
 
 def _check_cutout(facts: DataFacts, *, size: int) -> None:

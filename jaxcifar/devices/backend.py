@@ -71,7 +71,11 @@ def compiler_options(*, deterministic: bool) -> dict[str, Any]:
         # hands over what stands around a product too, jaxlib 0.10.2 and 0.11.2 read past the end of a
         # vector that is broadcast into one.
         options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-    if platform.current() == "gpu" and deterministic:
-        options["xla_gpu_deterministic_ops"] = True
+    if platform.current() == "gpu":
+        # Where a result is rounded to bfloat16 and then computed with in float32, XLA would leave the
+        # rounding out, and write and read twice the bytes.
+        options["xla_allow_excess_precision"] = False
+        if deterministic:
+            options["xla_gpu_deterministic_ops"] = True
     own = os.environ.get("XLA_FLAGS", "")
     return {name: value for name, value in options.items() if name not in own}
