@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import machine
+from benchmarks import gpu_program, machine
 from configs import default
 from jaxcifar.augment.test_time import mirror_translate
 from jaxcifar.models import MODELS
@@ -53,6 +53,35 @@ def test_a_point_of_growth_is_measured():
     measured = json.loads(subprocess.check_output(command, cwd=ROOT, text=True))
     assert measured.pop("precision") == "float32"
     assert all(value > 0 for value in measured.values())
+
+
+PROGRAM = """
+%body.1 (arg: (s32[], f32[4,8], u8[100,8])) -> (s32[], f32[4,8], u8[100,8]) {
+  %arg = (s32[], f32[4,8], u8[100,8]) parameter(0)
+  %turn = s32[] get-tuple-element(%arg), index=0
+  %x = f32[4,8]{1,0} get-tuple-element(%arg), index=1
+  %data = u8[100,8]{1,0} get-tuple-element(%arg), index=2
+  %pair = (f32[4,8]{1,0}, s32[]) tuple(%x, %turn)
+  %again = f32[4,8]{1,0} get-tuple-element(%pair), index=0
+  %same = f32[4,8]{1,0} fusion(%x, %again), kind=kLoop, calls=%f, metadata={op_name="a/eval_jaxpr/Net/add"}
+  %read = bf16[2,8]{1,0} fusion(%data), kind=kLoop, calls=%g
+  %conv = (bf16[2,8]{1,0}, u8[0]{0}) custom-call(%read), custom_call_target="__cudnn$convForward"
+  ROOT %out = (s32[], f32[4,8], u8[100,8]) tuple(%turn, %same, %data)
+}
+
+ENTRY %main (arg: (s32[], f32[4,8], u8[100,8])) -> (s32[], f32[4,8], u8[100,8]) {
+  %arg = (s32[], f32[4,8], u8[100,8]) parameter(0)
+  ROOT %while = (s32[], f32[4,8], u8[100,8]) while(%arg), condition=%c, body=%body.1, backend_config={"known_trip_count":{"n":"7"}}
+}
+"""
+
+
+def test_the_kernels_of_a_loop_are_counted_with_the_bytes_of_each_array_once():
+    kernels, turns = gpu_program.kernels_of_a_step(PROGRAM, unread="u8[100,8]")
+    assert turns == 7
+    counted = {kernel.name: round(kernel.megabytes * 1e6) for kernel in kernels}
+    assert counted == {"same": 2 * 4 * 4 * 8, "read": 2 * 2 * 8, "cudnn$convForward": 2 * 2 * 2 * 8}
+    assert kernels[0].source == "Net/add"
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet", "speednet"])
