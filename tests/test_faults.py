@@ -20,7 +20,8 @@ import pytest
 
 from jaxcifar.errors import UserError
 from jaxcifar.experiment import saved_run
-from jaxcifar.host.checkpoints import Checkpoints, _read_arrays as read_arrays
+from jaxcifar.host.checkpoint_sums import whole_arrays
+from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import read_records, sole_writer
 from jaxcifar.host.metrics_log import MetricsLog
 from tests.conftest import ROOT, wait_for
@@ -362,7 +363,7 @@ def test_a_checkpoint_that_cannot_be_read_gets_neither_sums_nor_name(tmp_path, m
     writer.save(1, {"a": np.ones(3)}, {})
     writer.wait()
     for unreadable in (lambda folder: int("x"), lambda folder: {"b"}):
-        monkeypatch.setattr("jaxcifar.host.checkpoints._read_arrays", unreadable)
+        monkeypatch.setattr("jaxcifar.host.checkpoint_sums.whole_arrays", unreadable)
         writer.save(2, {"a": np.ones(3)}, {})
         with pytest.raises(
             UserError, match="checkpoint 2 could not be saved in .* of the steps 1 "
@@ -373,13 +374,13 @@ def test_a_checkpoint_that_cannot_be_read_gets_neither_sums_nor_name(tmp_path, m
 
 def test_reading_a_checkpoint_back_finds_what_is_missing(two_checkpoints, tmp_path):
     state = shutil.copytree(two_checkpoints / "checkpoints/2/state", tmp_path / "state")
-    assert read_arrays(state) == {"a"}
+    assert whole_arrays(state) == {"a"}
     for file in state.rglob("d/*"):
         file.unlink()
     with pytest.raises(ValueError, match="NOT_FOUND"):
-        read_arrays(state)
+        whole_arrays(state)
     (state / "manifest.ocdbt").unlink()
-    assert read_arrays(state) == set()
+    assert whole_arrays(state) == set()
 
 
 def test_the_sums_are_what_sha256sum_checks(two_checkpoints):

@@ -1,10 +1,5 @@
 """Checkpoints: Orbax saves, keeps the newest, restores; sums of our own tell whether one is whole."""
 
-import collections
-import hashlib
-import json
-import math
-import os
 import re
 import shutil
 import threading
@@ -15,13 +10,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from jaxcifar.errors import UserError, first_line
-from jaxcifar.host import compat
-
-_SUMS = "SHA256SUMS"
-"""In every checkpoint: a line for each other file of it, as `sha256sum --check` reads them."""
-_MANIFEST = "state/manifest.ocdbt"
-"""Without it no array can be read."""
-_WRITTEN_AFTER_THE_SUMS = ("_CHECKPOINT_METADATA", "commit_success.txt")
+from jaxcifar.host import checkpoint_sums, compat
 
 
 class Checkpoints:
@@ -81,22 +70,8 @@ class Checkpoints:
 
     def fault(self, step: int) -> str | None:
         """Return what is wrong with the files of a checkpoint, None if nothing is."""
-        folder = self._directory / str(step)
-        if not (folder / _SUMS).exists():
-            return f"no {_SUMS}: they were removed, or a version saved it that made none"
-        name = _SUMS
-        try:
-            lines = (folder / _SUMS).read_text().splitlines()
-            if not any(line.endswith(f"  {_MANIFEST}") for line in lines):
-                return f"{_SUMS} does not name {_MANIFEST}"
-            for line in lines:
-                expected, name = line.split("  ", 1)
-                if _sha256(folder / name) != expected:
-                    return f"{name} is not what was written"
-        except OSError as error:
-            return f"{name}: {error.strerror or error}"
-        except ValueError:
-            return f"{_SUMS} is not what was written"
+        if fault := checkpoint_sums.fault(self._directory / str(step)):
+            return fault
         saved = self.description(step).get("step")
         return None if saved == step else f"it is a copy of checkpoint {saved}"
 
@@ -235,43 +210,12 @@ class Checkpoints:
         """
         (folder,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
         try:
-            arrays = _read_arrays(folder / "state")
+            arrays = checkpoint_sums.whole_arrays(folder / "state")
         except ValueError as error:  # what TensorStore raises
             raise self._not_saved(f"what was written cannot be read: {error}") from error
         if missing := {name.replace("/", ".") for name in self._shapes} - arrays:
             raise self._not_saved(f"{min(missing)} is not whole in what was written")
-        files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-        names = sorted(files.difference(_WRITTEN_AFTER_THE_SUMS))
-        lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
-        with (folder / _SUMS).open("w") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _read_arrays(folder: Path) -> set[str]:
-    """Return the names of the arrays in `folder` whose metadata can be read and whose chunks are all there.
-
-    The chunks themselves are not read, for that leaves memory behind, which would grow from save to save.
-
-    Raises:
-      ValueError: TensorStore's, for what cannot be read.
-    """
-    import tensorstore
-
-    base = {"driver": "file", "path": f"{folder}/"}
-    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
-    chunks = collections.defaultdict(list)
-    for key in store.list().result():
-        name, _, chunk = key.decode().rpartition("/")
-        chunks[name].append(chunk)
-    whole = set()
-    for name, found in chunks.items():
-        array = json.loads(store.read(f"{name}/.zarray").result().value)
-        sizes = zip(array["shape"], array["chunks"], strict=True)
-        if len(found) - 1 == math.prod(-(-size // chunk) for size, chunk in sizes):
-            whole.add(name)
-    return whole
+        checkpoint_sums.write(folder)
 
 
 def _check_path(path: Path) -> None:
@@ -286,11 +230,6 @@ def _check_path(path: Path) -> None:
             f"no checkpoint can be saved in {str(path)!r}, for the path holds {reason}: name another "
             "--workdir, or rename the directory"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _shapes(state: Any) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The training loop: dispatch, count, record, evaluate, save, to the end or until stopped."""
 
 import dataclasses
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from jaxcifar.host.signals import Stopped, Stopping
 from jaxcifar.step.counts import Counts
 from jaxcifar.step.evaluation_step import Answers
 from jaxcifar.step.order import stretches
+from jaxcifar.training.background import Background
 from jaxcifar.training.profile import Profiler
 from jaxcifar.training.recorder import Recorder
 from jaxcifar.training.saver import NotFiniteError, Saver, Snapshot
@@ -47,8 +47,8 @@ class Loop:
     saver: Saver
     profiler: Profiler
     stopping: Stopping
-    under_way: threading.Event
-    """Set when the first dispatch is done, and at the end."""
+    background: Background
+    """Begins when the first dispatch is done."""
 
     def __post_init__(self):
         self._sent: Sent | None = None
@@ -77,7 +77,7 @@ class Loop:
         except NotFiniteError as error:
             raise self._diverged("a parameter", error.step) from error
         finally:
-            self.under_way.set()
+            self.background.begin()
             self.profiler.close()
             self.recorder.close()
             self.saver.close()
@@ -149,7 +149,7 @@ class Loop:
         before, per_epoch = sent.step - steps, self.stepper.steps_per_epoch
         if not (finite := np.isfinite(counts.loss_sum)).all():
             raise self._diverged("the loss", before + int(np.argmin(finite)) + 1)
-        self.under_way.set()
+        self.background.begin()
         row, every = before % per_epoch, self.setup.config.logging.every_steps
         for start, stop in stretches(row, row + steps, every):
             part = counts.of_rows(slice(start - row, stop - row))

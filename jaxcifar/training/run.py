@@ -1,16 +1,11 @@
 """A training run from its start to its end: set up, restore, loop, evaluate."""
 
 import contextlib
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from jaxcifar.augment.augmentations import Examples
 from jaxcifar.config import checks
 from jaxcifar.config.schema import Config
 from jaxcifar.data.datasets import Dataset, was_read_otherwise
@@ -27,6 +22,7 @@ from jaxcifar.host.metrics_log import MetricsLog
 from jaxcifar.host.progress import Progress, Silent
 from jaxcifar.host.signals import Stopping
 from jaxcifar.training import overview
+from jaxcifar.training.background import Background, draw_augmented
 from jaxcifar.training.loop import Loop
 from jaxcifar.training.profile import Profiler
 from jaxcifar.training.recorder import Interval, Recorder
@@ -108,10 +104,7 @@ def train(  # noqa: PLR0913, what main knows
                 evaluator.prepare(stepper.state)()
             saver.prepare(stepper.state)
             laps.end("other programs")
-        background, under_way = ThreadPoolExecutor(1, "background"), threading.Event()
-        stack.callback(background.shutdown, wait=False, cancel_futures=True)
-        stack.callback(under_way.set)
-        background.submit(under_way.wait)
+        background = stack.enter_context(contextlib.closing(Background()))
         if jax.process_count() == 1:
             background.submit(checkpoints.prepare)
         drawn = background.submit(draw_augmented, setup, dataset)
@@ -119,7 +112,7 @@ def train(  # noqa: PLR0913, what main knows
         stepper.wait_until_compiled()
         laps.end("compilation")
         profiler = Profiler(profile, workdir, layout, progress.say)
-        loop = Loop(setup, stepper, recorder, evaluators, saver, profiler, stopping, under_way)
+        loop = Loop(setup, stepper, recorder, evaluators, saver, profiler, stopping, background)
         evaluated = loop.run(workdir)
         laps.end("training")
 
@@ -176,27 +169,3 @@ def load_held_out(config: Config, train: Dataset) -> dict[str, Dataset]:
     parts = {f"{name}_split": split.parts for name, split in held_out.items()}
     checks.check_disjoint(config, {"train_split": train.parts} | parts)
     return held_out
-
-
-def draw_augmented(setup: Setup, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Return eight training images and four draws of their augmentation, for the report.
-
-    Returns:
-      `images: [8, height, width, channel] uint8` and `augmented: [4, 8, height, width, channel]`.
-    """
-    images, labels = dataset.images[:8], dataset.labels[:8]
-
-    def draw(key, epoch, images, labels):
-        index = jnp.arange(len(images))
-        targets = jax.nn.one_hot(labels, len(dataset.class_names))
-        examples = Examples(images / jnp.float32(255), targets, index, epoch)
-        drawn = setup.experiment.augment(key, index, examples).images
-        return jnp.round(jnp.clip(drawn, 0, 1) * 255).astype(jnp.uint8)
-
-    keys = jax.random.split(jax.random.key(setup.config.seed), 4)
-    draws = jax.vmap(draw, (0, 0, None, None))
-    augmented = setup.remembered(
-        f"drawn augmentation {setup.config.seed}",
-        lambda: setup.layout.run_aside(draws, keys, np.arange(4), images, labels),
-    )
-    return {"images": images, "augmented": augmented}
