@@ -1,7 +1,7 @@
 """Times one network in JAX and in PyTorch, in turn, in one run; needs the extra `bench`.
 
 python -m benchmarks.throughput --config=configs/default.py [--pairs=7] [--sides=…] [--works=…]
-    [--out=FILE.json]
+    [--ready_within=SECONDS] [--out=FILE.json]
 
 Every side is a process of its own, which waits while another works. All train (forward, backward,
 optimiser), infer, and prepare input (gather and augment) with the same network on the same kind of
@@ -17,7 +17,9 @@ memory is the host's.
 
 import functools
 import json
+import math
 import os
+import select
 import shutil
 import statistics
 import subprocess
@@ -46,6 +48,7 @@ _SECONDS = flags.DEFINE_float("seconds", 4, "about how long one timing takes", l
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 _SIDES = flags.DEFINE_multi_enum("sides", None, SIDES, "what is timed; all, if none is named")
 _WORKS = flags.DEFINE_multi_enum("works", WORK, WORK, "what they do")
+_READY = flags.DEFINE_float("ready_within", None, "seconds after which a side is left out")
 _SIDE = flags.DEFINE_enum("side", None, SIDES, "what this process times; set by the one above it")
 _WORK = flags.DEFINE_enum("work", None, WORK, "what it does; likewise")
 
@@ -220,6 +223,21 @@ def serve(config, side, work) -> None:
         print(json.dumps(answer), flush=True)
 
 
+def wait_until_ready(processes: dict) -> None:
+    """Wait until each side has compiled; take out of `processes` those that take too long."""
+    began = time.monotonic()
+    for side, process in list(processes.items()):
+        left = _READY.value and max(0, began + _READY.value - time.monotonic())
+        if select.select([process.stdout], [], [], left)[0]:
+            if not process.stdout.readline():  # "ready"
+                raise SystemExit(f"{side} has ended, for the reason above")
+        else:
+            print(f"{side}: not ready within {_READY.value:g} seconds", file=sys.stderr, flush=True)
+            processes.pop(side).kill()
+    if not processes:
+        raise SystemExit("no side was ready in time")
+
+
 def measure() -> dict:
     """Run all the sides in turn, and return the images a second of each, round by round."""
     sides, works = _SIDES.value or SIDES, _WORKS.value
@@ -227,8 +245,7 @@ def measure() -> dict:
         sides = [
             side for side in SIDES if side not in ("torch reduce-overhead", "torch max-autotune")
         ]
-    figures = {work: {side: [] for side in sides} for work in works}
-    peaks = {}
+    figures, peaks = {}, {}
     for work in works:
         processes = {
             side: subprocess.Popen(
@@ -248,9 +265,8 @@ def measure() -> dict:
             )
             for side in sides
         }
-        for side, process in processes.items():
-            if not process.stdout.readline():  # "ready": it has compiled
-                raise SystemExit(f"{side} has ended, for the reason above")
+        wait_until_ready(processes)
+        figures[work] = {side: [] for side in processes}
         for _ in range(_PAIRS.value):
             for side, process in processes.items():
                 process.stdin.write(f"{_SECONDS.value}\n")
@@ -258,7 +274,7 @@ def measure() -> dict:
                 answer = json.loads(process.stdout.readline())
                 figures[work][side].append(answer["images_per_second"])
                 peaks[work, side] = answer["peak_bytes_after_import"]
-            newest = (f"{side} {figures[work][side][-1]:,.0f}" for side in sides)
+            newest = (f"{side} {rates[-1]:,.0f}" for side, rates in figures[work].items())
             print(f"{work}, images/s: {', '.join(newest)}", file=sys.stderr, flush=True)
         for process in processes.values():
             process.stdin.close()
@@ -266,7 +282,7 @@ def measure() -> dict:
     return {
         "images_per_second": figures,
         "peak_bytes_after_import": {
-            work: {side: peaks[work, side] for side in sides} for work in works
+            work: {side: peaks[work, side] for side in figures[work]} for work in works
         },
     }
 
@@ -281,13 +297,15 @@ def main(argv):
     machine.require_torch()
     result = measure() | described
     for work, sides in result["images_per_second"].items():
-        best = max((sides[side] for side in TORCH_MODES if side in sides), key=statistics.median)
+        torch = [sides[side] for side in TORCH_MODES if side in sides]
+        best = max(torch, key=statistics.median, default=None)
         print(
             f"{work}: median images/s, median of the ratios to the fastest PyTorch, peak resident "
             "memory less that after import in MB"
         )
         for side, rates in sides.items():
-            ratio = statistics.median(a / b for a, b in zip(rates, best, strict=True))
+            pairs = zip(rates, best, strict=True) if best else [(math.nan, 1)]
+            ratio = statistics.median(a / b for a, b in pairs)
             peak = result["peak_bytes_after_import"][work][side] / 1e6
             print(f"  {side:16} {statistics.median(rates):12,.0f} {ratio:6.2f} {peak:8,.0f}")
     print(
