@@ -171,6 +171,7 @@ def test_the_sources_are_the_package_s_and_those_of_modules_that_are_not_install
     assert not [source for source in sources if "site-packages" in source.parts]
 
 
+@pytest.mark.slow
 def test_a_second_run_traces_nothing_until_a_line_of_an_own_component_changes(
     own, run_program, tmp_path
 ):

@@ -253,7 +253,7 @@ def build(config, devices=8):
 QUIETLY = {"deadline": None, "derandomize": True, "database": None}
 
 
-@settings(max_examples=300, **QUIETLY)
+@settings(max_examples=200, **QUIETLY)
 @given(changes=CHANGES)
 def test_a_config_drawn_at_random_is_refused_in_words_or_has_a_state(changes):
     config = default.get_config()
@@ -289,7 +289,8 @@ SOUND = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=3, **QUIETLY, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
+@settings(max_examples=10, **QUIETLY, suppress_health_check=[HealthCheck.too_slow])
 @given(changes=SOUND)
 def test_a_sound_config_drawn_at_random_takes_a_step(changes):
     narrow = {"model.resnet.widths": (2, 2, 2, 2), "model.speednet.widths": (2, 2, 2)}
