@@ -517,6 +517,7 @@ def test_a_step_that_breaks_the_parameters_is_not_saved(run_here, tiny_flags, tm
     assert Checkpoints(tmp_path / "run/checkpoints").steps() == []
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_changes_nothing_but_the_times(
     start_program, run_program, tiny_flags, uninterrupted, tmp_path
 ):
@@ -540,6 +541,7 @@ def test_a_clock_that_is_set_back_changes_nothing_but_the_times(
     assert_same_end(workdir, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_dataset_that_disappears_after_the_start_is_not_missed(start_program, tmp_path):
     write_dataset(tmp_path / "data", count=400)
     flags = [

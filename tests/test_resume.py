@@ -184,6 +184,7 @@ def test_how_a_run_is_logged_may_differ_when_it_goes_on(
     assert run_here(*tiny_flags, *changes, f"--workdir={workdir}").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_run_saved_on_eight_devices_goes_on_on_one_and_then_on_four(
     run_here, run_program, tiny_flags, tmp_path
 ):
