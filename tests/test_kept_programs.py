@@ -159,10 +159,14 @@ def test_programs_differ_by_config_data_and_source_and_not_by_seed(
     assert kept_for(monkeypatch, tiny_config(), other) != first
     source = tmp_path / "source.py"
     source.write_text("x = 1\n")
-    monkeypatch.setattr(fingerprint, "_sources", lambda: [source])
+    os.utime(source, (0, 0))
+    monkeypatch.setattr(fingerprint, "_sources", lambda own: [source])
     one = kept_for(monkeypatch, tiny_config(), facts)
     source.write_text("x = 2\n")
+    os.utime(source, (0, 0))
     assert kept_for(monkeypatch, tiny_config(), facts) != one
+    source.touch()  # after it was imported
+    assert kept_for(monkeypatch, tiny_config(), facts) is None
 
 
 def test_the_sources_are_the_package_s_and_those_of_modules_that_are_not_installed():

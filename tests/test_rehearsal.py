@@ -22,6 +22,7 @@ from jaxcifar import predict
 from jaxcifar.data import shapes
 from jaxcifar.devices import backend, cpu_facts, mapping, platform
 from jaxcifar.devices.layout import Layout
+from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.host import informative
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import read_records
@@ -326,6 +327,44 @@ def test_a_run_goes_on_in_the_dispatches_it_began_with_under_another_logging_int
     steps = [record["step"] for record in read_records(tmp_path / "run/metrics.jsonl")]
     assert steps == [3, 6, 7, 9, 11, 13, 14]
     assert_same_parameters(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "when, every, saved_every, step", [("send", 3, 2, 7), ("_fetch", 7, 1, 14)]
+)
+def test_a_signal_while_an_epoch_is_ended_leaves_its_record_whole(
+    rehearse, run_here, monkeypatch, tmp_path, when, every, saved_every, step
+):
+    rehearse(1, no_answer)
+    changes = {"logging.every_steps": every, "checkpoint.every_epochs": saved_every}
+    flags, whole = narrow(tmp_path / "run", **changes), narrow(tmp_path / "whole", **changes)
+    assert run_here(*whole).returncode == 0
+    asked, end, found = Stopping.asked, getattr(Evaluator, when), []
+
+    def asked_here(self):
+        found.append(self)
+        return asked(self)
+
+    def interrupted(self, *arguments):
+        found[-1].number = signal.SIGTERM
+        return end(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stopping, "asked", asked_here)
+        patch.setattr(Evaluator, when, interrupted)
+        result = run_here(*flags)
+    assert result.returncode == 143
+    assert f"step {step} of 14 is saved" in result.stderr
+    assert run_here(*flags).returncode == 0
+    assert_same_parameters(tmp_path / "run", tmp_path / "whole")
+    ours, theirs = (
+        [
+            {name: value for name, value in record.items() if name in ("step", "train/loss")}
+            for record in read_records(tmp_path / name / "metrics.jsonl")
+        ]
+        for name in ("run", "whole")
+    )
+    assert ours == theirs
 
 
 def test_a_loss_that_is_not_finite_is_reported_for_its_own_step(

@@ -6,7 +6,8 @@ import importlib.metadata
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -21,6 +22,8 @@ from jaxcifar.host import informative
 from jaxcifar.models import convolution
 from jaxcifar.models.compute import Compute
 
+_IMPORTED = time.time()
+"""About when this process imported the sources."""
 _NOT_TRACED = ("seed", "logging.", "checkpoint.")
 """Fields, and sections, of the config that no step knows of."""
 
@@ -31,7 +34,7 @@ def kept_programs(
     """Return what keeps the programs of this run, None where nothing does.
 
     Nothing does in one of several processes, nor where another program uses this package, which may have
-    replaced functions in memory.
+    replaced functions in memory, nor where a source is newer than what this process has imported.
     """
     started = getattr(sys.modules["__main__"], "__spec__", None)
     if jax.process_count() > 1 or not (started and started.name.startswith("jaxcifar.")):
@@ -42,6 +45,9 @@ def kept_programs(
         if not path.startswith(_NOT_TRACED)
     }
     own = components.hashes(config.components)
+    sources = set(_sources(own))
+    if any(file.stat().st_mtime > _IMPORTED for file in sources):
+        return None
     parts = (
         effective,
         dataclasses.asdict(facts),
@@ -52,15 +58,23 @@ def kept_programs(
         informative.known(informative.versions, "numpy"),
         sorted(jax.config.values.items()),
         [os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")],
-        sorted({hashlib.sha256(file.read_bytes()).hexdigest() for file in _sources()}),
+        sorted({hashlib.sha256(file.read_bytes()).hexdigest() for file in sources}),
         (own, informative.known(_installed)) if own else (),
     )
     return KeptPrograms("\n".join(map(repr, parts)), convolution.foreign_calls())
 
 
-def _sources() -> Iterator[Path]:
-    """Yield the files of this package, and of all modules that are imported and not installed."""
+def _sources(own: Iterable[str] = ()) -> Iterator[Path]:
+    """Yield the files of this package, of modules that are imported and not installed, and of own packages.
+
+    Args:
+      own: names of the modules of the user's components; they may import others of their packages later.
+    """
     yield from Path(__file__).parents[1].rglob("*.py")
+    for name in own:
+        package = sys.modules[name.partition(".")[0]]
+        for folder in getattr(package, "__path__", ()):
+            yield from Path(folder).rglob("*.py")
     installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None) or ""

@@ -35,6 +35,11 @@ class Background:
         """Begin: the first step is done, or the run is at its end."""
         self._begun.set()
 
+    def finish(self) -> None:
+        """Begin, and wait until all is done."""
+        self.begin()
+        self.submit(int).result()
+
     def close(self) -> None:
         """End after the work that is under way; the rest is given up."""
         self._executor.shutdown(wait=False, cancel_futures=True)

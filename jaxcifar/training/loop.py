@@ -79,8 +79,8 @@ class Loop:
         finally:
             self.background.begin()
             self.profiler.close()
-            self.recorder.close()
             self.saver.close()
+            self.recorder.close()
         return self._evaluated
 
     def _run(self, epochs: range, workdir: Path) -> None:
@@ -109,15 +109,18 @@ class Loop:
         if self.stepper.step < (epoch + 1) * self.stepper.steps_per_epoch:
             raise self.stopping.stopped()
         config, snapshot, answers = self.setup.config, None, {}
+        one_row = self.setup.layout.rows_per_dispatch == 1
         if is_due(epoch + 1, config.checkpoint.every_epochs, config.num_epochs):
             snapshot = self._snapshot()
         if is_due(epoch + 1, config.evaluation.every_epochs, config.num_epochs):
+            # A stop between the dispatches of an evaluation; where it is one, what it belongs to is recorded.
+            check = [self.stopping.check] if one_row else []
             answers = {
-                name: evaluator.send(self.stepper.state, self.stopping.check)
+                name: evaluator.send(self.stepper.state, *check)
                 for name, evaluator in self.evaluators.items()
             }
         self._ending = _Ending(self.stepper.step, snapshot, answers)
-        if self.setup.layout.rows_per_dispatch == 1:
+        if one_row:
             self._receive()
 
     def _stops(self) -> bool:

@@ -70,7 +70,7 @@ class Recorder:
         self.interval.add(counts, seconds)
 
     def values(self, step: int) -> dict[str, float]:
-        """Return the values of a record after `step`; images a second until now."""
+        """Return the values of a record after `step`; images a second of the laps that were added."""
         done = {"epoch": step / self._steps_per_epoch, "learning_rate": self.learning_rate(step)}
         return done | self.interval.metrics()
 

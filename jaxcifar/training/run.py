@@ -111,6 +111,8 @@ def train(  # noqa: PLR0913, what main knows
         background.submit(meanwhile)
         stepper.wait_until_compiled()
         laps.end("compilation")
+        if profile is not None:  # of the steps alone
+            background.finish()
         profiler = Profiler(profile, workdir, layout, progress.say)
         loop = Loop(setup, stepper, recorder, evaluators, saver, profiler, stopping, background)
         evaluated = loop.run(workdir)

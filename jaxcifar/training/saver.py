@@ -65,7 +65,7 @@ class Saver:
         """
         self._checkpoints.prepare()
         if self._copy:
-            jax.block_until_ready(self._copy(state))
+            jax.block_until_ready(self._copied(state))
 
     @property
     def saved(self) -> int:
@@ -87,17 +87,24 @@ class Saver:
             if earlier is not None and not earlier.done():
                 self._say(f"the state after step {step} waits until an earlier one is saved")
                 earlier.exception()
-        try:
-            copied = self._copy(state)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            state = jax.device_get(state)  # there is no room for a copy
+        copied = self._copied(state)
+        if copied is None:
+            state = jax.device_get(state)
             copied = state, is_finite(state)
         if self._fetcher is None:
             return Snapshot(step, lambda: copied)
         self._fetching = self._fetcher.submit(jax.device_get, copied)
         return Snapshot(step, self._fetching.result)
+
+    def _copied(self, state: TrainState) -> tuple[TrainState, jax.Array] | None:
+        """Return a copy, and whether it is finite; None where there is no room for it."""
+        assert self._copy is not None
+        try:
+            return self._copy(state)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return None
 
     def save(self, snapshot: Snapshot | None, description: dict) -> None:
         """Save a snapshot, in the background where that may be.
