@@ -113,7 +113,8 @@ class Loop:
         if is_due(epoch + 1, config.checkpoint.every_epochs, config.num_epochs):
             snapshot = self._snapshot()
         if is_due(epoch + 1, config.evaluation.every_epochs, config.num_epochs):
-            # A stop between the dispatches of an evaluation; where it is one, what it belongs to is recorded.
+            # On a CPU a signal stops the run between two dispatches of an evaluation. Elsewhere an
+            # evaluation is one dispatch, and the run stops when the epoch is recorded.
             check = [self.stopping.check] if one_row else []
             answers = {
                 name: evaluator.send(self.stepper.state, *check)
