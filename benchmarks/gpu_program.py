@@ -2,11 +2,11 @@
 
 python -m benchmarks.gpu_program --config=configs/fast.py [--rows=10] [--top=20] [--out=FILE.json]
 
-XLA compiles the program of a dispatch for an H200 that is described to it. It wants JAX's plugin for CUDA (an
-environment that `JAXCIFAR_JAX=cuda ./run.sh` has made) and no GPU. What only a GPU can tell it leaves as it
-is by default: which of several ways is the fastest for a product or a convolution. A kernel's bytes are those
-of its operands and results, each counted once, without the dataset's, of which a step reads little; what it
-finds in the caches counts as much as what it does not.
+XLA compiles the program of a dispatch for an H200 that is described to it. It wants JAX's plugin for CUDA
+(an environment that `JAXCIFAR_JAX=cuda ./run.sh` has made) and no GPU. Choices that need measurements on a
+GPU, the algorithms of products and convolutions, stay at XLA's defaults. A kernel's bytes are those of its
+operands and results, each counted once. The dataset is left out, of which a step reads little. The count
+does not know which bytes lie in a cache.
 """
 
 import collections

@@ -63,9 +63,8 @@ class KeptPrograms:
                 lambda exported: bytes(exported.serialize()),
                 lambda data: jax.export.deserialize(bytearray(data)),
             )
-        except (
-            Exception
-        ):  # of a function that calls back, as jax.debug.print does; its own comes again
+        except Exception:
+            # JAX exports no callbacks, as jax.debug.print is one. An error of the function comes again.
             return call
         return exported.call
 

@@ -182,8 +182,8 @@ def _normalise_backward(epsilon, axis_name, activation, saved, grads):
     x, mean, reciprocal_std, scale, bias = saved
 
     def computed_again(*barred):
-        # Without a barrier the compiler would keep what is computed again here; two that differ are two
-        # computations for it.
+        # Without a barrier the compiler would keep the result of the forward pass. Barriers with different
+        # operands are different computations for it.
         x, *_ = lax.optimization_barrier(barred)
         wide = x.astype(mean.dtype)
         _, activation_vjp = jax.vjp(activation, _normalise(wide, mean, reciprocal_std, scale, bias))
@@ -192,7 +192,7 @@ def _normalise_backward(epsilon, axis_name, activation, saved, grads):
 
     first = second = third = computed_again(x)
     if platform.current() != "cpu":
-        # An accelerator computes sooner than it writes and reads: in each of the three places anew.
+        # An accelerator recomputes the gradient faster than it writes and reads it.
         second, third = computed_again(x, mean), computed_again(x, reciprocal_std)
     local = _channel_means((first[0], second[0] * second[1]), None)
     mean_grad, mean_product = local if axis_name is None else lax.pmean(local, axis_name)
