@@ -20,7 +20,7 @@ from jaxcifar.cpu import foreign, onednn
 from jaxcifar.devices.cpu_facts import bfloat16_is_quicker, multiplies_bfloat16
 from jaxcifar.models import convolution
 from jaxcifar.models.convolution import Window, convolve, convolve_and_finish, library
-from jaxcifar.models.layers import gelu, identity, relu
+from jaxcifar.models.layers import gelu, identity, relu, relu6
 from tests.test_models import compiled, relative, seconds
 
 ONE = Window(pads=((1, 1), (1, 1)))
@@ -54,25 +54,92 @@ def arrays():
 
 
 @pytest.mark.parametrize(
-    "avx512, kernel_size, channels, size, left",
+    "avx512, kernel_size, inward, outward, size, left",
     [
-        (True, 3, 32, 32, False),
-        (False, 3, 32, 32, True),
-        (False, 1, 32, 32, False),
-        (False, 3, 3, 32, False),
-        (False, 3, 32, 4, False),
+        (True, 3, 64, 64, 32, False),
+        (False, 3, 64, 64, 32, True),
+        (False, 1, 64, 64, 32, False),
+        (False, 3, 48, 64, 32, False),
+        (False, 3, 64, 48, 32, False),
+        (False, 3, 64, 64, 4, False),
     ],
 )
 def test_nothing_is_left_to_xla_but_large_kernels_gradients_without_avx_512(
-    arrays, monkeypatch, avx512, kernel_size, channels, size, left
+    arrays, monkeypatch, avx512, kernel_size, inward, outward, size, left
 ):
     monkeypatch.setattr(convolution, "has_avx512", lambda: avx512)
-    images, kernel = arrays
-    images = images[:, :size, :size, :channels]
-    kernel = kernel[:kernel_size, :kernel_size, :channels]
+    images = jnp.ones((32, size, size, inward))
+    kernel = jnp.ones((kernel_size, kernel_size, inward, outward))
     text = compiled(gradients, images, kernel).as_text()
     assert all(f'"jaxcifar_onednn_{kind}"' in text for kind in ("forward", "images"))
     assert (" convolution(" in text) == left
+
+
+FORMS = {
+    "plain": (16, 24, 3, Window(1, ((1, 1), (1, 1)))),
+    "one pixel": (16, 24, 1, Window(2)),
+    "groups": (12, 24, 3, Window(1, ((1, 1), (1, 1)), 3)),
+    "groups, strided": (32, 16, 3, Window(2, ((0, 1), (0, 1)), 2)),
+    "depthwise": (24, 24, 3, Window(1, ((1, 1), (1, 1)), 24)),
+    "depthwise, strided": (17, 17, 3, Window(2, ((1, 1), (1, 1)), 17)),
+    "depthwise, several": (8, 16, 5, Window(1, ((2, 2), (2, 2)), 8)),
+}
+
+
+@pytest.mark.usefixtures("arrays")
+@pytest.mark.parametrize("size", [(8, 8), (9, 11), (3, 2)])
+@pytest.mark.parametrize("form", FORMS)
+def test_in_onednn_a_convolution_with_bias_and_its_gradients_are_near_xla_s_in_float64(form, size):
+    inward, outward, kernel_size, window = FORMS[form]
+    random = np.random.default_rng(0)
+    kernel_shape = (kernel_size, kernel_size, inward // window.groups, outward)
+    shapes = ((5, *size, inward), kernel_shape, (outward,))
+    given = [random.normal(size=shape) for shape in shapes]
+
+    def value_and_grads(library, images, kernel, bias):
+        def loss(*x):
+            result = convolve(*x[:2], window, library, x[2])
+            return (result * jnp.sin(jnp.arange(result.size)).reshape(result.shape)).sum(), result
+
+        return jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(images, kernel, bias)
+
+    ours = jax.jit(functools.partial(value_and_grads, "onednn"))
+    given32 = [x.astype(np.float32) for x in given]
+    text = ours.lower(*given32).as_text()
+    calls = set(re.findall(r"@jaxcifar_onednn_(\w+)", text))
+    assert {"biased", "images"} <= calls and calls & {"kernel", "forward"}
+    assert "stablehlo.convolution" not in text
+    with jax.enable_x64(True):
+        exact = jax.jit(functools.partial(value_and_grads, "xla"))(*given)
+        assert {leaf.dtype for leaf in jax.tree.leaves(exact)} == {jnp.dtype("float64")}
+        exact = jax.device_get(exact)
+    for our, expected in zip(*map(jax.tree.leaves, (ours(*given32)[1:], exact[1:])), strict=True):
+        assert relative(our, expected) < 1e-5
+    ((_, result), _), ((_, expected), _) = ours(*given32), exact
+    assert relative(result, expected) < 1e-6
+
+
+def test_a_depthwise_convolution_in_onednn_is_many_times_quicker_than_xla_s_own(arrays):
+    images, window = jnp.tile(arrays[0][:16], (1, 1, 1, 2)), ONE._replace(groups=64)
+    kernel = jnp.ones((3, 3, 1, 64))
+
+    def gradients(images, kernel, convolve=lambda *x: convolve(*x, window, "onednn")):
+        return jax.grad(lambda *x: (convolve(*x) ** 2).sum(), (0, 1))(images, kernel)
+
+    plain = functools.partial(
+        gradients,
+        convolve=lambda images, kernel: jax.lax.conv_general_dilated(
+            *(images, kernel, (1, 1), "SAME"),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=64,
+        ),
+    )
+    products = functools.partial(gradients, convolve=lambda *x: convolve(*x, window, "xla"))
+    by_onednn, by_products, by_xla = (
+        seconds(compiled(function, images, kernel), images, kernel)
+        for function in (gradients, products, plain)
+    )
+    assert 10 * by_onednn < by_xla and 3 * by_products < by_xla
 
 
 def test_the_kernel_s_gradient_is_quicker_than_xla_s_default_and_as_quick_in_a_loop(arrays):
@@ -106,7 +173,7 @@ def test_bfloat16_is_left_to_xla_where_the_processor_does_not_multiply_it(arrays
     assert library("auto", jnp.bfloat16) == "xla" and library("auto", jnp.float32) == "onednn"
 
 
-@pytest.mark.parametrize("activation", [identity, relu, gelu])
+@pytest.mark.parametrize("activation", [identity, relu, relu6, gelu])
 def test_what_follows_a_convolution_is_done_in_the_same_pass(arrays, activation):
     images, kernel = arrays
     line = jax.random.normal(jax.random.key(2), (2, 32))

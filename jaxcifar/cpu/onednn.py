@@ -79,17 +79,29 @@ def targets() -> tuple[str, ...]:
     return tuple(map(_target, KINDS))
 
 
-def convolve(images: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> jax.Array:
+def convolve(
+    images: jax.Array,
+    kernel: jax.Array,
+    strides: int,
+    pads: Pads,
+    bias: jax.Array | None = None,
+) -> jax.Array:
     """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`.
 
     Like its gradients below for programs on a CPU, if oneDNN is `available` for the type of the images,
-    in which it multiplies. The kernel may be in either type.
+    in which it multiplies. The kernel may be in either type. If the images have g times as many channels as
+    the kernel has `in`, channels fall into g groups, each of which is convolved by itself.
 
     Args:
+      images: see above.
+      kernel: see above.
       strides: pixels between two windows.
       pads: zeros above and below, left and right of the images, in pixels.
+      bias: [out] float32, added before the result is rounded to the type of the images.
     """
-    return _call("forward", images, kernel, _result(images, kernel, strides, pads), strides, pads)
+    kind, biases = ("forward", ()) if bias is None else ("biased", (bias,))
+    result = _result(images, kernel, strides, pads)
+    return _call(kind, images, kernel, *biases, result, strides, pads)
 
 
 def convolve_and_finish(
@@ -146,7 +158,8 @@ def sums_by_pixel(
     images: jax.Array, kernel: jax.ShapeDtypeStruct, strides: int, pads: Pads
 ) -> bool:
     """Return whether `kernel_grad` leaves out what would be multiplied with padding."""
-    return strides == 1 and _padding_share(images, kernel, strides, pads) > 1 / 4
+    in_groups = images.shape[-1] > kernel.shape[-2]
+    return strides == 1 and not in_groups and _padding_share(images, kernel, strides, pads) > 1 / 4
 
 
 def _padding_share(images, kernel, strides, pads):
@@ -173,7 +186,9 @@ def _call(kind, *arrays_and_window, activation="identity"):
     *arrays, strides, pads = arrays_and_window
     arrays = dict(zip(KINDS[kind], arrays, strict=True))
     window = [(strides, *pad) for pad in pads]
-    if _padding_share(arrays["images"], arrays["kernel"], strides, pads) < 1 / 8:
+    images, kernel = arrays["images"], arrays["kernel"]
+    in_groups = images.shape[-1] > kernel.shape[-2]
+    if in_groups or _padding_share(images, kernel, strides, pads) < 1 / 8:
         return _run(kind, arrays, window, activation)
     # By pixel: over height, width and batch, with a kernel that is 1 deep in the last. oneDNN leaves out
     # what a kernel would multiply with padding, but in the last dimension.
@@ -191,7 +206,7 @@ def _by_pixel(x):
 def _run(kind, arrays, window, activation="identity"):
     *arguments, result = arrays.values()
     dtypes = (DTYPES[arrays[name].dtype.name] for name in ("images", "kernel", "output"))
-    numbers = (*dtypes, ACTIVATIONS[activation], *np.transpose(window).flat)
+    numbers = (*dtypes, list(ACTIVATIONS).index(activation), *np.transpose(window).flat)
     call = jax.ffi.ffi_call(_target(kind), result, vmap_method="sequential")
     return call(*arguments, numbers=np.array(numbers, np.int64))
 

@@ -17,20 +17,22 @@ _CPU, _ANY_LAYOUT, _IN_ORDER, _USER_SCRATCHPAD = 1, 1, 1, 1
 _FORWARD_TRAINING, _DIRECT = 64, 1
 _ADD, _MULTIPLY = 0x1FFF0, 0x1FFF1
 _KERNEL_LAYOUT, _KERNEL_GRAD_LAYOUT, _SCRATCHPAD_LAYOUT = 131, 132, 136
-_ARGUMENTS = {"images": 1, "output": 17, "kernel": 33, "scratchpad": 80, "from": 1, "to": 17}
+_ARGUMENTS = {"images": 1, "output": 17, "kernel": 33, "bias": 41, "scratchpad": 80}
+_ARGUMENTS |= {"from": 1, "to": 17}
 # What the first and the second operation after a convolution take.
 _ARGUMENTS |= {"factor": 32_770, "offset": 65_538}
 _GRAD = 128  # the number of a gradient is so much higher
 KINDS = {
     "forward": ("images", "kernel", "output"),
+    "biased": ("images", "kernel", "bias", "output"),
     "finished": ("images", "kernel", "factor", "offset", "output"),
     "images": ("kernel", "output", "images"),
     "kernel": ("images", "output", "kernel"),
 }
-"""What is computed: the arguments of a call, and its result. `finished` is `forward` and, in float32, each
-channel times its factor, plus its offset, activated."""
-ACTIVATIONS = {"identity": 0, "relu": 0x20, "gelu": 0x31}
-"""oneDNN's number for each of the activations with which `finished` may end; 0 for none."""
+"""What is computed: the arguments of a call, and its result. `biased` is `forward` plus a float32 bias;
+`finished` is `forward` and, in float32, each channel times its factor, plus its offset, activated."""
+ACTIVATIONS = {"identity": (), "relu": (0x20, 0, 0), "relu6": (0x2E, 0, 6), "gelu": (0x31, 0, 0)}
+"""oneDNN's number, and its two parameters, for each of the activations with which `finished` may end."""
 
 
 class _Argument(ctypes.Structure):
@@ -62,25 +64,25 @@ class Convolutions:
         self._made[call]({name: array.address for name, array in arrays.items()})
 
     def _make(self, kind, shapes, dtype, kernel_dtype, output_dtype, activation, *window):
-        # oneDNN numbers axes as PyTorch does; how far apart neighbours lie says what the layout is.
         sides = len(shapes["images"]) - 2
-        image_axes, axes = (0, sides + 1, *range(1, sides + 1)), (sides + 1, sides, *range(sides))
-        images = self._layout(dtype, shapes["images"], image_axes)
-        output = self._layout(output_dtype, shapes["output"], image_axes)
-        kernel = self._layout(kernel_dtype, shapes["kernel"], axes)
-        any_kernel, any_sum = (
-            self._layout(number, shapes["kernel"], axes, given=False)
-            for number in (dtype, DTYPES["float32"])
-        )
+        groups = shapes["images"][-1] // shapes["kernel"][-2]
+        images = self._layout(dtype, *_as_images(shapes["images"]))
+        output = self._layout(output_dtype, *_as_images(shapes["output"]))
+        sizes, gaps = _as_kernel(shapes["kernel"], groups)
+        kernel = self._layout(kernel_dtype, sizes, gaps)
+        any_kernel, any_sum = (self._layout(number, sizes) for number in (dtype, DTYPES["float32"]))
+        bias = None
+        if kind == "biased":
+            bias = self._layout(DTYPES["float32"], shapes["bias"], (1,))
         attributes, after = self._attributes, {}
         if kind == "finished":
             shape = (*[1] * (sides + 1), *shapes["factor"])
-            channels = self._layout(DTYPES["float32"], shape, image_axes)
-            attributes = self._finishing(channels, activation)
+            channels = self._layout(DTYPES["float32"], *_as_images(shape))
+            attributes = self._finishing(channels, list(ACTIVATIONS.values())[activation])
             after = {"factor": channels, "offset": channels}
         strides, low_pads, high_pads = (window[i * sides : (i + 1) * sides] for i in range(3))
         window = [_numbers(x) for x in (strides, [0] * sides, low_pads, high_pads)]
-        arrays = (images, any_kernel, None, output, *window)
+        arrays = (images, any_kernel, bias, output, *window)
         description = self._new(
             "convolution_forward_primitive_desc_create",
             *(self._engine, _FORWARD_TRAINING, _DIRECT, *arrays, attributes),
@@ -107,7 +109,7 @@ class Convolutions:
             )
         )
         layouts = {"images": images, "kernel": own_kernel, "output": output, **after}
-        layouts["scratchpad"] = scratchpad
+        layouts |= {"scratchpad": scratchpad} | ({"bias": bias} if bias else {})
         grads = (kind, "output") if kind in ("images", "kernel") else ()
         convolve = self._program(description, layouts, grads)
         change = (own_kernel, kernel) if kind == "kernel" else (kernel, own_kernel)
@@ -146,7 +148,8 @@ class Convolutions:
         for operation in (_MULTIPLY, _ADD):
             self._do("post_ops_append_binary", operations, operation, channels)
         if activation:
-            self._do("post_ops_append_eltwise", operations, activation, c_float(0), c_float(0))
+            number, *parameters = activation
+            self._do("post_ops_append_eltwise", operations, number, *map(c_float, parameters))
         attributes = self._new_attributes()
         self._do("primitive_attr_set_post_ops", attributes, operations)
         return attributes
@@ -173,13 +176,12 @@ class Convolutions:
 
         return program
 
-    def _layout(self, dtype, shape, order, *, given=True):
-        """Describe a row-major array with its axes in another order; if not `given`, in any layout."""
-        sizes = _numbers([shape[axis] for axis in order])
-        if not given:
-            return self._new("memory_desc_create_with_tag", len(order), sizes, dtype, _ANY_LAYOUT)
-        gaps = _numbers([math.prod(shape[axis + 1 :]) for axis in order])
-        return self._new("memory_desc_create_with_strides", len(order), sizes, dtype, gaps)
+    def _layout(self, dtype, sizes, gaps=None):
+        """Describe an array by its sizes and by how far apart neighbours lie; without gaps in any layout."""
+        rank, sizes = len(sizes), _numbers(sizes)
+        if gaps is None:
+            return self._new("memory_desc_create_with_tag", rank, sizes, dtype, _ANY_LAYOUT)
+        return self._new("memory_desc_create_with_strides", rank, sizes, dtype, _numbers(gaps))
 
     def _room(self, size):
         """Return the address of memory that is free until the next call, at a multiple of 64."""
@@ -195,6 +197,25 @@ class Convolutions:
     def _do(self, name, *arguments):
         if status := getattr(self._library, f"dnnl_{name}")(*arguments):
             raise RuntimeError(f"dnnl_{name} returned {status}")
+
+
+def _as_images(shape):
+    """Return sizes and gaps of [batch, ..., channel] in oneDNN's order, which is PyTorch's."""
+    gaps = _gaps(shape)
+    return (shape[0], shape[-1], *shape[1:-1]), (gaps[0], 1, *gaps[1:-1])
+
+
+def _as_kernel(shape, groups):
+    """Return sizes and gaps of [..., in, out] in oneDNN's order: group, out, in, and the rest."""
+    *rest, inward, outward = shape
+    *rest_gaps, inward_gap, _ = _gaps(shape)
+    sizes, gaps = (outward // groups, inward, *rest), (1, inward_gap, *rest_gaps)
+    return ((groups, *sizes), (outward // groups, *gaps)) if groups > 1 else (sizes, gaps)
+
+
+def _gaps(shape):
+    """Return how far apart neighbours along each axis of a row-major array lie."""
+    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def _numbers(values):

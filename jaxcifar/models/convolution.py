@@ -2,18 +2,19 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxcifar.devices import platform
 from jaxcifar.devices.cpu_facts import has_avx512, multiplies_bfloat16
 from jaxcifar.errors import UserError
+from jaxcifar.models import xla_convolution
 from jaxcifar.models.compute import Compute
-from jaxcifar.models.layers import add_bias, gelu, identity, relu
+from jaxcifar.models.layers import add_bias, channel_sums, gelu, identity, relu, relu6
+from jaxcifar.models.xla_convolution import Window
 
 onednn: Any
 try:
@@ -60,17 +61,6 @@ def _why_no_onednn(dtype):
     return "the package onednn-cpu-gomp is not installed or does not load, or XLA refuses its calls"
 
 
-class Window(NamedTuple):
-    """How a kernel moves over images."""
-
-    strides: int = 1
-    """Pixels between two places of it."""
-    pads: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))
-    """Zeros above and below, left and right of the images, in pixels; negative to leave pixels out."""
-    groups: int = 1
-    """Into how many groups the channels fall, each of which is convolved by itself."""
-
-
 class Conv(nn.Module):
     """Convolve with a kernel that is learnt.
 
@@ -88,6 +78,8 @@ class Conv(nn.Module):
     groups: int = 1
     """Into how many groups the channels fall; as many as there are make it depthwise."""
     use_bias: bool = False
+    pads: Sequence[tuple[int, int]] | None = None
+    """Zeros above and below, left and right of the images, in pixels; else half the kernel's size each."""
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
@@ -115,9 +107,12 @@ class Conv(nn.Module):
         if self.use_bias:
             zeros = nn.initializers.zeros
             bias = self.param("bias", zeros, (self.features,), self.compute.wide)
-        pads = [((size - 1) // 2, size // 2) for size in self.kernel_size]
+        pads = self.pads or [((size - 1) // 2, size // 2) for size in self.kernel_size]
         if pooled:
-            odd = (-(-size // self.strides) % 2 for size in images.shape[1:3])
+            sizes = zip(images.shape[1:3], pads, self.kernel_size, strict=True)
+            odd = (
+                ((size + sum(pad) - reach) // self.strides + 1) % 2 for size, pad, reach in sizes
+            )
             pads = [
                 (low, high - self.strides * rest)
                 for (low, high), rest in zip(pads, odd, strict=True)
@@ -128,8 +123,10 @@ class Conv(nn.Module):
             factor, offset = line
             line = line if bias is None else (factor, bias * factor + offset)
             return convolve_and_finish(images, kernel, line, activation, window, chosen)
-        result: Any = convolve(images, kernel, window, chosen)
-        return activation(result) if bias is None else add_bias(result, bias, activation)
+        if bias is None or activation is identity:
+            return activation(convolve(images, kernel, window, chosen, bias))
+        # The activation is of what is not yet rounded to the type of the images.
+        return add_bias(convolve(images, kernel, window, chosen), bias, activation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -138,6 +135,7 @@ def convolve(
     kernel: jax.Array,
     window: Window = Window(),  # noqa: B008, it cannot be changed
     library: str = "xla",
+    bias: jax.Array | None = None,
 ) -> jax.Array:
     """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`.
 
@@ -146,74 +144,52 @@ def convolve(
       kernel: in this type or float32, as will be its gradient.
       window: how the kernel moves.
       library: by which this is done on a CPU, what `library` returned for the type; what oneDNN is not
-        called for, groups and pixels left out, is XLA's.
+        called for, pixels left out, is XLA's.
+      bias: [out] float32 or wider, added to the result before it is rounded.
     """
-    in_onednn = lambda *arrays: onednn.convolve(*arrays, window.strides, window.pads)
-    in_xla = functools.partial(_xla_convolve, window=window)
-    return _by_library(library, window, in_onednn, in_xla)(images, kernel)
+    in_onednn = lambda images, kernel, *bias: onednn.convolve(
+        images, kernel, window.strides, window.pads, *bias
+    )
+
+    def in_xla(images, kernel, *bias):
+        result = xla_convolution.convolve(images, kernel, window)
+        return sum(bias, start=result).astype(images.dtype)
+
+    biases = () if bias is None else (bias,)
+    return _by_library(library, window, in_onednn, in_xla)(images, kernel, *biases)
 
 
-def _convolve_forward(images, kernel, window, library):
-    return convolve(images, kernel, window, library), (images, kernel)
+def _convolve_forward(images, kernel, window, library, bias):
+    like_bias = None if bias is None else bias[:0]
+    return convolve(images, kernel, window, library, bias), (images, kernel, like_bias)
 
 
 def _convolve_backward(window, library, saved, grad):
-    images, kernel = saved
-    like_images, like_kernel = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in saved)
+    images, kernel, like_bias = saved
+    like_images, like_kernel = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (images, kernel))
     steps = (window.strides, window.pads)
 
     def images_grad_in_onednn(kernel, grad):
         return onednn.images_grad(kernel, grad, like_images, *steps)
 
     def images_grad_in_xla(kernel, grad):
-        convolve = lambda images: _xla_convolve(images, kernel, window)
+        convolve = lambda images: xla_convolution.convolve(images, kernel, window)
         return jax.vjp(convolve, images)[1](grad)[0]
 
     def kernel_grad_in_onednn(images, grad):
-        height, width, channels, _ = like_kernel.shape
-        small = height * width == 1 or channels < 16
-        if small or has_avx512() or onednn.sums_by_pixel(images, like_kernel, *steps):
+        by_pixel = onednn.sums_by_pixel(images, like_kernel, *steps)
+        if has_avx512() or by_pixel or not xla_convolution.suits_parts(like_kernel, window):
             return onednn.kernel_grad(images, grad, like_kernel, *steps)
-        return _kernel_grad_in_parts(images, grad, like_kernel, *steps)
+        return xla_convolution.kernel_grad_in_parts(images, grad, like_kernel, *steps)
 
     def kernel_grad_in_xla(images, grad):
-        convolve = lambda kernel: _xla_convolve(images, kernel, window)
+        convolve = lambda kernel: xla_convolution.convolve(images, kernel, window)
         return jax.vjp(convolve, kernel)[1](grad)[0]
 
     images_grad = _by_library(library, window, images_grad_in_onednn, images_grad_in_xla)
     kernel_grad = _by_library(library, window, kernel_grad_in_onednn, kernel_grad_in_xla)
-    return images_grad(kernel, grad), kernel_grad(images, grad)
-
-
-def _kernel_grad_in_parts(images, grad, like, strides, pads):
-    """Return what `onednn.kernel_grad` does, by XLA and from 32 images at a time.
-
-    Without AVX-512 that is quicker, but for kernels of one pixel or of few channels. It is the
-    convolution that XLA's CPU compiler makes of a kernel's gradient, with the images as channels and the
-    gradient as window; it does not do so in a loop.
-    """
-    sizes = zip(like.shape[:2], images.shape[1:3], grad.shape[1:3], pads, strict=True)
-    window_pads = [
-        (low, size + strides * (steps - 1) - pixels - low)
-        for size, pixels, steps, (low, _) in sizes
-    ]
-
-    def part(start, count):
-        some_images, some_grad = (lax.dynamic_slice_in_dim(x, start, count) for x in (images, grad))
-        sums = lax.conv_general_dilated(
-            some_images.transpose(3, 1, 2, 0),
-            some_grad.transpose(1, 2, 0, 3),
-            window_strides=(1, 1),
-            padding=window_pads,
-            rhs_dilation=(strides, strides),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return sums.transpose(1, 2, 0, 3).astype(like.dtype)
-
-    count = min(32, len(images))
-    parts, rest = divmod(len(images), count)
-    total = part(parts * count, rest) if rest else jnp.zeros(like.shape, like.dtype)
-    return lax.fori_loop(0, parts, lambda i, total: total + part(i * count, count), total)
+    bias_grad = None if like_bias is None else channel_sums(grad.astype(like_bias.dtype))[0]
+    return images_grad(kernel, grad), kernel_grad(images, grad), bias_grad
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
@@ -237,7 +213,8 @@ def convolve_and_finish(
         _convolve_then_finish, activation=activation, window=window, library=library
     )
     arrays = (images, kernel, line)
-    if activation not in (identity, relu, gelu):  # by itself: Flax's GELU is another of that name
+    # By itself, not by its name: Flax's GELU is another of that name.
+    if activation not in (identity, relu, relu6, gelu):
         return in_xla(*arrays)
     in_onednn = lambda *arrays: onednn.convolve_and_finish(
         *arrays, activation.__name__, window.strides, window.pads
@@ -259,20 +236,9 @@ convolve_and_finish.defvjp(
 )
 
 
-def _xla_convolve(images, kernel, window):
-    return lax.conv_general_dilated(
-        images,
-        kernel.astype(images.dtype),
-        (window.strides, window.strides),
-        window.pads,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=window.groups,
-    )
-
-
 def _by_library(library, window, in_onednn, in_xla) -> Callable[..., Any]:
     """Return the one of two functions of arrays that is to be called."""
     crops = any(pad < 0 for side in window.pads for pad in side)
-    if library != "onednn" or crops or window.groups > 1:
+    if library != "onednn" or crops:
         return in_xla
     return functools.partial(platform.by_platform, cpu=in_onednn, default=in_xla)

@@ -1,4 +1,4 @@
-"""Layers that several models share."""
+"""Layers that several models share: normalisation here; activations and pooling from their files."""
 
 import functools
 from collections.abc import Callable
@@ -9,98 +9,22 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcifar.devices import platform
+from jaxcifar.models.activations import ACTIVATIONS, gelu, identity, relu, relu6
 from jaxcifar.models.compute import Compute
-from jaxcifar.options import OptionError
+from jaxcifar.models.pooling import check_halvings, max_pool_2x2
 
-
-def gelu(x: jax.Array) -> jax.Array:
-    """Return x times the normal distribution up to x (Hendrycks and Gimpel 2016), not approximated.
-
-    `flax.linen.gelu` takes erfc for it, which takes a CPU one and a half times as long.
-    """
-    return x * (0.5 + 0.5 * lax.erf(x * 0.5**0.5))
-
-
-def identity(x: jax.Array) -> jax.Array:
-    """Return x."""
-    return x
-
-
-@jax.custom_vjp
-def relu(x: jax.Array) -> jax.Array:
-    """Return x where that is positive, else 0.
-
-    As `flax.linen.relu`, which keeps its argument for the gradient; this keeps its result, which what
-    follows keeps anyway.
-    """
-    return jnp.maximum(x, 0)
-
-
-relu.defvjp(lambda x: (relu(x),) * 2, lambda result, grad: (jnp.where(result > 0, grad, 0),))
-
-
-ACTIVATIONS = {
-    "elu": nn.elu,
-    "gelu": gelu,
-    "leaky_relu": nn.leaky_relu,
-    "relu": relu,
-    "silu": nn.silu,
-    "tanh": nn.tanh,
-}
-
-
-def check_halvings(times: int, pixels: int) -> None:
-    """Check that images of so many pixels a side can be halved so many times, once for each of `widths`.
-
-    Raises:
-      OptionError: they cannot.
-    """
-    if pixels < 2**times:
-        raise OptionError(
-            f"{{widths}} halves the image {times} times, which leaves nothing of {pixels} pixels: at most "
-            f"{pixels.bit_length() - 1} blocks"
-        )
-
-
-@jax.custom_vjp
-def max_pool_2x2(images: jax.Array) -> jax.Array:
-    """Halve height and width by 2×2 max pooling; an odd last line of pixels is left out.
-
-    A maximum of four strided slices. For the gradient it keeps, of each window, in which corner the largest
-    pixel was (of several, the first). The gradient of a windowed reduction is a scatter, which XLA's CPU
-    compiler runs many times slower.
-    """
-    return _max_pool_forward(images)[0]
-
-
-def _max_pool_forward(images):
-    height, width = (size // 2 * 2 for size in images.shape[1:3])
-    # XLA's CPU compiler compares float32; left in bfloat16 it would round between any two operations.
-    wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
-    largest = wide[:, :height:2, :width:2]
-    corner = jnp.zeros(largest.shape, jnp.uint8)
-    for number, (y, x) in enumerate(((0, 1), (1, 0), (1, 1)), start=1):
-        pixels = wide[:, y:height:2, x:width:2]
-        corner = jnp.where(pixels > largest, jnp.uint8(number), corner)
-        largest = jnp.maximum(pixels, largest)
-    # Without the remainder, which changes nothing, XLA's CPU compiler would keep the images instead of the
-    # corners, which are a sixteenth or an eighth of their size, and look for the corners again.
-    corner %= jnp.uint8(5)
-    return largest.astype(images.dtype), (corner, images[:0])
-
-
-def _max_pool_backward(saved, grad):
-    corner, empty = saved
-    batch, height, width, channels = grad.shape
-    corners = jnp.arange(4, dtype=jnp.uint8).reshape(2, 1, 2, 1)
-    at_corner = corner[:, :, None, :, None] == corners
-    spread = jnp.where(at_corner, grad[:, :, None, :, None], 0)
-    spread = spread.reshape(batch, 2 * height, 2 * width, channels)
-    odd = [(0, size - even) for size, even in zip(empty.shape[1:3], spread.shape[1:3], strict=True)]
-    return (jnp.pad(spread, ((0, 0), *odd, (0, 0))),)
-
-
-max_pool_2x2.defvjp(_max_pool_forward, _max_pool_backward)
+__all__ = [
+    "ACTIVATIONS",
+    "BatchNorm",
+    "add_bias",
+    "channel_sums",
+    "check_halvings",
+    "gelu",
+    "identity",
+    "max_pool_2x2",
+    "relu",
+    "relu6",
+]
 
 
 class BatchNorm(nn.Module):
@@ -214,14 +138,17 @@ def _channel_means(arrays, axis_name):
 def channel_sums(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     """Return each array's sum over all axes but the last: [channel].
 
-    On a CPU one axis at a time, and no more than 16 lines of an image at first: XLA's CPU compiler turns
-    that into sums of long vectors. All at once it adds up a few channels at a time, seven to twenty
-    times slower. Elsewhere all arrays, which are to be of one shape, in one reduction.
+    On a CPU one axis at a time, and at first groups of up to 16 lines of images, so that more than 32 sums
+    are left: XLA's CPU compiler turns that into sums of long vectors. All at once, or down to fewer, it adds
+    up a few channels at a time, seven to twenty times slower. Elsewhere all arrays, which are to be of one
+    shape, in one reduction.
     """
 
     def by_axis(x):
         if x.ndim == 4:
-            lines = max(part for part in range(1, 17) if x.shape[1] % part == 0)
+            every = x.shape[0] * x.shape[1]
+            lines = [part for part in range(1, 17) if every % part == 0 and every // part > 32]
+            lines = max(lines, default=1)
             x = lax.optimization_barrier(x.reshape(-1, lines, *x.shape[2:]).sum(1))
         for _ in x.shape[:-1]:
             x = lax.optimization_barrier(x.sum(0))
