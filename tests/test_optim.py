@@ -7,12 +7,13 @@ import optax
 import pytest
 from jax.extend import core
 
-from configs import fast
+from configs import default, fast
 from jaxcifar.config.reader import read_config
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import platform
 from jaxcifar.experiment.build import build
-from jaxcifar.optim import SCHEDULES, optimizers as optim, schedules
+from jaxcifar.models.compute import Compute
+from jaxcifar.optim import SCHEDULES, optimizers as optim, parameters, schedules
 from jaxcifar.optim.orthogonal import orthogonalise
 from jaxcifar.step.batch import with_full_products
 from jaxcifar.training.flops import count_flops
@@ -77,6 +78,63 @@ PARAMS = {
     "BatchNorm_0": {"scale": jnp.ones(4), "bias": jnp.ones(4)},
     "Dense_0": {"kernel": jnp.full((4, 10), -0.5), "bias": jnp.ones(10)},
 }
+
+
+@pytest.mark.parametrize(
+    "path, shape, kind",
+    [
+        ("Conv_0/kernel", (3, 3, 2, 4), "kernel"),
+        ("Conv_0/bias", (4,), "bias"),
+        ("BatchNorm_0/scale", (4,), "bias"),
+        ("whitening_bias", (24,), "bias"),
+        ("Dense_0/kernel", (4, 10), "head"),
+        ("Head_0/Dense_0/kernel", (4, 10), "kernel"),
+        ("Backbone_0/head/kernel", (4, 10), "head"),
+        ("weight", (4, 10), "head"),
+        ("TransformerBlock_0/Dense_1/kernel", (4, 16), "kernel"),
+        ("Block_0/MultiHeadDotProductAttention_0/query/kernel", (4, 2, 2), "kernel"),
+        ("Block_0/MultiHeadDotProductAttention_0/query/bias", (2, 2), "bias"),
+        ("class_token", (1, 1, 4), "embedding"),
+        ("position_embedding", (1, 5, 4), "embedding"),
+        ("Embed_0/embedding", (10, 4), "embedding"),
+    ],
+)
+def test_a_parameter_s_name_and_module_tell_what_it_is(path, shape, kind):
+    tree = jnp.zeros(shape)
+    for name in reversed(path.split("/")):
+        tree = {name: tree}
+    assert jax.tree.leaves(parameters.kinds(tree)) == [kind]
+    assert jax.tree.leaves(parameters.is_decayed(tree)) == [kind in ("kernel", "head")]
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet", "speednet"])
+def test_in_networks_without_attention_kinds_go_by_dimensions(name):
+    """As in version 0.1.0, whose runs go on."""
+    config = default.get_config()
+    config.model.name = name
+    config.model.cnn.dense_width = 8
+    model = read_config(config).model.component(classes=10, compute=Compute())
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    init = lambda key, images: model.init(key, images, train=False)["params"]
+    params = jax.eval_shape(init, jax.random.key(0), images)
+    expected = jax.tree.map(lambda leaf: {4: "kernel", 2: "head"}.get(leaf.ndim, "bias"), params)
+    assert parameters.kinds(params) == expected
+
+
+def test_muon_moves_embeddings_at_the_learning_rate_without_decay_and_attention_as_kernels():
+    params = {
+        "position_embedding": jnp.full((1, 5, 4), 0.5),
+        "Block_0": {"query": {"kernel": jax.random.normal(jax.random.key(0), (4, 2, 4))}},
+    }
+    grads = jax.tree.map(jnp.sin, params)
+    optimizer = muon(weight_decay=0.5)
+    change, _ = optimizer.update(grads, optimizer.init(params), params)
+    expected = -0.1 * 1.85 * grads["position_embedding"]
+    np.testing.assert_allclose(change["position_embedding"], expected, rtol=1e-5)
+    kernel, update = params["Block_0"]["query"]["kernel"], change["Block_0"]["query"]["kernel"]
+    scaled = kernel * 2 / jnp.linalg.norm(kernel)
+    values = np.linalg.svd((kernel + update - scaled).reshape(8, 4), compute_uv=False)
+    assert values.min() > 0.05 and values.max() < 0.13
 
 
 def updates(optimizer, grads, steps=1):

@@ -9,17 +9,13 @@ import optax.contrib
 
 from jaxcifar.devices import platform
 from jaxcifar.optim.orthogonal import orthogonalise
+from jaxcifar.optim.parameters import is_decayed, kinds
 from jaxcifar.options import POSITIVE, SHARE_BELOW_ONE, at_least, between
 
 Momentum = Annotated[float, SHARE_BELOW_ONE, "share of the old average that a step keeps"]
 Epsilon = Annotated[float, POSITIVE, "added to the root of the second moment"]
 WeightDecay = Annotated[float, at_least(0), "a step takes learning rate times this away"]
 Multiplier = Annotated[float, POSITIVE, "times the learning rate"]
-
-
-def is_decayed(params: Any) -> Any:
-    """Return true for the leaves that are decayed: matrices and kernels, not biases or BatchNorm."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def adam(
@@ -73,25 +69,24 @@ def muon(  # noqa: PLR0913, its options
     head_multiplier: Multiplier,
     weight_decay: WeightDecay,
 ) -> optax.GradientTransformation:
-    """Build Muon (Jordan et al. 2024) for convolutions, and Nesterov SGD for all other parameters.
+    """Build Muon (Jordan et al. 2024) for kernels, and Nesterov SGD for all other parameters.
 
-    The update of a kernel is its Nesterov momentum with all singular values moved near one, as a
-    matrix with a column for each output channel; the kernel itself is first scaled to the norm
-    √(output channels). Biases, and the matrices of dense layers, learn at `bias_multiplier` and
-    `head_multiplier` times the learning rate; a step takes `learning_rate * weight_decay` of each of
-    them away. As in cifar10-airbench's `airbench94_muon`, but for the decay, which does not pass
-    through the momentum here.
+    `parameters.kinds` tells what a parameter is. The update of a kernel is its Nesterov momentum with all
+    singular values moved near one, as a matrix with a column for each output channel; the kernel itself is
+    first scaled to the norm √(output channels). Biases and heads learn at `bias_multiplier` and
+    `head_multiplier` times the learning rate, embeddings at the learning rate; a step takes
+    `learning_rate * weight_decay` of biases and heads away. As in cifar10-airbench's `airbench94_muon`, but
+    for the decay, which does not pass through the momentum here.
 
     On a CPU kernels are orthogonalised one by one; elsewhere together, and in bfloat16, as there, unless
     products are to be taken in full.
     """
 
-    def kind(leaf):
-        return {4: "kernel", 2: "head"}.get(leaf.ndim, "bias")
-
     def whole(kernels):
-        numbers = optax.contrib.MuonDimensionNumbers((0, 1, 2), 3)
-        return jax.tree.map(lambda leaf: numbers, kernels)
+        numbers = optax.contrib.MuonDimensionNumbers
+        return jax.tree.map(
+            lambda leaf: numbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1), kernels
+        )
 
     def renormalise(updates, params):
         return jax.tree.map(
@@ -102,11 +97,11 @@ def muon(  # noqa: PLR0913, its options
             params,
         )
 
-    def sgd(multiplier):
+    def sgd(multiplier, decay=weight_decay):
         return optax.chain(
             optax.trace(sgd_momentum, nesterov=True),
             optax.scale(multiplier),
-            optax.add_decayed_weights(weight_decay),
+            optax.add_decayed_weights(decay),
             optax.scale_by_learning_rate(schedule),
         )
 
@@ -134,9 +129,23 @@ def muon(  # noqa: PLR0913, its options
         optax.scale_by_learning_rate(schedule),
         optax.stateless(renormalise),
     )
-    return optax.partition(
-        {"kernel": kernel, "bias": sgd(bias_multiplier), "head": sgd(head_multiplier)},
-        lambda params: jax.tree.map(kind, params),
+    by_kind = {
+        "kernel": kernel,
+        "bias": sgd(bias_multiplier),
+        "head": sgd(head_multiplier),
+        "embedding": sgd(1, decay=0),
+    }
+
+    def parted(params):
+        """Return what updates these parameters; without embeddings its state has no place for them."""
+        kept: dict[Any, Any] = dict(by_kind)
+        if "embedding" not in jax.tree.leaves(kinds(params)):
+            del kept["embedding"]
+        return optax.partition(kept, kinds)
+
+    return optax.GradientTransformation(
+        lambda params: parted(params).init(params),
+        lambda updates, state, params=None: parted(updates).update(updates, state, params),
     )
 
 
