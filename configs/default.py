@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.data.test_split = "test"
     config.data.image_size = 0  # pixels to scale and crop TFDS's images to; 0: leave them
     config.data.normalisation = (
-        "statistics"  # of the training split; unit: [0, 1]; symmetric: [-1, 1]
+        "statistics"  # of the training split; unit: [0, 1]; symmetric: [-1, 1]; pixels: [0, 255]
     )
     config.data.shapes = ConfigDict()
     config.data.shapes.seed = 0
@@ -50,20 +50,78 @@ def get_config() -> ConfigDict:
     config.augmentation.cutout.size = 8  # side of the square, in pixels, 1 to image size
 
     config.model = ConfigDict()
-    config.model.name = "cnn"  # cnn, resnet, speednet
+    config.model.name = "cnn"  # one of the groups below, or a preset: resnet18, resnet34, resnet50,
+    # resnet20, resnet32, resnet44, resnet56, resnet110, resnet8, wrn_16_4, wrn_28_10,
+    # densenet_bc_100_12, densenet121, vgg16_bn, mobilenet_v2_x0_5, mobilenet_v2_x1_0,
+    # shufflenet_v2_x0_5, shufflenet_v2_x1_0, vit_tiny
     config.model.cnn = ConfigDict()
     config.model.cnn.widths = (64, 128, 256, 256)  # channels of each block, which halves the image
     config.model.cnn.convs_per_block = (2, 2, 2, 2)
     config.model.cnn.kernel_size = 3  # pixels, odd
-    config.model.cnn.activation = "gelu"  # elu, gelu, leaky_relu, relu, silu, tanh
+    config.model.cnn.activation = "gelu"  # elu, gelu, leaky_relu, relu, relu6, silu, tanh
     config.model.cnn.dropout_rate = 0.2  # before the head, [0, 1)
     config.model.cnn.dense_width = 0  # units of a hidden dense layer; 0: global average pooling
 
-    config.model.resnet = ConfigDict()
-    config.model.resnet.widths = (64, 128, 256, 512)  # channels of each stage
-    config.model.resnet.blocks_per_stage = (2, 2, 2, 2)  # of two convolutions each
     config.model.speednet = ConfigDict()
     config.model.speednet.widths = (64, 256, 256)  # channels of each block; each halves the image
+
+    config.model.resnet = ConfigDict()
+    config.model.resnet.widths = (64, 128, 256, 512)  # channels of each stage
+    config.model.resnet.blocks_per_stage = (2, 2, 2, 2)
+    config.model.resnet.block = "basic"  # of two convolutions; bottleneck: of three
+    config.model.resnet.stem = "cifar"  # a 3×3 convolution; imagenet: 7×7, and pooling
+
+    config.model.cifar_resnet = ConfigDict()
+    config.model.cifar_resnet.widths = (16, 32, 64)  # channels of each stage
+    config.model.cifar_resnet.blocks_per_stage = (3, 3, 3)  # of two convolutions each
+    config.model.cifar_resnet.shortcut = "A"  # zeros for new channels; B: a projection
+
+    config.model.mlperf_resnet = ConfigDict()
+    config.model.mlperf_resnet.widths = (16, 32, 64)  # channels of each stage, a block each
+
+    config.model.wide_resnet = ConfigDict()
+    config.model.wide_resnet.depth = 28  # 10, 16, 22 … (6 n + 4)
+    config.model.wide_resnet.widening_factor = 10  # times 16, 32 and 64 channels
+    config.model.wide_resnet.dropout_rate = 0.0  # between the convolutions of a block, [0, 1)
+
+    config.model.densenet = ConfigDict()
+    config.model.densenet.growth_rate = 12  # channels that a layer adds
+    config.model.densenet.layers_per_block = (16, 16, 16)  # of two convolutions each
+    config.model.densenet.compression = 0.5  # of the channels, between two blocks, (0, 1]
+    config.model.densenet.stem = "cifar"  # a 3×3 convolution; imagenet: 7×7, and pooling
+
+    config.model.vgg = ConfigDict()
+    config.model.vgg.widths = (
+        64,
+        128,
+        256,
+        512,
+        512,
+    )  # channels of each block; each halves the image
+    config.model.vgg.convs_per_block = (2, 2, 3, 3, 3)
+
+    config.model.mobilenet_v2 = ConfigDict()
+    config.model.mobilenet_v2.stem_width = 32  # channels of the first convolution
+    config.model.mobilenet_v2.widths = (16, 24, 32, 64, 96, 160, 320)  # of each stage
+    config.model.mobilenet_v2.blocks_per_stage = (1, 2, 3, 4, 3, 3, 1)
+    config.model.mobilenet_v2.last_width = 1280  # channels of the last convolution
+    config.model.mobilenet_v2.dropout_rate = 0.2  # before the head, [0, 1)
+    config.model.mobilenet_v2.stem = "cifar"  # imagenet: the image is halved twice more
+
+    config.model.shufflenet_v2 = ConfigDict()
+    config.model.shufflenet_v2.stem_width = 24  # channels of the first convolution
+    config.model.shufflenet_v2.widths = (116, 232, 464)  # of each stage, even
+    config.model.shufflenet_v2.blocks_per_stage = (4, 8, 4)
+    config.model.shufflenet_v2.last_width = 1024  # channels of the last convolution
+    config.model.shufflenet_v2.stem = "cifar"  # imagenet: the image is halved twice more
+
+    config.model.vit = ConfigDict()
+    config.model.vit.patch_size = 4  # pixels; divides the image's sides
+    config.model.vit.width = 192  # features of a patch; a multiple of heads
+    config.model.vit.depth = 12  # blocks
+    config.model.vit.heads = 3  # of attention, in each block
+    config.model.vit.mlp_ratio = 4  # hidden units of a block's MLP, times width
+    config.model.vit.stochastic_depth_rate = 0.0  # of the examples, in the last block, [0, 1)
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # adam, adamw, muon, sgd
@@ -76,7 +134,7 @@ def get_config() -> ConfigDict:
     config.optimizer.sgd = ConfigDict({"momentum": 0.9, "nesterov": True})
     config.optimizer.sgd.weight_decay = 0.0  # likewise
     config.optimizer.muon = ConfigDict({"momentum": 0.6, "newton_schulz_steps": 3})  # 1 to 20
-    config.optimizer.muon.sgd_momentum = 0.85  # of all that is not a convolution's kernel, [0, 1)
+    config.optimizer.muon.sgd_momentum = 0.85  # of all that is no kernel, [0, 1)
     config.optimizer.muon.bias_multiplier = 440.0  # times the learning rate, for biases, above 0
     config.optimizer.muon.head_multiplier = 5600.0  # likewise, for dense layers
     config.optimizer.muon.weight_decay = 0.1  # of both, as for adamw

@@ -13,6 +13,8 @@ from jaxcifar import Classifier, predict
 from jaxcifar.config.reader import read_config
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.run_evaluation import _name_if_not_own
+from jaxcifar.models import MODELS, PRESETS
+from jaxcifar.options import options_of
 from tests.conftest import ROOT, SHORT
 
 
@@ -308,3 +310,66 @@ def test_a_name_of_tfds_is_not_taken_for_an_import_path(name):
     config = default.get_config()
     config.data.name = name
     assert read_config(config).data.component is None
+
+
+def with_model(name, **options):
+    config = default.get_config()
+    config.model.name = name
+    for key, value in options.items():
+        family, option = key.split("__")
+        config.model[family][option] = value
+    return read_config(config)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_the_run_of_its_family_with_the_same_numbers(preset):
+    family, options = PRESETS[preset]
+    chosen = with_model(preset)
+    spelled = with_model(family, **{f"{family}__{key}": value for key, value in options.items()})
+    assert chosen == spelled and chosen.whole == spelled.whole
+    assert chosen.model.name == family and chosen.effective()["model.name"] == family
+    repeated = with_model(preset, **{f"{family}__{key}": value for key, value in options.items()})
+    assert repeated == chosen
+
+
+@pytest.mark.parametrize("family", sorted({family for family, _ in PRESETS.values()}))
+def test_the_default_config_holds_the_defaults_of_a_family_that_has_presets(family):
+    options = {name: option.default for name, option in options_of(MODELS[family]).items()}
+    assert default.get_config().model[family].to_dict() == options
+
+
+def test_a_preset_beside_a_changed_option_of_its_family_is_one_line():
+    with pytest.raises(UserError) as caught:
+        with_model("resnet32", cifar_resnet__shortcut="B")
+    assert str(caught.value) == (
+        "--config.model.cifar_resnet.shortcut=B changes the preset --config.model.name=resnet32: leave it "
+        "out, or set --config.model.name=cifar_resnet and what else resnet32 sets: "
+        "--config.model.cifar_resnet.blocks_per_stage=5,5,5"
+    )
+    config = default.get_config()
+    config.model.name = "resnet18"
+    with config.unlocked():
+        config.model.resnet.width = 3
+    with pytest.raises(UserError, match=r"--config\.model\.resnet\.width: there is no such field"):
+        read_config(config)
+    assert with_model("resnet18", cifar_resnet__shortcut="B").model.name == "resnet"
+
+
+def test_a_misspelt_preset_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'wrn_28_10'"):
+        with_model("wrn_28_1")
+
+
+@pytest.mark.slow
+def test_a_run_of_a_preset_keeps_family_and_numbers_and_goes_on_under_both_names(
+    run_here, tiny_flags, tmp_path
+):
+    flags = [f"--workdir={tmp_path}", "--config.data.shapes.train_examples=64"]
+    train = [*tiny_flags, *flags, "--config.num_epochs=1"]
+    assert run_here(*train, "--config.model.name=resnet8").returncode == 0
+    saved = json.loads((tmp_path / "config.json").read_text())["model"]
+    assert saved["name"] == "mlperf_resnet" and saved["mlperf_resnet"] == {"widths": [16, 32, 64]}
+    assert run_here(*train, "--config.model.name=mlperf_resnet").returncode == 0
+    longer = ["--extend", "--config.num_epochs=2", "--config.model.name=resnet8"]
+    went_on = run_here(f"--workdir={tmp_path}", *longer)
+    assert "going on from step 1 of 2" in went_on.stdout, went_on.stderr

@@ -27,7 +27,9 @@ def begin(config):
     return dataset, setup, setup.new_state(dataset, jax.random.key(0))
 
 
-@pytest.mark.parametrize("name, low, high", [("unit", 0, 1), ("symmetric", -1, 1)])
+@pytest.mark.parametrize(
+    "name, low, high", [("unit", 0, 1), ("symmetric", -1, 1), ("pixels", 0, 255)]
+)
 def test_normalisation_maps_black_and_white_to_the_ends_of_its_range(tiny_config, name, low, high):
     config = tiny_config({"data.normalisation": name})
     measured = facts.measure(load_split(config, "train_split"), name)

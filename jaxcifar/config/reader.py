@@ -21,7 +21,7 @@ def read_config(given: ConfigDict | Mapping[str, Any]) -> Config:
     Raises:
       UserError: for the first field that is unknown, missing or wrong, or does not go with another.
     """
-    whole = as_json(given)
+    whole = components.without_presets(as_json(given))
     values = with_tuples(whole)
     top, groups = split(values, Config)
     if strange := set(groups) - {*SECTIONS, "augmentation"}:

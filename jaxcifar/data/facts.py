@@ -79,5 +79,6 @@ NORMALISATIONS = {
     "statistics": channel_statistics,
     "unit": _constants(0.0, 1.0),
     "symmetric": _constants(0.5, 0.5),
+    "pixels": _constants(0.0, 1 / 255),
 }
 """By name, what each channel's `mean, std` are taken from: functions of the training images."""

@@ -1,10 +1,38 @@
 """The models, by name. Each is a Linen class in a file of its own family."""
 
+from jaxcifar.models.cifar_resnet import CifarResNet
 from jaxcifar.models.cnn import CNN
+from jaxcifar.models.densenet import DenseNet
+from jaxcifar.models.mlperf_resnet import MLPerfResNet
+from jaxcifar.models.mobilenet_v2 import MobileNetV2
 from jaxcifar.models.resnet import ResNet
+from jaxcifar.models.shufflenet_v2 import ShuffleNetV2
 from jaxcifar.models.speednet import SpeedNet
+from jaxcifar.models.vgg import VGG
+from jaxcifar.models.vit import ViT
+from jaxcifar.models.wide_resnet import WideResNet
 
-MODELS = {"cnn": CNN, "resnet": ResNet, "speednet": SpeedNet}
+MODELS = {
+    "cnn": CNN,
+    "speednet": SpeedNet,
+    "resnet": ResNet,
+    "cifar_resnet": CifarResNet,
+    "mlperf_resnet": MLPerfResNet,
+    "wide_resnet": WideResNet,
+    "densenet": DenseNet,
+    "vgg": VGG,
+    "mobilenet_v2": MobileNetV2,
+    "shufflenet_v2": ShuffleNetV2,
+    "vit": ViT,
+}
 """`MODELS[name](classes=…, compute=…, **options)`, with
 `__call__(images: [batch, height, width, channel], *, train) -> logits: [batch, class]`. A model that
 takes something from the data before it is trained has `initialise_from(variables, images)` too."""
+
+PRESETS = {
+    preset: (family, options)
+    for family, model in MODELS.items()
+    for preset, options in getattr(model, "presets", {}).items()
+}
+"""The published sizes: by name, the model of which each is one and the options that make it so; the others
+have their defaults."""
