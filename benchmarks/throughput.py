@@ -125,11 +125,15 @@ def use_flax_layers():
     """Give the models what Flax has in place of jaxcifar's own layers."""
     import flax.linen as nn
 
-    from jaxcifar.models import cnn, resnet, speednet
+    from jaxcifar.models import MODELS, blocks
 
-    def conv(features, kernel_size, compute, *, strides=1, **options):
-        pads = [((size - 1) // 2, size // 2) for size in kernel_size]
-        options |= {"use_bias": False, "dtype": compute.dtype}
+    def conv(features, kernel_size, compute, *, strides=1, groups=1, pads=None, **options):
+        pads = pads or [((size - 1) // 2, size // 2) for size in kernel_size]
+        options = {
+            "use_bias": False,
+            "dtype": compute.dtype,
+            "feature_group_count": groups,
+        } | options
         return nn.Conv(features, kernel_size, strides, pads, **options)
 
     def batch_norm(compute, **options):
@@ -139,9 +143,17 @@ def use_flax_layers():
     def sequential(*layers):
         return lambda x: functools.reduce(lambda x, layer: layer(x), layers, x)
 
-    for module in (cnn, resnet, speednet):
-        module.Conv, module.BatchNorm, module.sequential = conv, batch_norm, sequential
-        module.max_pool_2x2 = lambda images: nn.max_pool(images, (2, 2), (2, 2))
+    own = {
+        "Conv": conv,
+        "BatchNorm": batch_norm,
+        "sequential": sequential,
+        "max_pool_2x2": lambda images: nn.max_pool(images, (2, 2), (2, 2)),
+        "average_pool_2x2": lambda images: nn.avg_pool(images, (2, 2), (2, 2)),
+        "max_pool_3x3": lambda images: nn.max_pool(images, (3, 3), (2, 2), ((1, 1), (1, 1))),
+    }
+    for module in (blocks, *(sys.modules[model.__module__] for model in MODELS.values())):
+        for name in own.keys() & vars(module).keys():
+            setattr(module, name, own[name])
 
 
 def torch_side(config, side, work):
@@ -149,14 +161,16 @@ def torch_side(config, side, work):
     import torch
     from torch.nn import functional
 
-    from benchmarks import torch_peer
+    from benchmarks import torch_peer, torch_zoo
+    from jaxcifar.config.reader import read_config
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.backends.cudnn.benchmark = True
     device = "cuda" if torch.cuda.is_available() else "cpu"
     after_import = peak_bytes()
     count = config.batch_size
-    model = torch_peer.MODELS[config.model.name](**config.model[config.model.name])
+    chosen = read_config(config).model.component
+    model = (torch_peer.MODELS | torch_zoo.MODELS)[chosen.name](**chosen.options)
     model = model.to(device, memory_format=torch.channels_last)
     optimizers = torch_peer.optimizers(model, config.optimizer)
     pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)

@@ -5,9 +5,10 @@ python -m benchmarks.time_to_accuracy --config=configs/fast.py [--seeds=0,1,2] [
 
 Every run of jaxcifar is a process of its own, the program as a user starts it, the first with an empty
 compilation cache; it evaluates at the end alone. With `--peer=torch` a recipe in PyTorch takes turns
-with it, seed by seed, on the same images: that of `--peer_config`, with speednet, Muon and the linear
-schedule, eager on a CPU, where that is the faster, and compiled on a GPU. Both evaluate the test split
-plainly and with test-time augmentation, and the time is that of all this.
+with it, seed by seed, on the same images: that of `--peer_config`, with Adam or Muon, eager on a CPU, where
+that is the faster, and compiled on a GPU. A network of `torch_zoo` begins with the weights that jaxcifar
+draws from the same seed. Both evaluate the test split plainly and with test-time augmentation, and the time
+is that of all this.
 """
 
 import json
@@ -19,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import jax
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -81,19 +83,22 @@ def run_torch(config, seed: int) -> dict:
     import torch
     from torch.nn import functional
 
-    from benchmarks import torch_peer
+    from benchmarks import torch_peer, torch_zoo
     from jaxcifar.config.reader import read_config
-    from jaxcifar.data import facts as data_facts
-    from jaxcifar.experiment.setup import load_split
+    from jaxcifar.experiment.setup import load_split, set_up, start_layout
     from jaxcifar.step.order import epoch_order
+    from jaxcifar.training.overview import learning_rates
 
-    if (config.model.name, config.schedule.name) != ("speednet", "linear"):
-        raise SystemExit("--peer=torch knows speednet with the linear schedule")
     torch.manual_seed(seed)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    train, test = (load_split(read_config(config), f"{name}_split") for name in ("train", "test"))
-    facts = data_facts.measure(train, config.data.normalisation)
+    read = read_config(config)
+    setup, train = set_up(read, start_layout(read))
+    test, facts, chosen = (
+        load_split(read, "test_split"),
+        setup.experiment.facts,
+        read.model.component,
+    )
     mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (facts.mean, facts.std))
     mean, std = mean.float(), std.float()
 
@@ -103,12 +108,19 @@ def run_torch(config, seed: int) -> dict:
         return pixels.to(device, memory_format=torch.channels_last), labels
 
     (pixels, labels), (test_pixels, test_labels) = placed(train), placed(test)
-    model = torch_peer.MODELS["speednet"](**config.model.speednet)
+    if chosen.name in torch_zoo.MODELS:
+        model = torch_zoo.MODELS[chosen.name](**chosen.options)
+        state = setup.new_state(train, jax.random.key(seed))
+        torch_zoo.load(model, by_name(state.params) | by_name(state.batch_stats))
+    else:
+        model = torch_peer.MODELS[chosen.name](**chosen.options)
     model = model.to(device, memory_format=torch.channels_last)
-    torch_peer.whiten(model, (pixels[:5000] / 255 - mean) / std)
+    if chosen.name == "speednet":
+        torch_peer.whiten(model, (pixels[:5000] / 255 - mean) / std)
     optimizers = torch_peer.optimizers(model, config.optimizer)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]
+    rates = learning_rates(setup) / config.optimizer.learning_rate
     forward = torch.compile(model, mode="max-autotune") if device == "cuda" else model
     precision = torch_peer.in_the_precision_of(_CONFIG.value, device)
     rows = len(pixels) // config.batch_size
@@ -129,7 +141,7 @@ def run_torch(config, seed: int) -> dict:
         loss = functional.cross_entropy(logits.float(), labels[index], label_smoothing=smoothing)
         loss.backward()
         for group, peak in zip(groups, peaks, strict=True):
-            group["lr"] = peak * (1 - step / total)
+            group["lr"] = peak * float(rates[step])
         for optimizer in optimizers:
             optimizer.step()
         model.zero_grad(set_to_none=True)
@@ -148,6 +160,12 @@ def run_torch(config, seed: int) -> dict:
         "accuracy": correct / len(test_pixels),
         "augmented_accuracy": augmented_correct / len(test_pixels),
     }
+
+
+def by_name(tree) -> dict:
+    """Return the arrays of a tree by their paths, as `torch_zoo.load` takes them."""
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def spread(results: list[dict], name: str) -> str:

@@ -1,4 +1,7 @@
-"""The same networks, optimisers and augmentations in PyTorch, to be timed beside; needs `bench`."""
+"""Our own networks, optimisers and augmentations in PyTorch, to be timed beside; needs `bench`.
+
+The networks that others have too are in `torch_zoo`.
+"""
 
 import math
 
@@ -25,23 +28,6 @@ class Scaled(nn.Module):
 
     def forward(self, x):
         return x / self.divisor
-
-
-class Block(nn.Module):
-    """ResNet's basic block."""
-
-    def __init__(self, inward, outward, stride):
-        super().__init__()
-        self.change = nn.Sequential(
-            *conv_norm(inward, outward, 3, stride), nn.ReLU(), *conv_norm(outward, outward, 3)
-        )
-        plain = stride == 1 and inward == outward
-        self.shortcut = (
-            nn.Identity() if plain else nn.Sequential(*conv_norm(inward, outward, 1, stride))
-        )
-
-    def forward(self, x):
-        return functional.relu(self.shortcut(x) + self.change(x))
 
 
 def conv(inward, outward, size, stride=1):
@@ -76,15 +62,6 @@ def cnn(*, widths, convs_per_block, kernel_size, activation, dropout_rate, dense
     return nn.Sequential(*layers, *head)
 
 
-def resnet(*, widths, blocks_per_stage):
-    layers, inward = [*conv_norm(3, widths[0], 3), nn.ReLU()], widths[0]
-    for stage, (width, blocks) in enumerate(zip(widths, blocks_per_stage, strict=True)):
-        for block in range(blocks):
-            layers.append(Block(inward, width, 2 if stage and not block else 1))
-            inward = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inward, 10))
-
-
 def speednet(*, widths):
     whitening = nn.Conv2d(3, 24, 2)
     whitening.weight.requires_grad = False
@@ -102,7 +79,7 @@ def speednet(*, widths):
     return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), head, Scaled(inward))
 
 
-MODELS = {"cnn": cnn, "resnet": resnet, "speednet": speednet}
+MODELS = {"cnn": cnn, "speednet": speednet}
 
 
 @torch.no_grad()

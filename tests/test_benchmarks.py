@@ -84,7 +84,7 @@ def test_the_kernels_of_a_loop_are_counted_with_the_bytes_of_each_array_once():
     assert kernels[0].source == "Net/add"
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet", "speednet"])
+@pytest.mark.parametrize("name", ["cnn", "speednet"])
 def test_the_peer_s_networks_answer_as_ours_do_with_the_same_weights(name):
     torch = pytest.importorskip("torch", reason="needs the extra bench")
     from benchmarks import torch_peer
