@@ -1,9 +1,11 @@
 """Prints the largest difference between one device and eight after 20 steps in float64.
 
-Run as `python -m tests.float64_devices`: the default's augmentations, dropout off.
+Run as `python -m tests.float64_devices [FAMILY]`: the default's augmentations, dropout off; the default's
+network, narrow, or that of a family.
 """
 
 import os
+import sys
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_ENABLE_X64"] = "1"
@@ -15,10 +17,13 @@ from configs import default
 from jaxcifar.config.reader import read_config
 from tests.conftest import TINY
 from tests.test_step import layout, run_steps
+from tests.zoo import narrow_model
 
 if __name__ == "__main__":
     config = default.get_config()
     config.update_from_flattened_dict(TINY)
+    for family in sys.argv[1:]:
+        config.update_from_flattened_dict(narrow_model(family))
     config.precision = "float64"
     config.model.cnn.dropout_rate = 0.0
     config.data.shapes.train_examples = 20 * config.batch_size

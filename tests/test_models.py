@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from configs import default
 from jaxcifar.devices import backend, platform
 from jaxcifar.errors import UserError
-from jaxcifar.models import MODELS, convolution
+from jaxcifar.models import MODELS, convolution, xla_convolution
 from jaxcifar.models.compute import Compute
 from jaxcifar.models.convolution import Conv, Window, convolve, library
 from jaxcifar.models.layers import (
@@ -31,8 +31,11 @@ from jaxcifar.models.layers import (
     identity,
     max_pool_2x2,
     relu,
+    relu6,
 )
+from jaxcifar.models.pooling import average_pool_2x2, max_pool_3x3
 from jaxcifar.models.sequential import sequential
+from tests import zoo
 from tests.conftest import ROOT
 
 NARROW = {
@@ -42,10 +45,13 @@ NARROW = {
         "activation": "relu",
         "dropout_rate": 0.5,
     },
-    "resnet": {"widths": (4, 6), "blocks_per_stage": (2, 1)},
     "speednet": {"widths": (6, 8)},
-}
+} | zoo.NARROW
 """What makes a model small; its other options are those of `configs/default.py`."""
+each_model = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in zoo.NARROW else []) for name in MODELS],
+)
 
 
 def build(name="cnn", **changes):
@@ -56,17 +62,26 @@ def build(name="cnn", **changes):
     return model, model.init(jax.random.key(0), images, train=False), images
 
 
+POOLINGS = {
+    "2×2 maximum": (max_pool_2x2, lambda x: nn.max_pool(x, (2, 2), (2, 2))),
+    "3×3 maximum": (max_pool_3x3, lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))),
+    "2×2 average": (average_pool_2x2, lambda x: nn.avg_pool(x, (2, 2), (2, 2))),
+}
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
 @pytest.mark.parametrize("shape", [(1, 8, 8, 3), (1, 7, 9, 2), (3, 2, 2, 1)])
-def test_max_pool_and_its_gradient_equal_flax_s(shape, dtype):
+@pytest.mark.parametrize("name", POOLINGS)
+def test_pooling_and_its_gradient_equal_flax_s(name, shape, dtype):
+    ours, theirs = POOLINGS[name]
     different = jnp.arange(np.prod(shape), dtype=dtype)  # up to 256 in bfloat16 too
     images = jax.random.permutation(jax.random.key(0), different).reshape(shape)
-    theirs = lambda x: nn.max_pool(x, (2, 2), (2, 2))
-    np.testing.assert_array_equal(max_pool_2x2(images), theirs(images))
-    ours, expected = (
-        jax.grad(lambda x: (pool(x) ** 2).sum())(images) for pool in (max_pool_2x2, theirs)
+    in_float32 = lambda x: theirs(x.astype(jnp.float32)).astype(dtype)
+    np.testing.assert_array_equal(ours(images), in_float32(images))
+    own, expected = (
+        jax.grad(lambda x: (pool(x) ** 2).sum())(images) for pool in (ours, in_float32)
     )
-    np.testing.assert_array_equal(ours, expected)
+    np.testing.assert_array_equal(own, expected)
 
 
 def test_a_tie_goes_to_the_first_pixel_of_the_window():
@@ -103,16 +118,16 @@ def each_library(request, monkeypatch):
 
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize(
-    "kernel_size, pads, channels",
-    [(3, (1, 1), 3), (3, (1, 1), 16), (3, (1, 0), 16), (2, (0, 0), 16)],
+    "kernel_size, pads, inward, outward",
+    [(3, (1, 1), 3, 4), (3, (1, 1), 64, 64), (3, (1, 0), 16, 4), (2, (0, 0), 64, 70)],
 )
 @pytest.mark.parametrize("batch, size", [(33, 10), (4, 10), (4, 5), (33, 3), (4, 2)])
 def test_a_convolution_and_its_gradients_equal_lax_s(
-    each_library, batch, size, pads, channels, kernel_size, strides
+    each_library, batch, size, pads, inward, outward, kernel_size, strides
 ):
     keys = jax.random.split(jax.random.key(0))
-    images = jax.random.normal(keys[0], (batch, size, size, channels))
-    kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, channels, 4))
+    images = jax.random.normal(keys[0], (batch, size, size, inward))
+    kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, inward, outward))
 
     def theirs(images, kernel):
         layout = ("NHWC", "HWIO", "NHWC")
@@ -136,7 +151,7 @@ def test_a_kernel_s_gradient_in_parts_has_the_kernel_s_type(batch):
         jnp.ones((batch, 4, 4, 2), jnp.bfloat16),
     )
     like = jax.ShapeDtypeStruct((3, 3, 16, 2), jnp.float32)
-    sums = convolution._kernel_grad_in_parts(images, grad, like, 1, ((1, 1), (1, 1)))
+    sums = xla_convolution.kernel_grad_in_parts(images, grad, like, 1, ((1, 1), (1, 1)))
     assert sums.dtype == jnp.float32 and sums[1, 1, 0, 0] == 16 * batch
 
 
@@ -388,7 +403,8 @@ def test_convolutions_are_mapped_by_vmap_in_xla():
 
 
 @pytest.mark.parametrize(
-    "ours, theirs", [(gelu, functools.partial(nn.gelu, approximate=False)), (relu, nn.relu)]
+    "ours, theirs",
+    [(gelu, functools.partial(nn.gelu, approximate=False)), (relu, nn.relu), (relu6, nn.relu6)],
 )
 def test_an_activation_and_its_gradient_equal_flax_s(ours, theirs):
     x = jnp.linspace(-8, 8, 1001)  # with 0 in its midst
@@ -483,14 +499,14 @@ def test_no_bias_stands_before_batch_norm():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-@pytest.mark.parametrize("name", MODELS)
+@each_model
 def test_parameters_statistics_and_logits_stay_float32(name, dtype):
     model, variables, images = build(name, compute=Compute(jnp.dtype(dtype)))
     logits = model.apply(variables, images, train=False)
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, logits))} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each_model
 def test_bfloat16_is_near_float32(name):
     model, variables, images = build(name)
     if hasattr(model, "initialise_from"):
@@ -532,12 +548,3 @@ def test_speednet_s_convolutions_begin_as_the_identity_on_their_first_channels()
     images = jax.random.normal(jax.random.key(0), (2, 5, 5, 6))
     window = Window(pads=((1, 1), (1, 1)))
     np.testing.assert_allclose(convolve(images, kernel, window), images, atol=1e-6)
-
-
-def test_a_resnet_has_the_size_of_pytorch_cifar_s_resnet_18():
-    options = {"widths": (64, 128, 256, 512), "blocks_per_stage": (2, 2, 2, 2)}
-    model = MODELS["resnet"](classes=10, compute=Compute(), **options)
-    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    init = lambda key, images: model.init(key, images, train=False)
-    shapes = jax.eval_shape(init, jax.random.key(0), images)["params"]
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 11_173_962
