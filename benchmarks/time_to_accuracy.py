@@ -20,7 +20,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import jax
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -80,6 +79,7 @@ def run_jaxcifar(arguments: list[str], seed: int, cache: str) -> dict:
 
 def run_torch(config, seed: int) -> dict:
     """Do the same in PyTorch, in this process, and return the accuracies."""
+    import jax
     import torch
     from torch.nn import functional
 
@@ -88,17 +88,15 @@ def run_torch(config, seed: int) -> dict:
     from jaxcifar.experiment.setup import load_split, set_up, start_layout
     from jaxcifar.step.order import epoch_order
     from jaxcifar.training.overview import learning_rates
+    from tests import zoo
 
     torch.manual_seed(seed)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     read = read_config(config)
     setup, train = set_up(read, start_layout(read))
-    test, facts, chosen = (
-        load_split(read, "test_split"),
-        setup.experiment.facts,
-        read.model.component,
-    )
+    test, facts = load_split(read, "test_split"), setup.experiment.facts
+    chosen = read.model.component
     mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (facts.mean, facts.std))
     mean, std = mean.float(), std.float()
 
@@ -111,7 +109,8 @@ def run_torch(config, seed: int) -> dict:
     if chosen.name in torch_zoo.MODELS:
         model = torch_zoo.MODELS[chosen.name](**chosen.options)
         state = setup.new_state(train, jax.random.key(seed))
-        torch_zoo.load(model, by_name(state.params) | by_name(state.batch_stats))
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        torch_zoo.load(model, zoo.named(jax.device_get(variables)))
     else:
         model = torch_peer.MODELS[chosen.name](**chosen.options)
     model = model.to(device, memory_format=torch.channels_last)
@@ -160,12 +159,6 @@ def run_torch(config, seed: int) -> dict:
         "accuracy": correct / len(test_pixels),
         "augmented_accuracy": augmented_correct / len(test_pixels),
     }
-
-
-def by_name(tree) -> dict:
-    """Return the arrays of a tree by their paths, as `torch_zoo.load` takes them."""
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def spread(results: list[dict], name: str) -> str:

@@ -4,10 +4,9 @@ import dataclasses
 import hashlib
 import importlib
 import inspect
-import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,8 +28,8 @@ class Kind:
     positional: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
     has_options: bool = True
-    presets: Mapping[str, tuple[str, Mapping]] = dataclasses.field(default_factory=dict)
-    """Names for a component of ours with some of its options, which `without_presets` replaces."""
+    presets: Collection[str] = ()
+    """Other names that a config may hold, which `presets.py` replaces before these components are found."""
 
 
 CHOSEN_BY_NAME = {
@@ -87,42 +86,6 @@ def choose(section: str, name: str, groups: Mapping[str, Mapping]) -> Component:
     group = name if name in kind.ours else "options"
     path, options = f"{section}.{group}", groups.get(group, {})
     return _component(name, flag(section, "name"), kind, path, options)
-
-
-def without_presets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config with each preset that it names replaced by the component and all its options.
-
-    Args:
-      values: the config as JSON holds it.
-
-    Raises:
-      UserError: it changes an option of the component beside a preset.
-    """
-    result = dict(values)
-    for section, kind in CHOSEN_BY_NAME.items():
-        fields = values.get(section)
-        if not isinstance(fields, Mapping) or str(fields.get("name")) not in kind.presets:
-            continue
-        preset = fields["name"]
-        ours, chosen = kind.presets[preset]
-        defaults = {key: option.default for key, option in options_of(kind.ours[ours]).items()}
-        defaults, wanted = (json.loads(json.dumps(x)) for x in (defaults, defaults | dict(chosen)))
-        given = fields.get(ours, {})
-        for key, value in given.items():
-            if key in wanted and value not in (wanted[key], defaults[key]):
-                name = flag(section, "name")
-                others = (_as_flag(f"{section}.{ours}", *pair) for pair in chosen.items())
-                raise UserError(
-                    f"{flag(f'{section}.{ours}', key)}={value} changes the preset {name}={preset}: leave it "
-                    f"out, or set {name}={ours} and what else {preset} sets: {' '.join(others) or 'nothing'}"
-                )
-        result[section] = {**fields, "name": ours, ours: {**given, **wanted}}
-    return result
-
-
-def _as_flag(path: str, name: str, value: Any) -> str:
-    parts = value if isinstance(value, tuple) else [value]
-    return f"{flag(path, name)}={','.join(map(str, parts))}"
 
 
 def choose_dataset(name: str, groups: Mapping[str, Mapping]) -> Component | None:

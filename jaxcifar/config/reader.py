@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from jaxcifar.config import components
 from jaxcifar.config.fields import as_json, split
+from jaxcifar.config.presets import without_preset
 from jaxcifar.config.schema import SECTIONS, Config
 from jaxcifar.errors import UserError, unknown
 from jaxcifar.host.files import with_tuples
@@ -21,7 +22,7 @@ def read_config(given: ConfigDict | Mapping[str, Any]) -> Config:
     Raises:
       UserError: for the first field that is unknown, missing or wrong, or does not go with another.
     """
-    whole = components.without_presets(as_json(given))
+    whole = without_preset(as_json(given))
     values = with_tuples(whole)
     top, groups = split(values, Config)
     if strange := set(groups) - {*SECTIONS, "augmentation"}:

@@ -8,7 +8,7 @@ import jax
 
 from jaxcifar.models.compute import Compute
 from jaxcifar.models.convolution import Conv
-from jaxcifar.models.layers import BatchNorm, relu
+from jaxcifar.models.layers import BatchNorm, identity, relu
 from jaxcifar.models.pooling import max_pool_3x3
 from jaxcifar.models.sequential import Layer, sequential
 from jaxcifar.options import OptionError, one_of
@@ -25,7 +25,7 @@ def conv_and_norm(
 
 
 def average_and_classify(
-    x: jax.Array, classes: int, compute: Compute, dropout: Layer = lambda x: x
+    x: jax.Array, classes: int, compute: Compute, dropout: Layer = identity
 ) -> jax.Array:
     """Average `x: [batch, height, width, channel]` over the pixels; return `logits: [batch, class]`."""
     return classify(dropout(x.mean((1, 2))), classes, compute)

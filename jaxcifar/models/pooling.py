@@ -70,7 +70,8 @@ def _max_pool_3x3_forward(images):
     wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     padded = jnp.pad(wide, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
     height, width = images.shape[1:3]
-    largest = jnp.full((len(images), -(-height // 2), -(-width // 2), images.shape[-1]), -jnp.inf)
+    shape = (len(images), -(-height // 2), -(-width // 2), images.shape[-1])
+    largest = jnp.full(shape, -jnp.inf, wide.dtype)
     place = jnp.zeros(largest.shape, jnp.uint8)
     for number in range(9):
         y, x = divmod(number, 3)

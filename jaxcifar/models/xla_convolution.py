@@ -69,7 +69,7 @@ def _depthwise_backward(window, saved, grad):
         shifted = _shifted(image, kernel.shape, window).values()
         return [total + pixels * grad_of_one for total, pixels in zip(sums, shifted)]
 
-    # XLA's CPU compiler would compute the gradient anew for each product, but in a loop.
+    # Outside a loop XLA's CPU compiler would compute the gradient anew for each product.
     zeros = [jnp.zeros((1, *grad.shape[1:]), wide)] * (kernel.shape[0] * kernel.shape[1])
     sums = jnp.stack(lax.fori_loop(0, len(images), add_image, zeros)).sum((1, 2, 3))
     return images_grad, sums.reshape(kernel.shape).astype(kernel.dtype)
@@ -95,7 +95,7 @@ def _shifted(images, kernel_shape, window):
 def suits_parts(kernel: jax.ShapeDtypeStruct, window: Window) -> bool:
     """Return whether, without AVX-512, `kernel_grad_in_parts` is about as quick as oneDNN, or quicker.
 
-    It is for kernels of several pixels and of many channels in and out, without groups.
+    That holds for kernels of several pixels, with 64 channels or more in and out, without groups.
     """
     height, width, *channels = kernel.shape
     return window.groups == 1 and height * width > 1 and min(channels) >= 64
