@@ -22,9 +22,11 @@ from jaxcifar.errors import UserError
 from jaxcifar.models import MODELS, convolution, xla_convolution
 from jaxcifar.models.compute import Compute
 from jaxcifar.models.convolution import Conv, Window, convolve, library
+from jaxcifar.models.dense import Dense
 from jaxcifar.models.layers import (
     ACTIVATIONS,
     BatchNorm,
+    LayerNorm,
     add_bias,
     channel_sums,
     gelu,
@@ -208,6 +210,36 @@ def test_batch_norm_its_statistics_and_gradients_equal_flax_s(shape, use_scale, 
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(our, their, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.usefixtures("each_platform")
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        (functools.partial(Dense, 7), functools.partial(nn.Dense, 7)),
+        (LayerNorm, functools.partial(nn.LayerNorm, 1e-6)),
+    ],
+    ids=["dense", "norm"],
+)
+def test_layers_of_features_and_their_gradients_equal_flax_s(ours, theirs, dtype):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = (2 + 3 * jax.random.normal(keys[0], (4, 9, 6))).astype(dtype)
+    layer, plain = ours(compute=Compute(dtype)), theirs(dtype=dtype)
+    exact = theirs(dtype=jnp.float32)
+    variables = layer.init(keys[1], x)
+    jax.tree.map(np.testing.assert_array_equal, variables, plain.init(keys[1], x))
+    variables = jax.tree.map(lambda leaf: leaf + jax.random.normal(keys[2], leaf.shape), variables)
+
+    def result_and_slopes(layer):
+        y, pull = jax.vjp(layer.apply, variables, x)
+        weights = jax.random.normal(keys[2], y.shape).astype(y.dtype)
+        return jax.tree.leaves((y, pull(weights)))
+
+    exactly = result_and_slopes(exact)
+    for our, their, expected in zip(*map(result_and_slopes, (layer, plain)), exactly, strict=True):
+        assert (our.shape, our.dtype) == (their.shape, their.dtype)
+        assert relative(our, expected) < (1e-5 if dtype == jnp.float32 else 1e-2)
 
 
 @pytest.mark.parametrize("strides", [1, 2])
