@@ -7,7 +7,7 @@ Every side is a process of its own, which waits while another works. All train (
 optimiser), infer, and prepare input (gather and augment) with the same network on the same kind of
 images, batch by batch, in the same precision, on all cores. The sides are:
 `jaxcifar`, its own step without augmentation; `jaxcifar+input`, the same with the config's
-augmentation; `flax`, the same as the first with Flax's own convolution, BatchNorm and pooling under
+augmentation; `flax`, the same as the first with Flax's own layers under
 XLA's default options; PyTorch in channels-last, eager and compiled, on a GPU in three modes of
 `torch.compile`, of which the fastest counts.
 On a GPU sixteen steps are sent before one waits. JAX's steps also take their batch from the split,
@@ -146,6 +146,10 @@ def use_flax_layers():
     own = {
         "Conv": conv,
         "BatchNorm": batch_norm,
+        "Dense": lambda features, compute, kernel_init: nn.Dense(
+            features, dtype=compute.dtype, kernel_init=kernel_init
+        ),
+        "LayerNorm": lambda compute: nn.LayerNorm(1e-6, dtype=compute.dtype),
         "sequential": sequential,
         "max_pool_2x2": lambda images: nn.max_pool(images, (2, 2), (2, 2)),
         "average_pool_2x2": lambda images: nn.avg_pool(images, (2, 2), (2, 2)),

@@ -242,8 +242,9 @@ def test_layers_of_features_and_their_gradients_equal_flax_s(ours, theirs, dtype
         assert relative(our, expected) < (1e-5 if dtype == jnp.float32 else 1e-2)
 
 
-@pytest.mark.parametrize("strides", [1, 2])
-@pytest.mark.parametrize("groups, use_bias", [(1, True), (2, False), (6, True)])
+@pytest.mark.parametrize(
+    "groups, use_bias, strides", [(1, True, 2), (2, False, 1), (6, True, 1), (6, False, 2)]
+)
 def test_groups_and_bias_and_their_gradients_equal_flax_s(each_library, groups, use_bias, strides):
     keys = jax.random.split(jax.random.key(0), 4)
     images = jax.random.normal(keys[0], (3, 9, 10, 6))
@@ -320,9 +321,18 @@ LAYERS = {
 }
 
 
+ALWAYS_IN_XLA = ("conv, pool, norm, gelu", "norm, relu, conv", "bias, norm, gelu")
+
+
 @pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize("convolutions", ["auto", "xla"])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    "name, convolutions",
+    [(name, "auto") for name in LAYERS]
+    + [
+        pytest.param(name, "xla", marks=[] if name in ALWAYS_IN_XLA else [pytest.mark.slow])
+        for name in LAYERS
+    ],
+)
 def test_layers_in_sequence_equal_layers_one_by_one(name, convolutions, train):
     compute = Compute(convolutions=library(convolutions, jnp.float32))
     keys = jax.random.split(jax.random.key(0), 4)
