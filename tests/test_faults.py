@@ -80,7 +80,9 @@ def test_records_are_read_up_to_where_they_are_damaged(tmp_path, damage):
     assert read_records(tmp_path / "metrics.jsonl") == [{"step": 1}]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_the_same_command_ends_as_if_there_had_been_none(
     start_program, run_program, tiny_flags, uninterrupted, tmp_path, number
 ):
@@ -105,6 +107,7 @@ def test_a_signal_saves_and_the_same_command_ends_as_if_there_had_been_none(
     assert_same_end(workdir, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(
     start_program, run_program, tiny_flags, tmp_path
 ):

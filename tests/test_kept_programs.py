@@ -110,7 +110,7 @@ def test_the_oldest_programs_are_removed(cache, monkeypatch):
     assert len(list(cache.iterdir())) == 3
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_a_kept_training_program_is_the_one_that_is_traced_and_is_donated_its_state(
     cache, tiny_config, devices
 ):

@@ -81,8 +81,8 @@ def rehearse(monkeypatch):
 @pytest.mark.parametrize(
     "devices, precision, tell",
     [
-        (1, "auto", no_answer),
-        (2, "float32", failure),
+        (2, "auto", failure),
+        pytest.param(1, "float32", no_answer, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_on_an_accelerator_is_trained_stopped_resumed_evaluated_reported_and_asked(
@@ -269,7 +269,8 @@ def test_a_profile_holds_whole_dispatches_of_training_and_nothing_that_comes_bet
 
 
 @pytest.mark.parametrize(
-    "steps, every, lengths", [(391, 50, [50, 41]), (13, 5, [5, 3]), (6, 9, [6])]
+    "steps, every, lengths",
+    [pytest.param(391, 50, [50, 41], marks=pytest.mark.slow), (13, 5, [5, 3]), (6, 9, [6])],
 )
 def test_a_run_has_two_programs_at_most_each_with_a_loop_of_known_length(
     rehearse, run_here, sent, monkeypatch, tmp_path, steps, every, lengths
@@ -330,7 +331,8 @@ def test_a_run_goes_on_in_the_dispatches_it_began_with_under_another_logging_int
 
 
 @pytest.mark.parametrize(
-    "when, every, saved_every, step", [("send", 3, 2, 7), ("_fetch", 7, 1, 14)]
+    "when, every, saved_every, step",
+    [("send", 3, 2, 7), pytest.param("_fetch", 7, 1, 14, marks=pytest.mark.slow)],
 )
 def test_a_signal_while_an_epoch_is_ended_leaves_its_record_whole(
     rehearse, run_here, monkeypatch, tmp_path, when, every, saved_every, step

@@ -1,0 +1,63 @@
+"""Trains each preset for 200 steps on CIFAR-10, and prints by how much the loss has fallen.
+
+python -m benchmarks.first_steps --config=configs/default.py [--presets=resnet20,vit_tiny]
+
+64 images a step, without label smoothing, warm-up or augmentations that mix or hide. The loss of the first
+and of the last 20 steps is compared. By default those presets are trained that take less than 400 million
+multiplications an image.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from benchmarks import machine
+from benchmarks.timing import config_arguments
+from jaxcifar.models import PRESETS
+
+LARGE = ("resnet18", "resnet34", "resnet50", "wrn_28_10", "densenet121")
+
+config_flags.DEFINE_config_file("config", "configs/default.py", lock_config=True)
+_PRESETS = flags.DEFINE_list("presets", [name for name in PRESETS if name not in LARGE], "to train")
+
+FLAGS = {
+    "num_epochs": 1,
+    "batch_size": 64,
+    "data.train_split": "train[:12800]",
+    "label_smoothing": 0.0,
+    "augmentation.cutout.enabled": False,
+    "schedule.warmup_epochs": 0,
+    "logging.every_steps": 20,
+    "optimizer.learning_rate": 1e-3,
+}
+
+
+def main(argv):
+    del argv
+    for name in _PRESETS.value:
+        with tempfile.TemporaryDirectory() as workdir:
+            config, *own = config_arguments()
+            steps = [f"--config.{path}={value}" for path, value in FLAGS.items()]
+            command = [sys.executable, "-m", "jaxcifar.main", config, *steps, *own]
+            command += [f"--config.model.name={name}", f"--workdir={workdir}"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            records = [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").open()]
+        first, last = (records[i]["train/loss"] for i in (0, -1))
+        seconds = records[-1]["time"] - records[0]["time"]
+        print(
+            f"{name}: loss {first:.3f} at first, {last:.3f} at last, {last / first:.2f} of it; "
+            f"steps {records[0]['step']} to {records[-1]['step']} in {seconds:.0f} s; "
+            f"test accuracy {records[-1]['test/accuracy']:.1%}",
+            flush=True,
+        )
+    described = machine.describe()
+    print(f"{described['machine']}; {described['versions']}")
+
+
+if __name__ == "__main__":
+    app.run(main)
