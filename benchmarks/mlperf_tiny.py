@@ -3,8 +3,8 @@
 python -m benchmarks.mlperf_tiny --workdir=DIR [--data_dir=DIR]
 
 The benchmark draws twenty images of each class, by `numpy.random.default_rng(8108)` from the class's images
-in their order in the original files. TFDS has another order, and keeps class and rank in an example's id, as
-`test_frog_0037`.
+in their order in the original files. TFDS has another order. The data directory must hold a CIFAR-10 whose
+ids tell class and rank, as `test_frog_0037`; those that TFDS itself prepares do not.
 """
 
 import json
@@ -36,6 +36,8 @@ def main(argv):
     builder = prepared_builder("cifar10", _DATA_DIR.value)
     ids = np.array([example["id"].decode() for example in builder.as_data_source("test")])
     chosen = np.isin(ids, list(chosen_ids(class_names(builder))))
+    if chosen.sum() != 200:
+        raise SystemExit(f"no class and rank in the ids, such as {ids[0]}")
     predictions = np.load(workdir / "predictions.npz")
     correct = predictions["predictions"] == predictions["labels"]
     for name, part in (("all images", correct), ("MLPerf Tiny's", correct[chosen])):

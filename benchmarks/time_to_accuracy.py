@@ -108,7 +108,8 @@ def run_torch(config, seed: int) -> dict:
     (pixels, labels), (test_pixels, test_labels) = placed(train), placed(test)
     if chosen.name in torch_zoo.MODELS:
         model = torch_zoo.MODELS[chosen.name](**chosen.options)
-        state = setup.new_state(train, jax.random.key(seed))
+        init_key, _ = jax.random.split(jax.random.key(seed))  # as the stepper of a run does
+        state = setup.new_state(train, init_key)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         torch_zoo.load(model, zoo.named(jax.device_get(variables)))
     else:

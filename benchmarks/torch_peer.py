@@ -125,20 +125,27 @@ def orthogonal(matrix, rounds):
 
 
 def optimizers(model, options):
-    """Return the optimisers that `config.optimizer` names: Adam, or Muon and Nesterov SGD."""
+    """Return the optimisers that `config.optimizer` names: Adam, SGD, or Muon and Nesterov SGD."""
+    embeddings = [getattr(model, name, None) for name in ("cls_token", "pos_embed")]
+    embeddings = [p for p in embeddings if p is not None]
     learnt = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in learnt if p.ndim > 1 and not any(p is other for other in embeddings)]
+    others = [p for p in learnt if not any(p is other for other in decayed)]
+    groups = [{"params": decayed, "weight_decay": options.l2_penalty}, {"params": others}]
+    if options.name == "sgd" and not options.sgd.weight_decay:
+        momentum, nesterov = options.sgd.momentum, options.sgd.nesterov
+        rate = options.learning_rate
+        return [torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov, fused=True)]
     if options.name == "adam":
-        groups = [
-            {"params": [p for p in learnt if p.ndim > 1], "weight_decay": options.l2_penalty},
-            {"params": [p for p in learnt if p.ndim <= 1]},
-        ]
         betas = (options.adam.beta1, options.adam.beta2)
         adam = torch.optim.Adam(
             groups, lr=options.learning_rate, betas=betas, eps=options.adam.epsilon, fused=True
         )
         return [adam]
-    if options.name != "muon":
-        raise SystemExit(f"the PyTorch side knows adam and muon, not {options.name}")
+    if options.name != "muon" or embeddings:
+        raise SystemExit(
+            "the PyTorch side knows adam, sgd without weight_decay, and for convolutional networks muon"
+        )
     muon, rate = options.muon, options.learning_rate
     # PyTorch's decay goes through the momentum, which makes it 1 / (1 - momentum) times as large.
     decay = muon.weight_decay * (1 - muon.sgd_momentum)
