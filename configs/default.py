@@ -136,8 +136,8 @@ def get_config() -> ConfigDict:
     config.optimizer.muon = ConfigDict({"momentum": 0.6, "newton_schulz_steps": 3})  # 1 to 20
     config.optimizer.muon.sgd_momentum = 0.85  # of all that is no kernel, [0, 1)
     config.optimizer.muon.bias_multiplier = 440.0  # times the learning rate, for biases, above 0
-    config.optimizer.muon.head_multiplier = 5600.0  # likewise, for dense layers
-    config.optimizer.muon.weight_decay = 0.1  # of both, as for adamw
+    config.optimizer.muon.head_multiplier = 5600.0  # likewise, for the head
+    config.optimizer.muon.weight_decay = 0.1  # of biases and head, as for adamw
 
     config.schedule = ConfigDict()
     config.schedule.name = "cosine"  # cosine, linear, step, constant

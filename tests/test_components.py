@@ -342,9 +342,9 @@ def test_a_preset_beside_a_changed_option_of_its_family_is_one_line():
     with pytest.raises(UserError) as caught:
         with_model("resnet32", cifar_resnet__shortcut="B")
     assert str(caught.value) == (
-        "--config.model.cifar_resnet.shortcut=B changes the preset --config.model.name=resnet32: leave it "
-        "out, or set --config.model.name=cifar_resnet and what else resnet32 sets: "
-        "--config.model.cifar_resnet.blocks_per_stage=5,5,5"
+        "--config.model.cifar_resnet.shortcut=B contradicts the preset --config.model.name=resnet32: leave "
+        "one of the two out, or name the family, --config.model.name=cifar_resnet, and set what else "
+        "resnet32 sets: --config.model.cifar_resnet.blocks_per_stage=5,5,5"
     )
     config = default.get_config()
     config.model.name = "resnet18"

@@ -78,6 +78,7 @@ def test_nothing_is_left_to_xla_but_large_kernels_gradients_without_avx_512(
 FORMS = {
     "plain": (16, 24, 3, Window(1, ((1, 1), (1, 1)))),
     "one pixel": (16, 24, 1, Window(2)),
+    "a stem": (3, 16, 7, Window(2, ((3, 3), (3, 3)))),
     "groups": (12, 24, 3, Window(1, ((1, 1), (1, 1)), 3)),
     "groups, strided": (32, 16, 3, Window(2, ((0, 1), (0, 1)), 2)),
     "depthwise": (24, 24, 3, Window(1, ((1, 1), (1, 1)), 24)),

@@ -37,6 +37,7 @@ from jaxcifar.models.layers import (
 )
 from jaxcifar.models.pooling import average_pool_2x2, max_pool_3x3
 from jaxcifar.models.sequential import sequential
+from jaxcifar.models.vit import TransformerBlock
 from tests import zoo
 from tests.conftest import ROOT
 
@@ -240,6 +241,30 @@ def test_layers_of_features_and_their_gradients_equal_flax_s(ours, theirs, dtype
     for our, their, expected in zip(*map(result_and_slopes, (layer, plain)), exactly, strict=True):
         assert (our.shape, our.dtype) == (their.shape, their.dtype)
         assert relative(our, expected) < (1e-5 if dtype == jnp.float32 else 1e-2)
+
+
+@pytest.mark.parametrize("channels, features", [(6, 8), (8, 6)])
+def test_channels_that_do_not_fall_into_the_groups_are_refused(channels, features):
+    layer = Conv(features, (3, 3), Compute(), groups=4)
+    with pytest.raises(ValueError, match=rf"{channels} channels in and {features} out .* 4 groups"):
+        layer.init(jax.random.key(0), jnp.zeros((1, 5, 5, channels)))
+
+
+def test_stochastic_depth_leaves_branches_out_in_training_alone_and_scales_the_others():
+    block, x = (
+        TransformerBlock(Compute(), 2, 16, 0.25),
+        jax.random.normal(jax.random.key(0), (1000, 3, 8)),
+    )
+    variables = block.init(jax.random.key(1), x, train=False)
+    variables["params"]["Dense_1"] = jax.tree.map(jnp.zeros_like, variables["params"]["Dense_1"])
+    change = block.apply(variables, x, train=False) - x  # of the MLP alone
+    rngs = {"dropout": jax.random.key(2)}
+    in_training = block.apply(variables, x, train=True, rngs=rngs) - x
+    left_out = (in_training == 0).all((1, 2))
+    assert abs(left_out.mean() - 0.25) < 4 * (0.25 * 0.75 / 1000) ** 0.5
+    np.testing.assert_allclose(
+        in_training[~left_out], change[~left_out] / 0.75, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jaxcifar.config.reader import read_config
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import platform
 from jaxcifar.experiment.build import build
+from jaxcifar.models import MODELS
 from jaxcifar.models.compute import Compute
 from jaxcifar.optim import SCHEDULES, optimizers as optim, parameters, schedules
 from jaxcifar.optim.orthogonal import orthogonalise
@@ -90,6 +91,7 @@ PARAMS = {
         ("Dense_0/kernel", (4, 10), "head"),
         ("Head_0/Dense_0/kernel", (4, 10), "kernel"),
         ("Backbone_0/head/kernel", (4, 10), "head"),
+        ("Backbone_0/Attention_0/heads/kernel", (4, 10), "kernel"),
         ("weight", (4, 10), "head"),
         ("TransformerBlock_0/Dense_1/kernel", (4, 16), "kernel"),
         ("Block_0/MultiHeadDotProductAttention_0/query/kernel", (4, 2, 2), "kernel"),
@@ -107,18 +109,32 @@ def test_a_parameter_s_name_and_module_tell_what_it_is(path, shape, kind):
     assert jax.tree.leaves(parameters.is_decayed(tree)) == [kind in ("kernel", "head")]
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet", "speednet"])
-def test_in_networks_without_attention_kinds_go_by_dimensions(name):
-    """As in version 0.1.0, whose runs go on."""
+def params_of(name):
     config = default.get_config()
     config.model.name = name
     config.model.cnn.dense_width = 8
     model = read_config(config).model.component(classes=10, compute=Compute())
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     init = lambda key, images: model.init(key, images, train=False)["params"]
-    params = jax.eval_shape(init, jax.random.key(0), images)
+    return jax.eval_shape(init, jax.random.key(0), images)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - {"vit"}))
+def test_in_networks_without_attention_kinds_go_by_dimensions(name):
+    """As in version 0.1.0, whose runs go on."""
+    params = params_of(name)
     expected = jax.tree.map(lambda leaf: {4: "kernel", 2: "head"}.get(leaf.ndim, "bias"), params)
     assert parameters.kinds(params) == expected
+
+
+def test_a_transformer_s_parameters_are_known_for_what_they_are():
+    kinds = parameters.kinds(params_of("vit"))
+    assert kinds["class_token"] == kinds["position_embedding"] == "embedding"
+    assert kinds["Dense_0"] == {"kernel": "head", "bias": "bias"}
+    assert kinds["Conv_0"] == {"kernel": "kernel", "bias": "bias"}
+    block = kinds["TransformerBlock_11"]
+    assert [block[f"Dense_{i}"]["kernel"] for i in range(4)] == ["kernel"] * 4
+    assert jax.tree.leaves(kinds).count("kernel") == 12 * 4 + 1
 
 
 def test_muon_moves_embeddings_at_the_learning_rate_without_decay_and_attention_as_kernels():

@@ -180,8 +180,12 @@ def test_pytorch_s_network_takes_our_options_and_has_as_many_parameters(preset, 
     assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
+def test_fixtures_take_little_room():
+    assert sum(path.stat().st_size for path in zoo.FIXTURES.iterdir()) < 300_000
+
+
 @needs_pytorch
-@pytest.mark.parametrize("name", ["cifar_resnet_a", "vgg", "vit"])
+@pytest.mark.parametrize("name", zoo.CASES)
 def test_a_fixture_holds_what_pytorch_computes(name):
     from benchmarks import make_fixtures
 

@@ -126,8 +126,17 @@ def parse(argv: list[str]) -> flags.FlagValues:
         from jaxcifar.config.reader import check_what_is_not_chosen  # takes a while
 
         check_what_is_not_chosen(values.config)
+    _check_preset(values)
     values.workdir = workdir
     return values
+
+
+def _check_preset(values: flags.FlagValues) -> None:
+    overrides = config_flags.get_override_values(values["config"])
+    if any(name.startswith("model.") for name in overrides):
+        from jaxcifar.config.presets import check_flags  # takes a while
+
+        check_flags(str(values.config.model.get("name")), overrides)
 
 
 def _drop_options_of_another_dataset(config: Any, saved: ConfigDict) -> None:

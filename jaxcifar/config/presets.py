@@ -1,4 +1,4 @@
-"""Presets of networks: a config that names one is read as that of its family with all its numbers."""
+"""Presets of networks, which a config replaces by their family and its options."""
 
 import json
 from collections.abc import Mapping
@@ -22,20 +22,55 @@ def without_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(model, Mapping) or str(model.get("name")) not in PRESETS:
         return dict(values)
     preset = model["name"]
-    family, chosen = PRESETS[preset]
-    defaults = {name: option.default for name, option in options_of(MODELS[family]).items()}
-    defaults, wanted = (json.loads(json.dumps(x)) for x in (defaults, defaults | dict(chosen)))
-    given, path = model.get(family, {}), f"model.{family}"
+    family, _ = PRESETS[preset]
+    given = model.get(family, {})
+    if not isinstance(given, Mapping):  # which is refused when the family's options are read
+        return {**values, "model": {**model, "name": family}}
+    defaults, wanted = _options(preset)
     for name, value in given.items():
-        if name in wanted and value not in (wanted[name], defaults[name]):
-            others = " ".join(_as_flag(path, *pair) for pair in chosen.items()) or "nothing"
-            raise UserError(
-                f"{flag(path, name)}={value} changes the preset --config.model.name={preset}: leave it out, "
-                f"or set --config.model.name={family} and what else {preset} sets: {others}"
-            )
+        if value != defaults.get(name):
+            _check(preset, name, value)
     return {**values, "model": {**model, "name": family, family: {**given, **wanted}}}
 
 
-def _as_flag(path: str, name: str, value: Any) -> str:
-    parts = value if isinstance(value, tuple) else [value]
-    return f"{flag(path, name)}={','.join(map(str, parts))}"
+def check_flags(preset: str, overrides: Mapping[str, Any]) -> None:
+    """Check that flags do not contradict the preset beside them, with a default of the family neither.
+
+    Args:
+      preset: the name of a model, a preset or not.
+      overrides: what flags set, by dotted path.
+
+    Raises:
+      UserError: one does.
+    """
+    if preset in PRESETS:
+        path = f"model.{PRESETS[preset][0]}."
+        for name, value in overrides.items():
+            if name.startswith(path):
+                _check(preset, name.removeprefix(path), json.loads(json.dumps(value)))
+
+
+def _options(preset: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the defaults of the preset's family and the preset's options, as JSON holds them."""
+    family, chosen = PRESETS[preset]
+    defaults = {name: option.default for name, option in options_of(MODELS[family]).items()}
+    defaults, wanted = (json.loads(json.dumps(x)) for x in (defaults, defaults | dict(chosen)))
+    return defaults, wanted
+
+
+def _check(preset: str, name: str, value: Any) -> None:
+    family, chosen = PRESETS[preset]
+    _, wanted = _options(preset)
+    if value == wanted.get(name, value):
+        return
+    others = " ".join(_as_flag(family, *pair) for pair in chosen.items() if pair[0] != name)
+    raise UserError(
+        f"{_as_flag(family, name, value)} contradicts the preset --config.model.name={preset}: leave "
+        f"one of the two out, or name the family, --config.model.name={family}"
+        + (f", and set what else {preset} sets: {others}" if others else "")
+    )
+
+
+def _as_flag(family: str, name: str, value: Any) -> str:
+    parts = value if isinstance(value, tuple | list) else [value]
+    return f"{flag(f'model.{family}', name)}={','.join(map(str, parts))}"

@@ -34,5 +34,4 @@ PRESETS = {
     for family, model in MODELS.items()
     for preset, options in getattr(model, "presets", {}).items()
 }
-"""The published sizes: by name, the model of which each is one and the options that make it so; the others
-have their defaults."""
+"""The published sizes: of each name the family, and the options that differ from the family's defaults."""

@@ -1,4 +1,4 @@
-"""What the networks here are made of, as most of them use it."""
+"""Building blocks that several networks share."""
 
 import functools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ STEMS = one_of(("cifar", "imagenet"))
 def conv_and_norm(
     compute: Compute, *, train: bool
 ) -> tuple[Callable[..., Conv], Callable[..., BatchNorm]]:
-    """Return what makes the convolutions, drawn as He et al. (2015) do, and the BatchNorms of a network."""
+    """Return constructors of convolutions, with the initialiser of He et al. (2015), and of BatchNorms."""
     conv = functools.partial(Conv, compute=compute, kernel_init=nn.initializers.he_normal())
     return conv, functools.partial(BatchNorm, compute, use_running_average=not train)
 
@@ -60,7 +60,10 @@ def in_stages(
     blocks_per_stage: tuple[int, ...],
     residual: Callable[[jax.Array, int, int], jax.Array],
 ) -> jax.Array:
-    """Apply `residual(x, width, strides)` block by block; strides are 2 at the head of all stages but one."""
+    """Apply `residual(x, width, strides)` block by block.
+
+    The strides are 2 in the first block of all stages but the first, and else 1.
+    """
     for stage, (width, blocks) in enumerate(zip(widths, blocks_per_stage, strict=True)):
         for block in range(blocks):
             x = residual(x, width, 2 if stage > 0 and block == 0 else 1)

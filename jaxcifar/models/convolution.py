@@ -101,7 +101,12 @@ class Conv(nn.Module):
           line: the factor and the offset, [features] each, with which BatchNorm follows.
           activation: what comes last, element by element.
         """
-        shape = (*self.kernel_size, images.shape[-1] // self.groups, self.features)
+        channels, groups = images.shape[-1], self.groups
+        if channels % groups or self.features % groups:
+            raise ValueError(
+                f"{channels} channels in and {self.features} out do not fall into {groups} groups"
+            )
+        shape = (*self.kernel_size, channels // groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.compute.wide)
         bias = None
         if self.use_bias:
@@ -117,7 +122,7 @@ class Conv(nn.Module):
                 (low, high - self.strides * rest)
                 for (low, high), rest in zip(pads, odd, strict=True)
             ]
-        window = Window(self.strides, tuple(pads), self.groups)
+        window = Window(self.strides, tuple(pads), groups)
         images, chosen = images.astype(self.compute.dtype), self.compute.convolutions
         if line is not None:
             factor, offset = line
@@ -143,9 +148,9 @@ def convolve(
       images: in the type of the computation and of the result.
       kernel: in this type or float32, as will be its gradient.
       window: how the kernel moves.
-      library: by which this is done on a CPU, what `library` returned for the type; what oneDNN is not
-        called for, pixels left out, is XLA's.
-      bias: [out] float32 or wider, added to the result before it is rounded.
+      library: by which this is done on a CPU, what `library` returned for the type; windows with negative
+        padding are XLA's all the same.
+      bias: [out] float32 or wider. oneDNN adds it before the result is rounded, XLA to the rounded result.
     """
     in_onednn = lambda images, kernel, *bias: onednn.convolve(
         images, kernel, window.strides, window.pads, *bias

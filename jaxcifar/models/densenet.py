@@ -1,16 +1,17 @@
 """Densely connected networks with bottlenecks and compression (Huang et al. 2016, arXiv:1608.06993)."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxcifar.data.facts import DataFacts
 from jaxcifar.models.blocks import STEMS, average_and_classify, conv_and_norm, resnet_stem
 from jaxcifar.models.compute import Compute
 from jaxcifar.models.layers import relu
-from jaxcifar.models.pooling import average_pool_2x2
+from jaxcifar.models.pooling import average_pool_2x2, check_halvings
 from jaxcifar.models.sequential import sequential
 from jaxcifar.options import WIDTHS, Limit, between
 
@@ -37,6 +38,15 @@ class DenseNet(nn.Module):
         "densenet_bc_100_12": {},
         "densenet121": {"growth_rate": 32, "layers_per_block": (6, 12, 24, 16)},
     }
+
+    @staticmethod
+    def check_data(
+        facts: DataFacts, *, layers_per_block: tuple[int, ...], stem: str, **_: Any
+    ) -> None:
+        """Check that a pixel is left after the last block."""
+        pixels = min(facts.image_shape[:2])
+        pixels = pixels if stem == "cifar" else -(-pixels // 4)
+        check_halvings(len(layers_per_block) - 1, pixels, "layers_per_block")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:

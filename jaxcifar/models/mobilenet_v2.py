@@ -21,9 +21,9 @@ _STAGES = Limit(
 class MobileNetV2(nn.Module):
     """Stack seven stages of inverted residual blocks.
 
-    A block has a 1×1 convolution to six times as many channels (but in the first stage), a depthwise 3×3 one
-    and a 1×1 one, without an activation after the last. With the stem `imagenet` the image is halved five
-    times; with `cifar` not by the stem nor in the second stage.
+    A block has a 1×1 convolution to six times as many channels (which the first stage leaves out), a
+    depthwise 3×3 one and a 1×1 one, without an activation after the last. With the stem `imagenet` the image
+    is halved five times; with `cifar` the stem and the second stage keep its size.
     """
 
     classes: int
@@ -60,7 +60,7 @@ class MobileNetV2(nn.Module):
             change = sequential(
                 *(*expand, depthwise, norm(), relu6), *(conv(width, (1, 1)), norm())
             )(x)
-            return x + change if change.shape == x.shape else change
+            return x + change if strides == 1 and width == x.shape[-1] else change
 
         whole = 2 if self.stem == "imagenet" else 1
         strides_per_stage = (1, whole, 2, 2, 1, 2, 1)

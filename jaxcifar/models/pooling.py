@@ -7,16 +7,16 @@ from jax import lax
 from jaxcifar.options import OptionError
 
 
-def check_halvings(times: int, pixels: int) -> None:
-    """Check that images of so many pixels a side can be halved so many times, once for each of `widths`.
+def check_halvings(times: int, pixels: int, option: str = "widths") -> None:
+    """Check that images of so many pixels a side can be halved so many times, as `option` says.
 
     Raises:
       OptionError: they cannot.
     """
     if pixels < 2**times:
         raise OptionError(
-            f"{{widths}} halves the image {times} times, which leaves nothing of {pixels} pixels: at most "
-            f"{pixels.bit_length() - 1} blocks"
+            f"{{{option}}} halves the image {times} times, which leaves nothing of {pixels} pixels: at most "
+            f"{pixels.bit_length() - 1} times"
         )
 
 
@@ -61,7 +61,7 @@ max_pool_2x2.defvjp(_max_pool_forward, _max_pool_backward)
 def max_pool_3x3(images: jax.Array) -> jax.Array:
     """Take the maximum of 3×3 windows around every second pixel; sides are half as long, rounded up.
 
-    As PyTorch's `MaxPool2d(3, stride=2, padding=1)`; made as `max_pool_2x2`.
+    As PyTorch's `MaxPool2d(3, stride=2, padding=1)`. Like `max_pool_2x2` it keeps the places of the maxima.
     """
     return _max_pool_3x3_forward(images)[0]
 

@@ -56,9 +56,10 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Return `logits: [batch, class]` of `images: [batch, height, width, channel]`."""
-        wide, patch = self.compute.wide, (self.patch_size,) * 2
+        wide, size = self.compute.wide, self.patch_size
         embed = Conv(
-            *(self.width, patch, self.compute, self.patch_size),
+            *(self.width, (size, size), self.compute),
+            strides=size,
             pads=((0, 0), (0, 0)),
             use_bias=True,
         )
@@ -76,7 +77,7 @@ class ViT(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Add to each token what attention makes of all, then what an MLP makes of it, after LayerNorms."""
+    """Return x + attention(LayerNorm(x)), and to that added MLP(LayerNorm(·)): a pre-norm block."""
 
     compute: Compute
     heads: int

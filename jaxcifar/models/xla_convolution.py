@@ -93,7 +93,7 @@ def _shifted(images, kernel_shape, window):
 
 
 def suits_parts(kernel: jax.ShapeDtypeStruct, window: Window) -> bool:
-    """Return whether, without AVX-512, `kernel_grad_in_parts` is about as quick as oneDNN, or quicker.
+    """Return whether, without AVX-512, `kernel_grad_in_parts` takes about oneDNN's time or less.
 
     That holds for kernels of several pixels, with 64 channels or more in and out, without groups.
     """
