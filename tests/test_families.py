@@ -57,6 +57,7 @@ OVERFITTED = NO_AUGMENTATION | {
     "batch_size": 64,
     "data.shapes.train_examples": 64,
     "label_smoothing": 0.0,
+    "optimizer.learning_rate": 1e-2,
     "evaluation.every_epochs": 100,
     "checkpoint.every_epochs": 50,
     "logging.every_steps": 1,
