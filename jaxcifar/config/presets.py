@@ -34,7 +34,7 @@ def without_preset(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_flags(preset: str, overrides: Mapping[str, Any]) -> None:
-    """Check that flags do not contradict the preset beside them, with a default of the family neither.
+    """Check that no flag contradicts the preset beside it; the default of a family can contradict it too.
 
     Args:
       preset: the name of a model, a preset or not.
