@@ -51,7 +51,7 @@ networks)
     measure 480 resnet18-accuracy time_to_accuracy --config=configs/resnet18.py --seeds=0
     ;;
 *)
-    echo "error: what to measure? recipes or networks" >&2
+    echo "error: name what to measure: recipes or networks" >&2
     exit 2
     ;;
 esac

@@ -69,8 +69,8 @@ def compiler_options(*, deterministic: bool) -> dict[str, Any]:
         # By default XLA hands convolutions to a library whose kernel gradient is 3 to 10 times slower than
         # XLA's own; any value without INDIVIDUAL_CONVOLUTION keeps them. With DOT, which hands over what
         # stands around a product too, jaxlib 0.10.2 and 0.11.2 read past the end of a vector that is
-        # broadcast into one. JAX 0.10 brings a release of the library that is slower at products as
-        # well: without it a transformer trains 1.12 to 1.14 times as fast in float32.
+        # broadcast into one. The release of the library in JAX 0.10 is slower at products too: without
+        # it a transformer trains 1.13 times as fast in float32.
         products = jax.__version_info__ >= (0, 11)
         options["xla_cpu_experimental_ynn_fusion_type"] = (
             "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT" if products else ""

@@ -62,7 +62,7 @@ def in_stages(
 ) -> jax.Array:
     """Apply `residual(x, width, strides)` block by block.
 
-    The strides are 2 in the first block of all stages but the first, and else 1.
+    The strides are 2 in the first block of every stage after the first, and 1 elsewhere.
     """
     for stage, (width, blocks) in enumerate(zip(widths, blocks_per_stage, strict=True)):
         for block in range(blocks):

@@ -77,7 +77,7 @@ class ViT(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Return x + attention(LayerNorm(x)), and to that added MLP(LayerNorm(·)): a pre-norm block."""
+    """Apply attention and then an MLP, each after LayerNorm and added to its input: a pre-norm block."""
 
     compute: Compute
     heads: int
@@ -98,7 +98,7 @@ class TransformerBlock(nn.Module):
     def _attend(self, x):
         batch, tokens, width = x.shape
         parts = self._dense(3 * width)(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
-        # All are transposed at once: a CPU takes less time for it than inside the products.
+        # One transposition of all three takes a CPU less time than one that XLA makes for each product.
         query, key, value = jnp.unstack(parts.transpose(2, 0, 3, 1, 4))
         scores = jnp.einsum("bhqd,bhkd->bhqk", query * query.shape[-1] ** -0.5, key)
         weights = nn.softmax(scores.astype(self.compute.wide)).astype(scores.dtype)

@@ -25,7 +25,7 @@ class WideResNet(nn.Module):
     classes: int
     compute: Compute
     depth: Annotated[
-        int, _DEPTHS, "as the paper counts, a projection for each stage among them"
+        int, _DEPTHS, "layers as the paper counts them, one projection a stage included"
     ] = 28
     widening_factor: Annotated[int, between(1, 64), "times 16, 32 and 64 channels"] = 10
     dropout_rate: Annotated[float, SHARE_BELOW_ONE, "between the convolutions of a block"] = 0.0
