@@ -17,10 +17,10 @@ from jaxcifar.models import MODELS, PRESETS
 from jaxcifar.models.compute import Compute
 from jaxcifar.models.convolution import library
 from jaxcifar.options import options_of, read
+from jaxcifar.training.flops import count_flops
 from tests import zoo
 from tests.conftest import ROOT
 
-DOCUMENTED = (ROOT / "docs/models.md").read_text()
 A, B = {"shortcut": "A"}, {"shortcut": "B"}
 PARAMETERS = [
     ("resnet20", A, 269_722),  # akamaster/pytorch_resnet_cifar10
@@ -52,25 +52,35 @@ PARAMETERS = [
 many, on the first line of those that it is for."""
 
 
+DOCUMENTED = {
+    preset: (family, int(count.replace(",", "")), mflop.replace(",", ""))
+    for preset, family, count, mflop in re.findall(
+        r"^\| `(\w+)` \| `(\w+)`.*? \| ([\d,]+) \| ([\d,.]+) \|",
+        (ROOT / "docs/models.md").read_text(),
+        flags=re.MULTILINE,
+    )
+}
+"""Of each preset in the documentation's table: family, parameters and MFLOP."""
+
+
 @pytest.mark.parametrize("preset, changes, count", PARAMETERS)
-def test_a_preset_has_as_many_parameters_as_elsewhere(preset, changes, count):
+def test_a_preset_has_as_many_parameters_as_elsewhere_and_is_documented(preset, changes, count):
     family, options = PRESETS[preset]
     model = MODELS[family](classes=10, compute=Compute(), **{**options, **changes})
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     init = functools.partial(model.init, train=False)
     shapes = jax.eval_shape(init, jax.random.key(0), images)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == count
+    if changes != B:
+        mflop = f"{count_flops(init, jax.random.key(0), images) / 1e6:.1f}"
+        assert DOCUMENTED[preset] == (family, count, mflop)
 
 
-def test_the_parameters_of_each_preset_are_counted():
-    assert {preset for preset, *_ in PARAMETERS} == PRESETS.keys()
-
-
-def test_the_documentation_has_each_preset_with_its_parameters():
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)`.*? \| ([\d,]+) \|", DOCUMENTED, flags=re.MULTILINE)
-    found = {preset: (family, int(count.replace(",", ""))) for preset, family, count in rows}
-    counts = {preset: count for preset, changes, count in PARAMETERS if changes != B}
-    assert found == {preset: (PRESETS[preset][0], count) for preset, count in counts.items()}
+def test_every_preset_is_counted_documented_and_named_in_the_default_config():
+    assert {preset for preset, *_ in PARAMETERS} == PRESETS.keys() == DOCUMENTED.keys()
+    config = (ROOT / "configs/default.py").read_text()
+    named = config.partition("or a preset: ")[2].partition("config.model.cnn")[0]
+    assert set(re.findall(r"\w+", named)) == PRESETS.keys()
 
 
 def test_each_family_is_compared_with_pytorch():

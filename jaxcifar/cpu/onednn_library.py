@@ -64,62 +64,32 @@ class Convolutions:
         self._made[call]({name: array.address for name, array in arrays.items()})
 
     def _make(self, kind, shapes, dtype, kernel_dtype, output_dtype, activation, *window):
-        sides = len(shapes["images"]) - 2
-        groups = shapes["images"][-1] // shapes["kernel"][-2]
-        images = self._layout(dtype, *_as_images(shapes["images"]))
-        output = self._layout(output_dtype, *_as_images(shapes["output"]))
-        sizes, gaps = _as_kernel(shapes["kernel"], groups)
+        """Return `run(addresses)`, which does this with arrays of these shapes, by name."""
+        sizes, gaps = _as_kernel(shapes["kernel"], shapes["images"][-1] // shapes["kernel"][-2])
         kernel = self._layout(kernel_dtype, sizes, gaps)
-        any_kernel, any_sum = (self._layout(number, sizes) for number in (dtype, DTYPES["float32"]))
-        bias = None
+        layouts = {
+            "images": self._layout(dtype, *_as_images(shapes["images"])),
+            "output": self._layout(output_dtype, *_as_images(shapes["output"])),
+        }
+        attributes = self._attributes
         if kind == "biased":
-            bias = self._layout(DTYPES["float32"], shapes["bias"], (1,))
-        attributes, after = self._attributes, {}
+            layouts["bias"] = self._layout(DTYPES["float32"], shapes["bias"], (1,))
         if kind == "finished":
-            shape = (*[1] * (sides + 1), *shapes["factor"])
+            shape = (*[1] * (len(shapes["images"]) - 1), *shapes["factor"])
             channels = self._layout(DTYPES["float32"], *_as_images(shape))
             attributes = self._finishing(channels, list(ACTIVATIONS.values())[activation])
-            after = {"factor": channels, "offset": channels}
-        strides, low_pads, high_pads = (window[i * sides : (i + 1) * sides] for i in range(3))
-        window = [_numbers(x) for x in (strides, [0] * sides, low_pads, high_pads)]
-        arrays = (images, any_kernel, bias, output, *window)
-        description = self._new(
-            "convolution_forward_primitive_desc_create",
-            *(self._engine, _FORWARD_TRAINING, _DIRECT, *arrays, attributes),
-        )
-        if kind in ("images", "kernel"):
-            name = {"images": "data", "kernel": "weights"}[kind]
-            no_bias = () if kind == "images" else (None,)
-            arrays = (
-                images,
-                any_kernel if kind == "images" else any_sum,
-                *no_bias,
-                output,
-                *window,
-            )
-            description = self._new(
-                f"convolution_backward_{name}_primitive_desc_create",
-                *(self._engine, _DIRECT, *arrays, description, self._attributes),
-            )
+            layouts |= {"factor": channels, "offset": channels}
+        description = self._describe(kind, layouts, dtype, sizes, window, attributes)
+        kernel_layout = _KERNEL_GRAD_LAYOUT if kind == "kernel" else _KERNEL_LAYOUT
         own_kernel, scratchpad = (
             c_void_p(self._library.dnnl_primitive_desc_query_md(description, what, 0))
-            for what in (
-                _KERNEL_GRAD_LAYOUT if kind == "kernel" else _KERNEL_LAYOUT,
-                _SCRATCHPAD_LAYOUT,
-            )
+            for what in (kernel_layout, _SCRATCHPAD_LAYOUT)
         )
-        layouts = {"images": images, "kernel": own_kernel, "output": output, **after}
-        layouts |= {"scratchpad": scratchpad} | ({"bias": bias} if bias else {})
+        layouts |= {"kernel": own_kernel, "scratchpad": scratchpad}
         grads = (kind, "output") if kind in ("images", "kernel") else ()
         convolve = self._program(description, layouts, grads)
         change = (own_kernel, kernel) if kind == "kernel" else (kernel, own_kernel)
-        reorder = self._program(
-            self._new(
-                "reorder_primitive_desc_create",
-                *(change[0], self._engine, change[1], self._engine, self._attributes),
-            ),
-            dict(zip(("from", "to"), change, strict=True)),
-        )
+        reorder = self._reorder(*change)
         kernel_bytes, scratch_bytes = (
             -(-self._library.dnnl_memory_desc_get_size(x) // 64) * 64
             for x in (own_kernel, scratchpad)
@@ -136,6 +106,35 @@ class Convolutions:
                 convolve(inner)
 
         return run
+
+    def _describe(self, kind, layouts, dtype, sizes, window, attributes):
+        """Return the description of a convolution that leaves the layout of the kernel to oneDNN."""
+        sides = len(window) // 3
+        strides, low_pads, high_pads = (window[i * sides : (i + 1) * sides] for i in range(3))
+        window = [_numbers(x) for x in (strides, [0] * sides, low_pads, high_pads)]
+        images, bias, output = (layouts.get(name) for name in ("images", "bias", "output"))
+        kernel = self._layout(dtype, sizes)
+        forward = self._new(
+            "convolution_forward_primitive_desc_create",
+            *(self._engine, _FORWARD_TRAINING, _DIRECT),
+            *(images, kernel, bias, output, *window, attributes),
+        )
+        if kind == "images":
+            name, arrays = "data", (images, kernel, output)
+        elif kind == "kernel":
+            name, arrays = "weights", (images, self._layout(DTYPES["float32"], sizes), None, output)
+        else:
+            return forward
+        return self._new(
+            f"convolution_backward_{name}_primitive_desc_create",
+            *(self._engine, _DIRECT, *arrays, *window, forward, attributes),
+        )
+
+    def _reorder(self, before, after):
+        """Return the program that copies an array `from` one layout `to` another."""
+        arguments = (before, self._engine, after, self._engine, self._attributes)
+        description = self._new("reorder_primitive_desc_create", *arguments)
+        return self._program(description, {"from": before, "to": after})
 
     def _new_attributes(self):
         attributes = self._new("primitive_attr_create")

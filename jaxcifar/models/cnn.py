@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 
 from jaxcifar.data.facts import DataFacts
+from jaxcifar.models.blocks import classify
 from jaxcifar.models.compute import Compute
 from jaxcifar.models.convolution import Conv
 from jaxcifar.models.layers import ACTIVATIONS, BatchNorm, check_halvings, max_pool_2x2
@@ -51,16 +52,16 @@ class CNN(nn.Module):
         activation = ACTIVATIONS[self.activation]
         conv = functools.partial(Conv, kernel_size=(self.kernel_size,) * 2, compute=self.compute)
         norm = functools.partial(BatchNorm, self.compute, use_running_average=not train)
-        types = {"dtype": self.compute.dtype, "param_dtype": self.compute.wide}
         x = images
         for width, convs in zip(self.widths, self.convs_per_block, strict=True):
             x = sequential(conv(width), max_pool_2x2, norm(), activation)(x)
             for _ in range(convs - 1):
                 x = sequential(conv(width), norm(), activation)(x)
         if self.dense_width:
+            types = {"dtype": self.compute.dtype, "param_dtype": self.compute.wide}
             dense = nn.Dense(self.dense_width, use_bias=False, **types)
             x = sequential(dense, norm(), activation)(x.reshape(len(x), -1))
         else:
             x = x.mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        return nn.Dense(self.classes, **types)(x).astype(self.compute.wide)
+        return classify(x, self.classes, self.compute)
