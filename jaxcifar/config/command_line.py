@@ -1,10 +1,6 @@
 """The command line: its flags, the config they name, and what can be wrong with either."""
 
 import functools
-import re
-import sys
-import traceback
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +8,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxcifar.config import saved_config
+from jaxcifar.config import config_file, saved_config
 from jaxcifar.config.fields import check_overrides, explain_value, fields
-from jaxcifar.errors import UserError, did_you_mean, first_line
+from jaxcifar.errors import UserError, first_line
 from jaxcifar.host import compat
 from jaxcifar.host.files import expanded
 
@@ -35,12 +31,7 @@ def definers(values: flags.FlagValues) -> Iterator[Callable]:
 def define_flags() -> flags.FlagValues:
     """Return the flags of this program, not yet parsed."""
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config",
-        help_string="file of the config, e.g. configs/default.py; --config.key=value changes a field",
-        lock_config=True,
-        flag_values=values,
-    )
+    config_file.define_flag(values)
     text, number, switch = definers(values)
     text("workdir", None, "directory of the run; by default runs/ and the config's name")
     flags.DEFINE_enum("mode", "train", _MODES, _WHAT_MODES_DO, flag_values=values)
@@ -94,14 +85,14 @@ def parse(argv: list[str]) -> flags.FlagValues:
                 raise UserError(f"{word!r} is a mode: write --mode={word}")
         file, workdir = given.config, given.workdir and str(expanded(given.workdir))
         if file is not None:
-            _check_is_file(Path(file))
+            config_file.check(Path(file))
             workdir = workdir or f"runs/{Path(file).stem}"
             config_name = file
         else:
             _check_holds_run(workdir, given.mode)
             file, config_name = f"{saved_config.__file__}:{workdir}", f"{workdir}/config.json"
             argv = [argv[0], f"--config={file}", *argv[1:]]
-        config = _load_config(file, config_name)
+        config = config_file.load(file, config_name)
         check_overrides(argv, config, config_name)
         values = define_flags()
         compat.let_config_flags_see(argv)
@@ -177,23 +168,6 @@ def _check_distributed(values: flags.FlagValues) -> None:
         )
 
 
-def _check_is_file(path: Path) -> None:
-    if ":" in str(path):
-        raise UserError(
-            f"--config={path}: ml_collections takes what follows a colon for an argument of get_config(): "
-            "name a file whose path holds none"
-        )
-    if path.is_file() and path.suffix == ".py":
-        return
-    folder = path.parent if path.parent.is_dir() else Path("configs")
-    known = sorted(str(file) for file in folder.glob("*.py"))
-    hint = did_you_mean(str(path), known, form="{}")
-    there = f"{folder} holds {', '.join(known) or 'no configs'}"
-    if not folder.is_dir():
-        there = f"there is no directory {folder} here"
-    raise UserError(f"--config={path} is no Python file: {hint}{there}")
-
-
 def _check_holds_run(workdir: str | None, mode: str | None) -> None:
     """Check that there is a run to go on with, to evaluate or to report on, where no config is named."""
     holds_run = workdir is not None and (Path(workdir) / "config.json").is_file()
@@ -215,59 +189,3 @@ def _check_holds_run(workdir: str | None, mode: str | None) -> None:
             f"--workdir={workdir} holds no run to {mode}: train one with python -m jaxcifar.main "
             f"--config=configs/default.py --workdir={workdir}, or name the directory of a run"
         )
-
-
-def _find_configs(file: Path) -> None:
-    """Have the package `configs`, from which a config file imports others, hold those beside it, and ours.
-
-    A directory or a module `configs` where the program is started, as many projects have, would hide ours.
-    """
-    ours = Path(__file__).parents[2] / "configs"
-    package = types.ModuleType("configs")
-    beside = [file.resolve().parent] if file.resolve().parent.name == "configs" else []
-    package.__path__ = [str(folder) for folder in [*beside, ours, Path.cwd() / "configs"]]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "configs"]:
-        del sys.modules[name]
-    sys.modules["configs"] = package
-
-
-def _line_of(error: Exception, file: str) -> int | None:
-    """Return the line of `file` in which an error arose, None if it did not arise there."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [
-        frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()
-    ]
-    return lines[-1] if lines else None
-
-
-def _load_config(file: str, name: str) -> ConfigDict:
-    """Return the config in `file` alone; errors call it `name`."""
-    compat.let_config_flags_see(sys.argv[:1])
-    _find_configs(Path(file))
-    values = define_flags()
-    try:
-        values([__file__, f"--config={file}"])
-    except SyntaxError as error:
-        raise UserError(
-            f"{error.filename} line {error.lineno} is no Python: {error.msg}"
-        ) from error
-    except Exception as error:
-        text, line = str(error).strip(), _line_of(error, file)
-        if key := re.search(r'Key "(\w+)" does not exist', text):
-            near = re.search(r'Did you mean "(\w+)"', text)
-            hint = f": did you mean {near[1]}?" if near else ""
-            raise UserError(f"{name} sets a field {key[1]} that there is not{hint}") from error
-        if "no attribute 'get_config'" in text and not line:
-            raise UserError(f"{name} has no function get_config()") from error
-        if isinstance(error, flags.Error):
-            raise UserError(
-                f"{name} is no config that can be used: {text.splitlines()[-1]}"
-            ) from error
-        if not line:
-            raise
-        raise UserError(
-            f"{name} line {line}: {type(error).__name__}: {first_line(error)}"
-        ) from error
-    if not isinstance(values.config, ConfigDict):
-        raise UserError(f"{name}: get_config() returns no ConfigDict; it ends in `return config`")
-    return values.config

@@ -1,0 +1,110 @@
+"""Config files: the flag that names one, and what can be wrong with it."""
+
+import re
+import sys
+import traceback
+import types
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jaxcifar.errors import UserError, did_you_mean, first_line
+from jaxcifar.host import compat
+
+
+def define_flag(values: flags.FlagValues) -> None:
+    """Define `--config` and the flags that change its fields."""
+    config_flags.DEFINE_config_file(
+        "config",
+        help_string="file of the config, e.g. configs/default.py; --config.key=value changes a field",
+        lock_config=True,
+        flag_values=values,
+    )
+
+
+def check(path: Path) -> None:
+    """Check that a path names a Python file.
+
+    Raises:
+      UserError: it does not.
+    """
+    if ":" in str(path):
+        raise UserError(
+            f"--config={path}: ml_collections takes what follows a colon for an argument of get_config(): "
+            "name a file whose path holds none"
+        )
+    if path.is_file() and path.suffix == ".py":
+        return
+    folder = path.parent if path.parent.is_dir() else Path("configs")
+    known = sorted(str(file) for file in folder.glob("*.py"))
+    hint = did_you_mean(str(path), known, form="{}")
+    there = f"{folder} holds {', '.join(known) or 'no configs'}"
+    if not folder.is_dir():
+        there = f"there is no directory {folder} here"
+    raise UserError(f"--config={path} is no Python file: {hint}{there}")
+
+
+def load(file: str, name: str) -> ConfigDict:
+    """Return the config in `file`, as no flag has changed it.
+
+    Args:
+      file: its path, with what `get_config` takes after a colon.
+      name: what errors call the file.
+
+    Raises:
+      UserError: the file cannot be run, or gives no config.
+    """
+    compat.let_config_flags_see(sys.argv[:1])
+    _find_configs(Path(file))
+    values = flags.FlagValues()
+    define_flag(values)
+    try:
+        values([__file__, f"--config={file}"])
+    except SyntaxError as error:
+        raise UserError(
+            f"{error.filename} line {error.lineno} is no Python: {error.msg}"
+        ) from error
+    except Exception as error:
+        text, line = str(error).strip(), _line_of(error, file)
+        if key := re.search(r'Key "(\w+)" does not exist', text):
+            near = re.search(r'Did you mean "(\w+)"', text)
+            hint = f": did you mean {near[1]}?" if near else ""
+            raise UserError(f"{name} sets a field {key[1]} that there is not{hint}") from error
+        if "no attribute 'get_config'" in text and not line:
+            raise UserError(f"{name} has no function get_config()") from error
+        if isinstance(error, flags.Error):
+            raise UserError(
+                f"{name} is no config that can be used: {text.splitlines()[-1]}"
+            ) from error
+        if not line:
+            raise
+        raise UserError(
+            f"{name} line {line}: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if not isinstance(values.config, ConfigDict):
+        raise UserError(f"{name}: get_config() returns no ConfigDict; it ends in `return config`")
+    return values.config
+
+
+def _find_configs(file: Path) -> None:
+    """Have the package `configs`, from which a config file imports others, hold those beside it, and ours.
+
+    A directory or a module `configs` where the program is started, as many projects have, would hide ours.
+    """
+    ours = Path(__file__).parents[2] / "configs"
+    package = types.ModuleType("configs")
+    beside = [file.resolve().parent] if file.resolve().parent.name == "configs" else []
+    package.__path__ = [str(folder) for folder in [*beside, ours, Path.cwd() / "configs"]]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "configs"]:
+        del sys.modules[name]
+    sys.modules["configs"] = package
+
+
+def _line_of(error: Exception, file: str) -> int | None:
+    """Return the line of `file` in which an error arose, None if it did not arise there."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [
+        frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()
+    ]
+    return lines[-1] if lines else None
