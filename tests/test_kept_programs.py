@@ -18,7 +18,7 @@ from jaxcifar.step.counts import Counts
 from jaxcifar.step.order import epoch_order
 from tests.conftest import ROOT, SHORT
 from tests.test_faults import assert_same_end
-from tests.test_step import layout
+from tests.test_step import NO_AUGMENTATION, layout
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_kept_training_program_is_the_one_that_is_traced_and_is_donated_its_st
     cache, tiny_config, devices
 ):
     some = layout(devices)
-    setup, dataset = set_up(tiny_config(), some)
+    setup, dataset = set_up(tiny_config(NO_AUGMENTATION), some)
     experiment, states = setup.experiment, []
     order = epoch_order(0, 0, len(dataset), setup.config.batch_size)
     data, order, key = some.put(((dataset.images, dataset.labels), order, jax.random.key(1)))
