@@ -14,6 +14,7 @@ from jaxcifar.report import run_report
 from jaxcifar.training.profile import Profiler, kernels
 from tests.test_faults import assert_same_end
 from tests.test_report import text_of
+from tests.test_step import NO_AUGMENTATION
 
 
 def stopped_after(dispatches):
@@ -46,6 +47,10 @@ def test_a_profiled_run_ends_as_any_other_and_its_kernels_are_in_the_report(
     run_here, tiny_flags, monkeypatch, tmp_path
 ):
     plain, run = tmp_path / "plain", tmp_path / "run"
+    tiny_flags = [
+        *tiny_flags,
+        *(f"--config.{path}={value}" for path, value in NO_AUGMENTATION.items()),
+    ]
     assert run_here(*tiny_flags, f"--workdir={plain}").returncode == 0
     assert not (plain / "profile.json").exists() and not (plain / "profile").exists()
     assert "Where the time of a step goes" not in text_of(plain / "report/index.html")
