@@ -16,12 +16,12 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def unknown(what: str, value: str, known: Iterable[str]) -> UserError:
-    """Return the error for a name that is not among `known`, with the nearest that is."""
-    known = sorted(known)
-    return UserError(
-        f"{what} {value!r} is unknown: {did_you_mean(value, known)}known are {', '.join(known)}"
-    )
+def unknown(what: str, value: str, known: Iterable[str], presets: Iterable[str] = ()) -> UserError:
+    """Return the error for a name that is neither among `known` nor a preset, with the nearest that is."""
+    known, presets = sorted(known), list(presets)
+    hint = did_you_mean(value, [*known, *presets])
+    also = f"; presets are {', '.join(presets)}" if presets else ""
+    return UserError(f"{what} {value!r} is unknown: {hint}known are {', '.join(known)}{also}")
 
 
 def did_you_mean(

@@ -10,6 +10,8 @@ from PIL import Image
 
 from configs import default
 from jaxcifar import Classifier, predict
+from jaxcifar.config import command_line
+from jaxcifar.config.presets import preset_of
 from jaxcifar.config.reader import read_config
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.run_evaluation import _name_if_not_own
@@ -360,6 +362,27 @@ def test_a_misspelt_preset_is_answered_with_the_nearest():
         with_model("wrn_28_1")
 
 
+def test_a_preset_named_for_a_workdir_sets_all_numbers_of_its_family(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["main"])
+    config = default.get_config().to_dict()
+    config["model"] |= {"name": "vit", "vit": config["model"]["vit"] | {"depth": 2, "width": 96}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    parse = lambda *flags: command_line.parse(["main", f"--workdir={tmp_path}", *flags]).config
+    assert read_config(parse("--config.model.name=vit_tiny")).model == with_model("vit_tiny").model
+    assert read_config(parse()).model.component.options["depth"] == 2
+    with pytest.raises(UserError, match="contradicts the preset"):
+        parse("--config.model.name=vit_tiny", "--config.model.vit.depth=2")
+
+
+def test_a_family_with_the_numbers_of_a_preset_is_known_by_its_name():
+    for preset in ("resnet8", "resnet56", "vit_tiny"):
+        component = with_model(preset).model.component
+        assert preset_of(component.name, component.options) == preset
+    changed = with_model("cifar_resnet", cifar_resnet__shortcut="B").model.component
+    assert preset_of(changed.name, changed.options) is None
+    assert preset_of("my_parts:Net", {"width": 3}) is None
+
+
 @pytest.mark.slow
 def test_a_run_of_a_preset_keeps_family_and_numbers_and_goes_on_under_both_names(
     run_here, tiny_flags, tmp_path
@@ -367,6 +390,7 @@ def test_a_run_of_a_preset_keeps_family_and_numbers_and_goes_on_under_both_names
     flags = [f"--workdir={tmp_path}", "--config.data.shapes.train_examples=64"]
     train = [*tiny_flags, *flags, "--config.num_epochs=1"]
     assert run_here(*train, "--config.model.name=resnet8").returncode == 0
+    assert "mlperf_resnet (resnet8) on shapes" in (tmp_path / "report/index.html").read_text()
     saved = json.loads((tmp_path / "config.json").read_text())["model"]
     assert saved["name"] == "mlperf_resnet" and saved["mlperf_resnet"] == {"widths": [16, 32, 64]}
     assert run_here(*train, "--config.model.name=mlperf_resnet").returncode == 0

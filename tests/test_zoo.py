@@ -76,6 +76,11 @@ def test_a_preset_has_as_many_parameters_as_elsewhere_and_is_documented(preset, 
         assert DOCUMENTED[preset] == (family, count, mflop)
 
 
+def test_no_two_families_have_a_preset_of_the_same_name_and_none_is_called_as_a_family():
+    names = [name for model in MODELS.values() for name in getattr(model, "presets", ())]
+    assert len({*names, *MODELS}) == len(names) + len(MODELS)
+
+
 def test_every_preset_is_counted_documented_and_named_in_the_default_config():
     assert {preset for preset, *_ in PARAMETERS} == PRESETS.keys() == DOCUMENTED.keys()
     config = (ROOT / "configs/default.py").read_text()

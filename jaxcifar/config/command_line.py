@@ -111,23 +111,25 @@ def parse(argv: list[str]) -> flags.FlagValues:
         line = f"--profile={values.profile} is for training"
         raise UserError(f"{line}: leave --mode={values.mode} out, or --profile")
     _check_distributed(values)
+    _read_preset(values, of_a_run=given.config is None)
     if given.config is None:
         _drop_options_of_another_dataset(values.config, config)
     elif values.mode != "report":
         from jaxcifar.config.reader import check_what_is_not_chosen  # takes a while
 
         check_what_is_not_chosen(values.config)
-    _check_preset(values)
     values.workdir = workdir
     return values
 
 
-def _check_preset(values: flags.FlagValues) -> None:
+def _read_preset(values: flags.FlagValues, *, of_a_run: bool) -> None:
     overrides = config_flags.get_override_values(values["config"])
     if any(name.startswith("model.") for name in overrides):
-        from jaxcifar.config.presets import check_flags  # takes a while
+        from jaxcifar.config import presets  # takes a while
 
-        check_flags(str(values.config.model.get("name")), overrides)
+        presets.check_flags(str(values.config.model.get("name")), overrides)
+        if of_a_run:
+            presets.take_preset(values.config, overrides)
 
 
 def _drop_options_of_another_dataset(config: Any, saved: ConfigDict) -> None:

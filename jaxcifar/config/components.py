@@ -49,7 +49,7 @@ def _component(name: str, field: str, kind: Kind, path: str, options: Mapping) -
         ours = kind.ours[name]
         return Component(name, field, ours, _read(kind, ours, options, path), path)
     if not _IMPORT_PATH.fits(name):
-        raise unknown(f"{field}:", name, [*kind.ours, *kind.presets])
+        raise unknown(f"{field}:", name, kind.ours, kind.presets)
     function = _imported(name, field, kind)
     module = _defining_module(function, name.partition(":")[0])
     file = getattr(sys.modules[module], "__file__", None)

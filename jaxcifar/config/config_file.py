@@ -36,9 +36,13 @@ def check(path: Path) -> None:
         )
     if path.is_file() and path.suffix == ".py":
         return
+    from jaxcifar.models import PRESETS  # takes a while
+
     folder = path.parent if path.parent.is_dir() else Path("configs")
     known = sorted(str(file) for file in folder.glob("*.py"))
     hint = did_you_mean(str(path), known, form="{}")
+    if path.stem in PRESETS:
+        hint += f"{path.stem} is a preset, --config=configs/default.py --config.model.name={path.stem}; "
     there = f"{folder} holds {', '.join(known) or 'no configs'}"
     if not folder.is_dir():
         there = f"there is no directory {folder} here"

@@ -64,10 +64,29 @@ def check_overrides(argv: list[str], config: ConfigDict, name: str) -> None:
                     f"--{flag}: {name} does not set this option: set it there, in config.{group}, and it "
                     "is a flag too"
                 )
-            hint = did_you_mean(path, known, form="--config.{}", cutoff=0.5)
-            raise UserError(
-                f"--{flag}: {name} has no such field; {hint}the schema is configs/default.py"
-            )
+            raise _no_such_field(path, known, name)
+
+
+def _no_such_field(path: str, known: Mapping[str, Any], name: str) -> UserError:
+    from jaxcifar.models import PRESETS  # takes a while
+
+    group, _, option = path.rpartition(".")
+    preset = group.removeprefix("model.")
+    if preset in PRESETS:
+        family = PRESETS[preset][0]
+        return UserError(
+            f"--config.{path}: {preset} is a preset, which sets all numbers of its family: name the family, "
+            f"--config.model.name={family}, and set --config.model.{family}.{option}"
+        )
+    here = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == group]
+    if group and here:
+        hint = did_you_mean(option, here, form=f"--config.{group}.{{}}")
+        hint = hint or f"--config.{group} has {', '.join(here)}; "
+    else:
+        hint = did_you_mean(path, known, form="--config.{}", cutoff=0.5)
+    return UserError(
+        f"--config.{path}: {name} has no such field; {hint}the schema is configs/default.py"
+    )
 
 
 def explain_value(text: str, config: ConfigDict) -> UserError:
@@ -78,7 +97,9 @@ def explain_value(text: str, config: ConfigDict) -> UserError:
         return UserError(text.splitlines()[0])
     flag, value = f"--config.{found[1]}", known[found[1]]
     if isinstance(value, ConfigDict):
+        own = (path for path, inner in fields(value) if not isinstance(inner, ConfigDict))
+        nearest = min(own, key=lambda path: path.count("."))
         return UserError(
-            f"{flag}={found[2]}: it is a group of fields: set one of them, as {flag}.{next(iter(value))}"
+            f"{flag}={found[2]}: it is a group of fields: set one of them, as {flag}.{nearest}"
         )
     return UserError(f"{flag}={found[2]}: it must be {KINDS[type(value)]}, as {value} is")

@@ -4,7 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from jaxcifar.errors import UserError
+from jaxcifar.host.files import with_tuples
 from jaxcifar.models import MODELS, PRESETS
 from jaxcifar.options import flag, options_of
 
@@ -48,6 +51,24 @@ def check_flags(preset: str, overrides: Mapping[str, Any]) -> None:
         for name, value in overrides.items():
             if name.startswith(path):
                 _check(preset, name.removeprefix(path), json.loads(json.dumps(value)))
+
+
+def take_preset(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+    """Where a flag names a preset, set its options in the config of an earlier run, which may have others."""
+    preset = overrides.get("model.name", "")
+    if preset in PRESETS:
+        family, _ = PRESETS[preset]
+        _, wanted = _options(preset)
+        changes = {f"model.{family}.{name}": value for name, value in with_tuples(wanted).items()}
+        with config.unlocked():
+            config.update_from_flattened_dict(changes)
+
+
+def preset_of(family: str, options: Mapping[str, Any]) -> str | None:
+    """Return the preset that a family is with these options, None if it is none."""
+    given = json.loads(json.dumps(dict(options)))
+    presets = (name for name, (owner, _) in PRESETS.items() if owner == family)
+    return next((name for name in presets if _options(name)[1] == given), None)
 
 
 def _options(preset: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -201,8 +201,10 @@ def _subtitle(run: Run) -> str:
         escape(run.settings[part]["name"]) for part in ("model", "data", "optimizer")
     )
     epochs = run.settings["num_epochs"]
+    preset = run.summary.get("preset")
+    network = f"{model} ({escape(preset)})" if preset else model
     return (
-        f"<p>{model} on {data}, {optimizer}, {epochs} {'epoch' if epochs == 1 else 'epochs'}, "
+        f"<p>{network} on {data}, {optimizer}, {epochs} {'epoch' if epochs == 1 else 'epochs'}, "
         f"seed {run.settings['seed']}</p>"
     )
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 
+from jaxcifar.config.presets import preset_of
 from jaxcifar.devices import cpu_facts
 from jaxcifar.experiment.setup import Setup
 from jaxcifar.host import informative
@@ -44,8 +45,10 @@ def summarise(setup: Setup, state: TrainState, rates: np.ndarray) -> dict:
       rates: what `learning_rates` returned; at most a thousand of them are kept for the report.
     """
     experiment, devices = setup.experiment, setup.layout.devices
+    model = setup.config.model.component
     return {
         "config": setup.config.effective(),
+        "preset": preset_of(model.name, model.options),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "forward_flops": known(forward_flops, setup, state),
         "precision": jnp.dtype(experiment.compute.dtype).name,
