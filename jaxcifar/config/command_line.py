@@ -123,6 +123,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
 
 
 def _read_preset(values: flags.FlagValues, *, of_a_run: bool) -> None:
+    """Check flags against the preset that the config names; give it to the config of an earlier run."""
     overrides = config_flags.get_override_values(values["config"])
     if any(name.startswith("model.") for name in overrides):
         from jaxcifar.config import presets  # takes a while

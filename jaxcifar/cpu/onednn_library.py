@@ -64,7 +64,7 @@ class Convolutions:
         self._made[call]({name: array.address for name, array in arrays.items()})
 
     def _make(self, kind, shapes, dtype, kernel_dtype, output_dtype, activation, *window):
-        """Return `run(addresses)`, which does this with arrays of these shapes, by name."""
+        """Return `run(addresses)`, which computes `kind` for arrays of these shapes; addresses go by name."""
         sizes, gaps = _as_kernel(shapes["kernel"], shapes["images"][-1] // shapes["kernel"][-2])
         kernel = self._layout(kernel_dtype, sizes, gaps)
         layouts = {
