@@ -3,7 +3,7 @@
 Every field that there is stands here, with its unit and range; the other configs change some.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def get_config() -> ConfigDict:
@@ -21,16 +21,28 @@ def get_config() -> ConfigDict:
     config.convolutions = "auto"  # on a CPU: onednn, xla, or auto: onednn where it is there
 
     config.data = ConfigDict()
-    config.data.name = "cifar10"  # an image-classification dataset of TFDS, or shapes
+    config.data.name = "cifar10"  # an image-classification dataset of TFDS, folder or shapes
     config.data.data_dir = ""  # of TFDS; empty: TFDS_DATA_DIR, else ~/tensorflow_datasets
     config.data.cache_dir = ""  # of decoded images; empty: jaxcifar/decoded in the user's cache
     config.data.train_split = "train"  # in TFDS's syntax
     config.data.validation_split = ""  # e.g. train[45000:] with train[:45000] above; empty: none
     config.data.test_split = "test"
-    config.data.image_size = 0  # pixels to scale and crop TFDS's images to; 0: leave them
+    config.data.image_size = FieldReference(
+        0, field_type=object
+    )  # pixels to scale and crop images to:
+    # of a square, or height and width as 64,48; 0: leave them
+    config.data.channels = 0  # 1: grey, 3: RGB; 0: as TFDS's images are, RGB of a folder
+    config.data.image_feature = ""  # of a dataset of TFDS; empty: the one that it is learnt from
+    config.data.label_feature = ""  # likewise; empty: the one that is learnt
     config.data.normalisation = (
         "statistics"  # of the training split; unit: [0, 1]; symmetric: [-1, 1]; pixels: [0, 255]
     )
+    config.data.folder = ConfigDict()
+    config.data.folder.path = ""  # a directory with one for each class, or a CSV file
+    config.data.folder.validation_share = 0.0  # of the files, where no splits are given, [0, 1)
+    config.data.folder.test_share = 0.2  # likewise
+    config.data.folder.split_seed = 0  # 0 to 2**32 - 1; of what is held out
+    config.data.folder.strict = False  # whether a file that cannot be read ends the run
     config.data.shapes = ConfigDict()
     config.data.shapes.seed = 0
     config.data.shapes.train_examples = 10_000

@@ -10,8 +10,10 @@ class has them as static methods, a function by `with_checks`.
 """
 
 import dataclasses
+import enum
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
@@ -58,6 +60,17 @@ def each(limit: Limit) -> Limit:
     )
 
 
+class Mark(enum.Enum):
+    """Say in which options the config of one run may differ."""
+
+    MAY_CHANGE = "from one start to the next"
+    PATH = (
+        "from one start to the next, and between processes, for it names a place on their machine"
+    )
+
+
+MAY_CHANGE, PATH = Mark.MAY_CHANGE, Mark.PATH
+
 POSITIVE = Limit(lambda value: 0 < value < float("inf"), "above 0 and finite")
 SHARE = between(0, 1)
 SHARE_BELOW_ONE = Limit(lambda value: 0 <= value < 1, "at least 0 and below 1")
@@ -83,12 +96,11 @@ class Option:
     """Describe an option."""
 
     type: Any
-    """`bool`, `int`, `float`, `str`, `tuple[int, ...]` or the like."""
+    """`bool`, `int`, `float`, `str`, `tuple[int, ...]` or the like, or one of these and a tuple."""
     default: Any
     limits: tuple[Limit, ...]
     unit: str
-    marks: tuple[Any, ...]
-    """What else is in its annotation."""
+    marks: tuple[Mark, ...]
 
     def read(self, value: Any, flag: str) -> Any:
         """Return `value` as what the option's type says: a float for a whole number, a tuple for a list.
@@ -110,8 +122,10 @@ class Option:
 
 
 def _as(kind: Any, value: Any) -> Any:
+    is_group = isinstance(value, list | tuple)
+    kind = next((one for one in _kinds(kind) if bool(typing.get_args(one)) is is_group), kind)
     if parts := typing.get_args(kind):
-        if not isinstance(value, list | tuple):
+        if not is_group:
             raise TypeError
         if parts[-1] is Ellipsis:
             parts = parts[:1] * len(value)
@@ -124,7 +138,14 @@ def _as(kind: Any, value: Any) -> Any:
     return kind(value)
 
 
+def _kinds(kind: Any) -> tuple[Any, ...]:
+    """Return the types between which a type leaves the choice, a single one and a tuple; else the type."""
+    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+
+
 def _kind(kind: Any) -> str:
+    if isinstance(kind, types.UnionType):
+        return " or ".join(map(_kind, _kinds(kind)))
     parts = typing.get_args(kind)
     if not parts:
         return KINDS[kind]
@@ -155,12 +176,14 @@ def options_of(component: Callable) -> dict[str, Option]:
 
 def _option(name: str, hint: Any, default: Any) -> Option:
     kind, *notes = typing.get_args(hint)
-    parts = typing.get_args(kind) if typing.get_origin(kind) is tuple else (kind,)
-    if not parts or any(part not in (bool, int, float, str, ...) for part in parts):
+    groups = [one for one in _kinds(kind) if typing.get_origin(one) is tuple]
+    singles = [one for one in _kinds(kind) if typing.get_origin(one) is not tuple]
+    parts = [*singles, *(part for group in groups for part in typing.get_args(group) or (group,))]
+    if len(singles) > 1 or any(part not in (bool, int, float, str, ...) for part in parts):
         raise TypeError(f"{name} must be bool, int, float, str or a tuple of these, not {kind}")
     limits = tuple(note for note in notes if isinstance(note, Limit))
     unit = next((note for note in notes if isinstance(note, str)), "")
-    marks = tuple(note for note in notes if not isinstance(note, Limit | str))
+    marks = tuple(note for note in notes if isinstance(note, Mark))
     return Option(kind, default, limits, unit, marks)
 
 

@@ -71,7 +71,7 @@ def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
             "evaluation.test_time_augmentation=my_parts:grey",
             "cannot be called as grey(images): ",
         ),
-        ("data.image_size=32", "scales the images of TFDS"),
+        ("data.image_size=32", "is for images in files"),
         (
             "model.options.size=5",
             "my_config.py does not set this option: set it there, in config.model",
@@ -118,6 +118,7 @@ def test_a_component_that_is_wrong_itself_is_one_line(own, fails, change, words)
         ("list[int]", "width must be bool, int, float, str or a tuple of these, not list[int]"),
         ("int | None", "width must be bool, int, float, str or a tuple of these, not int | None"),
         ("tuple[tuple[int, int], ...]", "or a tuple of these, not tuple[tuple[int, int], ...]"),
+        ("int | str", "width must be bool, int, float, str or a tuple of these, not int | str"),
         ("dict", "width must be bool, int, float, str or a tuple of these"),
         ("Elsewhere", "name 'Elsewhere' is not defined"),
     ],

@@ -14,6 +14,7 @@ import pytest
 from jaxcifar import main as program
 from jaxcifar.config import command_line, fields
 from jaxcifar.data import datasets
+from jaxcifar.data.reading import Reading
 from jaxcifar.devices import backend
 from jaxcifar.errors import UserError
 from jaxcifar.host.files import user_cache
@@ -193,7 +194,7 @@ def test_a_user_without_a_home_is_told_what_to_name(no_home, fails, monkeypatch,
         f"--config={ROOT}/{QUICK[9:]}", "--workdir=~/run"
     )
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", "~/tensorflow_datasets")
-    where = {"data_dir": "", "cache_dir": "", "image_size": 0}
+    where = {"data_dir": "", "reading": Reading()}
     with pytest.raises(UserError, match="~/tensorflow_datasets: the home directory is not known"):
         datasets.tfds("train", name="cifar10", **where)
     assert not list(tmp_path.iterdir())

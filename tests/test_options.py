@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import types
 import typing
 from typing import Annotated, Any
 
@@ -213,7 +214,10 @@ def test_default_py_holds_every_option_there_is_with_its_type_within_its_range()
     assert given.keys() == options.keys() and len(given) > 60
     for path, option in options.items():
         value = given[path]
-        assert type(value) is (typing.get_origin(option.type) or option.type), path
+        kinds = (option.type,)
+        if isinstance(option.type, types.UnionType):
+            kinds = typing.get_args(option.type)
+        assert type(value) in [typing.get_origin(kind) or kind for kind in kinds], path
         assert option.read(value, path) == value
 
 

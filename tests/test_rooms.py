@@ -25,7 +25,7 @@ ROOMS = [
     "options",
     "errors",
 ]
-REGISTRIES = {"models", "optim", "augment"}
+REGISTRIES = {"models", "optim", "augment", "data"}
 """Rooms whose `__init__.py` may import: it holds the table of the components."""
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS
 from jaxcifar.config.schema import Component
-from jaxcifar.data.datasets import DATASETS
+from jaxcifar.data import DATASETS
 from jaxcifar.data.tfds_reader import NAMESPACES
 from jaxcifar.errors import UserError, did_you_mean, first_line, unknown
 from jaxcifar.models import MODELS, PRESETS
@@ -27,13 +27,15 @@ class Kind:
     ours: Mapping[str, Callable]
     positional: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
+    wanted: tuple[str, ...] = ()
+    """Keywords that are passed to a component that has a parameter of this name."""
     has_options: bool = True
     presets: Collection[str] = ()
     """Other names that a config may hold, which `presets.py` replaces before these components are found."""
 
 
 CHOSEN_BY_NAME = {
-    "data": Kind(DATASETS, ("split",)),
+    "data": Kind(DATASETS, ("split",), wanted=("reading",)),
     "model": Kind(MODELS, (), ("classes", "compute"), presets=PRESETS),
     "optimizer": Kind(OPTIMIZERS, ("schedule",)),
     "schedule": Kind(SCHEDULES, ("peak", "steps")),
@@ -249,7 +251,8 @@ def _imported(name: str, field: str, kind: Kind) -> Callable:
     try:
         signature = inspect.signature(function)
         options = options_of(function) if kind.has_options else ()
-        signature.bind(*kind.positional, **dict.fromkeys([*kind.keywords, *options]))
+        wanted = set(kind.wanted) & set(signature.parameters)
+        signature.bind(*kind.positional, **dict.fromkeys([*kind.keywords, *wanted, *options]))
     except (TypeError, ValueError, NameError) as error:
         raise UserError(
             f"{field}={name}: {attribute} in {where} cannot be called as {attribute}({call}): "

@@ -62,11 +62,19 @@ def check_what_is_not_chosen(given: ConfigDict | Mapping[str, Any]) -> None:
 
 def _check_together(config: Config) -> None:
     data = config.data
-    if data.image_size and data.component:
-        raise UserError(
-            f"--config.data.image_size={data.image_size} scales the images of TFDS, and "
-            f"--config.data.name={data.name} is none of its datasets: leave it at 0"
-        )
+    for name in ("image_size", "channels"):
+        value = getattr(data, name)
+        if value and data.component and not data.component.takes("reading"):
+            raise UserError(
+                f"--config.data.{name}={value} is for images in files, and --config.data.name={data.name} "
+                "reads none: leave it at 0"
+            )
+    for name in ("image_feature", "label_feature"):
+        if (value := getattr(data, name)) and data.component:
+            raise UserError(
+                f"--config.data.{name}={value} is for datasets of TFDS, and "
+                f"--config.data.name={data.name} is none: leave it empty"
+            )
     if config.schedule.warmup_epochs > config.num_epochs:
         raise UserError(
             f"--config.schedule.warmup_epochs={config.schedule.warmup_epochs} is longer than "

@@ -1,9 +1,11 @@
 """The config that a run in a workdir was made with, as a config file that takes the workdir."""
 
 import json
+import types
 from pathlib import Path
+from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from jaxcifar.config.fields import fields
 from jaxcifar.errors import UserError, first_line
@@ -33,4 +35,8 @@ def get_config(workdir: str) -> ConfigDict:
         there = not group or isinstance(known.get(group), ConfigDict)
         if there and path not in known and option.default is not REQUIRED:
             config.update_from_flattened_dict({path: option.default})
+        if there and isinstance(option.type, types.UnionType):  # a flag may change its kind
+            name = path.rpartition(".")[2]
+            owner: Any = config[group] if group else config
+            owner[name] = FieldReference(owner[name], field_type=object)
     return config

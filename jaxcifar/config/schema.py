@@ -1,18 +1,24 @@
 """A config that has been read: frozen, its values checked, and the components that it chooses."""
 
 import dataclasses
-import enum
+import inspect
 import operator
 import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
+import numpy as np
+
 from jaxcifar.data.facts import NORMALISATIONS, DataFacts
+from jaxcifar.data.reading import Reading
 from jaxcifar.options import (
+    MAY_CHANGE,
     NOT_EMPTY,
+    PATH,
     POSITIVE,
     SHARE_BELOW_ONE,
     Limit,
+    Mark,
     at_least,
     between,
     one_of,
@@ -20,19 +26,12 @@ from jaxcifar.options import (
     run_check,
 )
 
-
-class Mark(enum.Enum):
-    """Say in which fields the config of one run may differ."""
-
-    MAY_CHANGE = "from one start to the next"
-    PATH = (
-        "from one start to the next, and between processes, for it names a place on their machine"
-    )
-
-
-MAY_CHANGE, PATH = Mark.MAY_CHANGE, Mark.PATH
-
 SPLIT = Limit(NOT_EMPTY.fits, "a split, such as train or test")
+SIZE = Limit(
+    lambda value: value == 0 or all(1 <= side <= 4096 for side in np.ravel(value)),
+    "0, or from 1 to 4096: of a square, or height and width",
+)
+CHANNELS = Limit(lambda value: value in (0, 1, 3), "0, 1 or 3")
 Due = Annotated[int, at_least(1), "epochs; and after the last", MAY_CHANGE]
 
 
@@ -57,6 +56,16 @@ class Component:
         """Call the function, with the options too."""
         return self.function(*args, **kwargs, **self.options)
 
+    def takes(self, parameter: str) -> bool:
+        """Return whether the function has a parameter of this name."""
+        return parameter in inspect.signature(self.function).parameters
+
+    @property
+    def marks(self) -> dict[str, tuple[Mark, ...]]:
+        """The marks of the options, by their dotted paths."""
+        known = options_of(self.function) if self.options else {}
+        return {f"{self.path}.{name}": known[name].marks for name in self.options}
+
     def check_data(self, facts: DataFacts) -> None:
         """Check the options against the facts of the training split.
 
@@ -76,10 +85,20 @@ class Data:
     train_split: Annotated[str, SPLIT, "in TFDS's syntax"]
     validation_split: Annotated[str, "in TFDS's syntax; empty: none", MAY_CHANGE]
     test_split: Annotated[str, SPLIT, "in TFDS's syntax", MAY_CHANGE]
-    image_size: Annotated[int, between(0, 4096), "pixels; 0: as TFDS's images are"]
+    image_size: Annotated[int | tuple[int, int], SIZE, "pixels; 0: as the images are"]
+    channels: Annotated[int, CHANNELS, "1: grey, 3: RGB; 0: as TFDS's are, RGB of a folder"] = 0
+    image_feature: Annotated[str, "of a dataset of TFDS; empty: the one that it is learnt from"] = (
+        ""
+    )
+    label_feature: Annotated[str, "of a dataset of TFDS; empty: the one that is learnt"] = ""
     normalisation: Annotated[str, one_of(NORMALISATIONS)]
     component: Component | None
     """The dataset; None for one of TFDS."""
+
+    @property
+    def reading(self) -> Reading:
+        """How images are read from their files."""
+        return Reading(self.image_size, self.channels, self.cache_dir)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,6 +184,14 @@ class Config:
         sections = (self.data, self.model, self.optimizer, self.schedule, self.evaluation)
         named = (section.component for section in sections)
         return (*filter(None, named), *self.augmentation.values())
+
+    @property
+    def marks(self) -> dict[str, tuple[Mark, ...]]:
+        """The marks of all fields and of the options of the chosen components, by their dotted paths."""
+        marks = {path: option.marks for path, option in FIELDS.items()}
+        for component in self.components:
+            marks |= component.marks
+        return marks
 
     def effective(self) -> dict[str, Any]:
         """Return every value that counts, by its dotted path; defaults where none is given."""

@@ -4,13 +4,14 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from jaxcifar.data import shapes as drawn, tfds_reader
+from jaxcifar.data.reading import Reading
+from jaxcifar.data.tfds_reader import NAMED_NONE, Features
 from jaxcifar.errors import UserError, first_line
-from jaxcifar.host.files import expanded, user_cache
 from jaxcifar.options import between
 
 
@@ -35,6 +36,8 @@ class Dataset:
     """What of the dataset they are, in order."""
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Examples of each whole split of the dataset, by name."""
+    survey: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What else is known of the whole dataset, as JSON takes it; `folder.survey` says what."""
     name: str = ""
     """Of the dataset, as the config has it; `load_split` adds it."""
     split: str = ""
@@ -63,30 +66,26 @@ def shapes(
     return select(split, sizes, whole, drawn.CLASS_NAMES)
 
 
-def tfds(split: str, *, name: str, data_dir: str, cache_dir: str, image_size: int) -> Dataset:
+def tfds(
+    split: str, *, name: str, data_dir: str, reading: Reading, features: Features = NAMED_NONE
+) -> Dataset:
     """Read any image-classification dataset of TFDS, e.g. `cifar10`, preparing it if need be.
 
     Args:
       split: in TFDS's syntax, e.g. `train[:45000]`.
       name: of the builder, with a config or version if wanted: `cifar10`, `cifar10:3.0.2`.
       data_dir: where TFDS keeps prepared datasets; empty for TFDS's own choice.
-      cache_dir: where decoded images are kept; empty for the user's cache, if there is one.
-      image_size: height and width to which images are scaled and cropped; 0 to leave them.
+      reading: how its images are read.
+      features: which hold image and label.
 
     Raises:
       UserError: the dataset is unknown, cannot be fetched, or is not of images and one label.
     """
-    cache = expanded(cache_dir) if cache_dir else user_cache("decoded")
-    if cache and cache.is_file():
-        raise UserError(f"--config.data.cache_dir={cache_dir} is a file: name a directory")
-    builder = tfds_reader.prepared_builder(name, data_dir)
+    reading.cache()  # what is wrong with that is said before anything is fetched
+    builder = tfds_reader.prepared_builder(name, data_dir, features)
     sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
-    read = lambda key: tfds_reader.read_split(builder, key, image_size, cache)
-    return select(split, sizes, read, tfds_reader.class_names(builder))
-
-
-DATASETS = {"shapes": shapes}
-"""`DATASETS[name](split, **options)`; a name that is not here is one of TFDS."""
+    read = lambda key: tfds_reader.read_split(builder, key, features, reading)
+    return select(split, sizes, read, tfds_reader.class_names(builder, features))
 
 
 def options_of_split(options: Mapping, split: str) -> dict:

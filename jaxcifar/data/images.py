@@ -1,5 +1,7 @@
 """Finds image files, and turns images into pixels: in datasets, in folders and in prediction alike."""
 
+import functools
+import io
 import os
 import stat
 import warnings
@@ -13,6 +15,9 @@ from jaxcifar.errors import UserError
 
 VERSION = 2
 """Of what `fit` returns for an image. Raise it with every change: arrays that were kept are decoded anew."""
+
+# `fit` raises an error for an image of which Pillow warns. A filter for a while would not be safe in threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _WIDE_INTEGER_FORMATS = ("PNG", "PPM")
 """The formats in which Pillow's 32-bit integers have 65,535 for white."""
@@ -60,6 +65,12 @@ def fit(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(image).reshape(shape)
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return height and width of a loaded image as `fit` sees it, with its orientation tag obeyed."""
+    height, width = image.height, image.width
+    return (width, height) if _turn(image) in _ON_ITS_SIDE else (height, width)
+
+
 def was_read_otherwise(image: Image.Image) -> bool:
     """Return whether training, in version 0.1.0, made other pixels of an image."""
     if image.mode[0] in "IF":
@@ -81,6 +92,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes an image of each orientation upright."""
+
+
+_ON_ITS_SIDE = {_TURNS[tag] for tag in (5, 6, 7, 8)}
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -116,6 +130,13 @@ def _too_large() -> UserError:
     return UserError(f"it is too large: at most {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller")
 
 
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """Return in what the names of files end that Pillow can open, `.png` and the like, in lower case."""
+    known = Image.registered_extensions()
+    return frozenset(suffix for suffix, kind in known.items() if kind in Image.OPEN)
+
+
 def find_images(paths: Sequence[Path]) -> Iterator[Path]:
     """Yield the files among `paths`, and the images in the directories among them, by name.
 
@@ -125,7 +146,7 @@ def find_images(paths: Sequence[Path]) -> Iterator[Path]:
     Raises:
       UserError: a directory holds no image.
     """
-    known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    known = suffixes()
     for path in paths:
         if not os.path.isdir(path):  # noqa: PTH112, Path.is_dir() raises where a directory above may not be read
             yield path
@@ -150,16 +171,28 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
       UserError: the file is not there, or no image that can be read.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device never ends
-            raise UserError("it is no regular file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return fit(image, shape)
+        return fit(opened(read_bytes(path)), shape)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except Exception as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+      UserError: it is a pipe, which would be waited for, a device, which never ends, or the like.
+      OSError: it cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UserError("it is no regular file")
+    return path.read_bytes()
+
+
+def opened(data: bytes) -> Image.Image:
+    """Open the image in a file's bytes; `fit` decodes it. Pillow raises errors of many kinds."""
+    return Image.open(io.BytesIO(data))
 
 
 def reason(error: Exception) -> str:
@@ -168,4 +201,6 @@ def reason(error: Exception) -> str:
         return "no image that Pillow knows"
     if isinstance(error, Image.DecompressionBombError):
         return str(_too_large())
+    if isinstance(error, FileNotFoundError):
+        return "it does not exist"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

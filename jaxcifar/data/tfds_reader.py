@@ -1,5 +1,6 @@
 """TFDS without TensorFlow: prepare as array_record, decode once, cache the arrays."""
 
+import dataclasses
 import io
 import os
 import re
@@ -7,7 +8,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from jaxcifar.data import array_cache, images
+from jaxcifar.data.reading import Reading, decoded
 from jaxcifar.errors import UserError, did_you_mean, first_line
 from jaxcifar.host import compat
 from jaxcifar.host.files import expanded
@@ -26,7 +28,21 @@ NAMESPACES = ("huggingface", "kaggle", "kubric", "robotics")
 """What a name of TFDS may begin with, before a colon."""
 
 
-def prepared_builder(name: str, data_dir: str) -> Any:
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Name the features of a dataset that hold image and label."""
+
+    image: str = ""
+    """Empty for what the dataset says is learnt from, else `image`."""
+    label: str = ""
+    """Empty for what the dataset says is learnt, else `label`."""
+
+
+NAMED_NONE = Features()
+"""What the dataset itself says."""
+
+
+def prepared_builder(name: str, data_dir: str, features: Features = NAMED_NONE) -> Any:
     """Return the TFDS builder of `name`, downloading and preparing it first if need be.
 
     Raises:
@@ -57,7 +73,7 @@ def prepared_builder(name: str, data_dir: str) -> Any:
             f"dataset {name!r}: {first_line(error)} {_near(name)}--config.data.name takes a name as cifar10 "
             "or cifar10:3.0.2"
         ) from error
-    _label_and_image_keys(builder)
+    _checked(builder, features)
     if not builder.is_prepared():
         _prepare(tfds.builder(name, data_dir=data_dir or None, file_format="array_record"))
         builder = tfds.builder(name, data_dir=data_dir or None)
@@ -71,13 +87,13 @@ def prepared_builder(name: str, data_dir: str) -> Any:
     return builder
 
 
-def class_names(builder: Any) -> tuple[str, ...]:
+def class_names(builder: Any, features: Features = NAMED_NONE) -> tuple[str, ...]:
     """Return the names of the classes, in the order of the labels."""
-    return tuple(builder.info.features[_label_and_image_keys(builder)[0]].names)
+    return tuple(builder.info.features[_checked(builder, features).label].names)
 
 
 def read_split(
-    builder: Any, split: str, image_size: int, cache: Path | None
+    builder: Any, split: str, features: Features, reading: Reading
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return `images: [n, height, width, channel] uint8` and `labels: [n] int32` of a whole split.
 
@@ -86,20 +102,27 @@ def read_split(
     Args:
       builder: of a dataset that is prepared.
       split: a whole one.
-      image_size: height and width to which images are scaled and cropped; 0 to leave them.
-      cache: the directory in which they are kept; None to keep nothing.
+      features: which hold image and label.
+      reading: how they are read.
 
     Raises:
       UserError: the files are incomplete or damaged, or the images differ in size.
     """
     files = [os.fspath(path) for path in builder.info.splits[split].filepaths]
+    cache, size = reading.cache(), reading.height_width
     try:
         place = Path(builder.data_path).resolve()
-        known_by = array_cache.identity(files, place, images.VERSION)
-        entry = f"{builder.info.full_name}/{split}-{image_size or 'original'}-{known_by}"
-        return array_cache.cached(
-            cache / entry if cache else None, lambda: _decode_split(builder, split, image_size)
+        chosen = [dataclasses.astuple(features)] if features != NAMED_NONE else []
+        grey = [reading.channels] if reading.channels else []
+        known_by = array_cache.identity(files, place, images.VERSION, *chosen, *grey)
+        sides = "×".join(map(str, dict.fromkeys(size or ["original"])))
+        entry = f"{builder.info.full_name}/{split}-{sides}-{known_by}"
+        arrays = array_cache.cached(
+            cache / entry if cache else None,
+            ("images", "labels"),
+            lambda: _decode_split(builder, split, features, reading),
         )
+        return arrays["images"], arrays["labels"]
     except OSError as error:
         raise UserError(
             f"split {split!r} of {builder.name!r} in {builder.data_path} cannot be read ({error}): "
@@ -111,29 +134,37 @@ def was_read_otherwise(builder: Any, part: tuple[str, int, int]) -> bool:
     """Return whether training, in version 0.1.0, made other pixels of an image in a part of a split."""
     import tensorflow_datasets as tfds
 
-    _, image_key = _label_and_image_keys(builder)
+    image_key = _checked(builder, NAMED_NONE).image
     split, start, stop = part
     source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
     files = (io.BytesIO(source[i][image_key]) for i in range(start, stop))
     return any(images.was_read_otherwise(Image.open(file)) for file in files)
 
 
-def _label_and_image_keys(builder):
+def _checked(builder: Any, features: Features) -> Features:
+    """Return the features that hold image and label, with a name each.
+
+    Raises:
+      UserError: there are no such features.
+    """
     import tensorflow_datasets as tfds
 
-    features = dict(builder.info.features.items())
+    known = dict(builder.info.features.items())
     image, label, *_ = builder.info.supervised_keys or ("image", "label")  # a third key is a weight
-    if not (
-        isinstance(image, str)
-        and isinstance(label, str)
-        and isinstance(features.get(image), tfds.features.Image)
-        and isinstance(features.get(label), tfds.features.ClassLabel)
-    ):
+    image, label = features.image or image, features.label or label
+    is_one = [
+        isinstance(name, str) and isinstance(known.get(name), kind)
+        for name, kind in ((image, tfds.features.Image), (label, tfds.features.ClassLabel))
+    ]
+    if not all(is_one):
+        kinds = ", ".join(f"{name} ({type(known[name]).__name__})" for name in sorted(known))
         raise UserError(
-            f"dataset {builder.name!r} is not one of images with one class label each: its features "
-            f"are {', '.join(sorted(features))}; cifar10, cifar100 and svhn_cropped are such datasets"
+            f"dataset {builder.name!r} has no feature {image if not is_one[0] else label!r} that is "
+            f"{'an Image' if not is_one[0] else 'a ClassLabel'}: it has {kinds}; "
+            "--config.data.image_feature and --config.data.label_feature name those to take; cifar10, "
+            "cifar100 and svhn_cropped need no names"
         )
-    return label, image
+    return Features(image, label)
 
 
 def _near(name):
@@ -204,18 +235,21 @@ def _answers(url: str, seconds: float = 6) -> bool:
     return answered.is_set()
 
 
-def _decode_split(builder, split, image_size):
+def _decode_split(
+    builder: Any, split: str, features: Features, reading: Reading
+) -> Iterator[array_cache.Arrays]:
     import tensorflow_datasets as tfds
 
-    label_key, image_key = _label_and_image_keys(builder)
-    feature = builder.info.features[image_key]
+    features = _checked(builder, features)
+    feature = builder.info.features[features.image]
     height, width, channels = feature.shape
-    if image_size:
-        height = width = image_size
+    if reading.height_width:
+        height, width = reading.height_width
+    channels = reading.channels or channels
     if channels not in (1, 3):
         raise UserError(
-            f"dataset {builder.name!r} has images of {channels} channels: it takes one of grey (1) or "
-            "RGB (3) images"
+            f"dataset {builder.name!r} has images of {channels} channels: --config.data.channels=3 reads "
+            "them as RGB, 1 as grey"
         )
     if not (height and width):
         raise UserError(
@@ -223,35 +257,35 @@ def _decode_split(builder, split, image_size):
             "--config.data.image_size=64 scales and crops all of them to 64×64"
         )
     is_float = feature.np_dtype == np.float32
-    source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
-    pixels = np.empty((len(source), height, width, channels), np.uint8)
-    labels = np.empty(len(source), np.int32)
+    source = builder.as_data_source(split, decoders={features.image: tfds.decode.SkipDecoding()})
+    shape = (height, width, channels)
 
-    def decode(start):
-        index = range(start, min(start + 1000, len(source)))
-        for i, record in zip(index, source.__getitems__(list(index))):
+    def decode(index: range) -> array_cache.Arrays:
+        pixels, labels = np.empty((len(index), *shape), np.uint8), np.empty(len(index), np.int32)
+        for place, record in enumerate(source.__getitems__(list(index))):
             try:
-                image = Image.open(io.BytesIO(record[image_key]))
+                image = images.opened(record[features.image])
                 if is_float:
                     image = _float_image(image)
-                pixels[i] = images.fit(image, (height, width, channels))
+                pixels[place] = images.fit(image, shape)
             except Exception as error:
                 raise UserError(
-                    f"image {i} of split {split!r} of {builder.name!r} in {builder.data_path} cannot be "
-                    f"read: {images.reason(error)}"
+                    f"image {index[place]} of split {split!r} of {builder.name!r} in {builder.data_path} "
+                    f"cannot be read: {images.reason(error)}"
                 ) from error
-            labels[i] = record[label_key]
+            labels[place] = record[features.label]
+        if (labels < 0).any():
+            raise UserError(
+                f"split {split!r} of {builder.name!r} holds examples without a label: name another split"
+            )
+        return {"images": pixels, "labels": labels}
 
     # Pillow decodes without Python's lock, but on thumbnails the lock is most of the work, and two
     # threads that pass it to and fro take 1.4 times as long as one.
-    small = height * width <= 64 * 64 and not image_size
-    with ThreadPoolExecutor(1 if small else os.cpu_count()) as pool:
-        list(pool.map(decode, range(0, len(source), 1000)))
-    if (labels < 0).any():
-        raise UserError(
-            f"split {split!r} of {builder.name!r} holds examples without a label: name another split"
-        )
-    return pixels, labels
+    small = height * width <= 64 * 64 and not reading.image_size
+    threads = 1 if small else os.cpu_count() or 1
+    words = f"decoding {builder.name} {split}"
+    return decoded(decode, len(source), shape, threads, words)
 
 
 def _float_image(image: Image.Image) -> Image.Image:

@@ -8,13 +8,14 @@ from pathlib import Path
 from jaxcifar.config import components
 from jaxcifar.config.fields import fields
 from jaxcifar.config.reader import read_config
-from jaxcifar.config.schema import FIELDS, Config, Mark
+from jaxcifar.config.schema import Config
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices.processes import all_agree
 from jaxcifar.errors import UserError
 from jaxcifar.experiment.saved_run import SavedRun
 from jaxcifar.host.progress import warn
+from jaxcifar.options import Mark
 
 
 def describe(config: Config, facts: DataFacts, steps_per_dispatch: int, interval: dict) -> dict:
@@ -147,8 +148,7 @@ def check_processes_agree(
     whole = {
         path: value
         for path, value in fields(config.whole)
-        if not (path in FIELDS and Mark.PATH in FIELDS[path].marks)
-        and not isinstance(value, Mapping)
+        if Mark.PATH not in config.marks.get(path, ()) and not isinstance(value, Mapping)
     }
     modules = components.hashes(config.components)
     standing = whole, modules, dataclasses.asdict(facts), run.step, run.unrecorded, profile
@@ -162,10 +162,10 @@ def check_processes_agree(
 
 def differences(old: Config, new: Config) -> list[str]:
     """Return `path: old -> new` for every field by which the configs are of two runs, in their order."""
-    before, after = old.effective(), new.effective()
+    before, after, marks = old.effective(), new.effective(), old.marks | new.marks
     lines = []
     for path in sorted({*before, *after}):
-        if path in FIELDS and FIELDS[path].marks:
+        if marks.get(path):
             continue
         if path.endswith(".enabled"):
             was, now = before.get(path, False), after.get(path, False)

@@ -155,14 +155,15 @@ def load_split(config: Config, field: str) -> Dataset:
     data, split = config.data, getattr(config.data, field)
     try:
         if data.component:
-            dataset = data.component(split)
+            reading = {"reading": data.reading} if data.component.takes("reading") else {}
+            dataset = data.component(split, **reading)
         else:
             dataset = datasets.tfds(
                 split,
                 name=data.name,
                 data_dir=data.data_dir,
-                cache_dir=data.cache_dir,
-                image_size=data.image_size,
+                reading=data.reading,
+                features=datasets.Features(data.image_feature, data.label_feature),
             )
     except datasets.SplitError as error:
         raise UserError(f"--config.data.{field}={split}: {error}") from error

@@ -1,7 +1,9 @@
 """What a person sees of a run while it goes on."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
@@ -9,6 +11,22 @@ from tqdm import tqdm
 def warn(line: str) -> None:
     """Print a warning, above the bar if there is one."""
     tqdm.write(f"warning: {line}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def bar(images: int, words: str) -> Iterator[Callable[[int], object]]:
+    """Show how far something is that is done before training: a bar on a terminal, a line elsewhere.
+
+    Yields:
+      `advance(images)`, which moves on by so many.
+    """
+    shown = sys.stderr.isatty()
+    if not shown:
+        print(f"{words}: {images:,} images", flush=True)
+    with tqdm(
+        desc=words, total=images, unit=" images", unit_scale=True, leave=False, disable=not shown
+    ) as counted:
+        yield counted.update
 
 
 class Silent:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from jaxcifar.errors import UserError
 from jaxcifar.report import (
+    data_section,
     html_pieces,
     image_sections,
     plots,
@@ -112,6 +113,7 @@ def _body(run: Run, folder: Path) -> str:
                 part("Other evaluations", lambda: _other_evaluations(run)),
                 note="On other splits and datasets, in <code>evaluations/</code>.",
             ),
+            section("The data", part("Data", lambda: data_section.data(run))),
             section(
                 "What augmentation does",
                 part("Augmentation", lambda: image_sections.augmentation(run)),

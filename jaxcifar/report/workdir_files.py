@@ -65,6 +65,16 @@ class Run:
         return _read(_arrays, self.workdir / "augmentation.npz")
 
     @functools.cached_property
+    def data(self) -> dict:
+        """Of `data.json`."""
+        return _read(_json, self.workdir / "data.json")
+
+    @functools.cached_property
+    def data_examples(self) -> Mapping[str, np.ndarray]:
+        """An image of each class."""
+        return _read(_arrays, self.workdir / "data.npz")
+
+    @functools.cached_property
     def profile(self) -> dict:
         """Of `profile.json`."""
         return _read(_json, self.workdir / "profile.json")

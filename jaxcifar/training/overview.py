@@ -78,7 +78,7 @@ def describe(summary: dict, state: TrainState) -> str:
     height, width, channels = summary["image_shape"]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.params)
     table = known(lambda: parameter_overview.get_parameter_overview(shapes, include_stats=False))
-    flops, epochs = summary["forward_flops"], summary["epochs"]
+    flops, epochs, steps = (summary[key] for key in ("forward_flops", "epochs", "steps_per_epoch"))
     cost = "FLOPs not known" if flops is None else f"{flops / 1e6:,.1f} MFLOP an image (forward)"
     return "\n".join(
         [
@@ -86,6 +86,6 @@ def describe(summary: dict, state: TrainState) -> str:
             f"{summary['parameters']:,} parameters, {cost}, {summary['precision']}",
             f"{summary['train_examples']:,} images of {height}×{width}×{channels} in "
             f"{summary['classes']} classes, {epochs} {'epoch' if epochs == 1 else 'epochs'} of "
-            f"{summary['steps_per_epoch']} steps on {summary['devices']}",
+            f"{steps} {'step' if steps == 1 else 'steps'} on {summary['devices']}",
         ]
     )

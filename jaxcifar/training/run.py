@@ -1,7 +1,7 @@
 """A training run from its start to its end: set up, restore, loop, evaluate."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -21,7 +21,7 @@ from jaxcifar.host.laps import Laps
 from jaxcifar.host.metrics_log import MetricsLog
 from jaxcifar.host.progress import Progress, Silent
 from jaxcifar.host.signals import Stopping
-from jaxcifar.training import overview
+from jaxcifar.training import data_overview, overview
 from jaxcifar.training.background import Background, draw_augmented
 from jaxcifar.training.loop import Loop
 from jaxcifar.training.profile import Profiler
@@ -96,6 +96,8 @@ def train(  # noqa: PLR0913, what main knows
         evaluators = {name: Evaluator(setup, split) for name, split in held_out.items()}
         augmented = evaluators["test"].augmented()
         progress, recorder = _start_recording(setup, stepper, saved, workdir, laps)
+        if layout.leads:
+            _describe_data(setup, {"train": dataset} | held_out, workdir, progress.say)
         saver = Saver(checkpoints, layout, progress.say, saved.step)
         laps.end("overview")
 
@@ -155,6 +157,20 @@ def _start_recording(
     elif saved.records:
         progress.say(f"{workdir} holds no checkpoint: its run begins anew")
     return progress, recorder
+
+
+def _describe_data(
+    setup: Setup, splits: Mapping[str, Dataset], workdir: Path, say: Callable[[str], None]
+) -> None:
+    """Write down and print what the run is trained and evaluated on, and warn of what is wrong with that."""
+    config, train = setup.config, splits["train"]
+    summary = data_overview.summarise(config, splits)
+    write_json(workdir / "data.json", summary)
+    write_arrays(workdir / "data.npz", **data_overview.examples(train))
+    if lines := data_overview.describe(summary):
+        say(lines)
+    data_overview.warn_of_faults(summary)
+    data_overview.warn_of_unused(config, len(train), len(setup.layout.devices))
 
 
 def load_held_out(config: Config, train: Dataset) -> dict[str, Dataset]:

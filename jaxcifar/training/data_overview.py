@@ -1,0 +1,121 @@
+"""What a run is trained and evaluated on: classes, counts, sizes, and what was left out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxcifar.config.schema import Config
+from jaxcifar.data.datasets import Dataset
+from jaxcifar.host.progress import warn
+
+_MOST_CLASSES = 20
+"""Whose counts are printed."""
+_MOST_FILES = 3
+"""That are named in a line."""
+
+
+def summarise(config: Config, splits: Mapping[str, Dataset]) -> dict:
+    """Return what is known of the data, for `data.json`.
+
+    Args:
+      config: of the run.
+      splits: `train`, `test` and perhaps `validation`.
+
+    Returns:
+      `class_names`; for each of the `splits` its `split` in TFDS's syntax and `class_counts`, the examples of
+      each class; and what the dataset's own survey holds, see `image_folder.folder`.
+    """
+    train = splits["train"]
+    return {
+        "dataset": config.data.name,
+        "class_names": list(train.class_names),
+        "splits": {
+            name: {"split": split.split, "class_counts": _class_counts(split).tolist()}
+            for name, split in splits.items()
+        },
+    } | dict(train.survey)
+
+
+def examples(train: Dataset) -> dict[str, np.ndarray]:
+    """Return an image of each class, for `data.npz`: `images: [n, height, width, channel]`, `labels: [n]`."""
+    labels, index = np.unique(train.labels, return_index=True)
+    chosen = slice(0, 100)
+    return {"images": train.images[index[chosen]], "labels": labels[chosen]}
+
+
+def describe(summary: dict) -> str:
+    """Return lines for a dataset that was surveyed, empty for another."""
+    if "sizes" not in summary:
+        return ""
+    names = summary["class_names"]
+    counts = {name: split["class_counts"] for name, split in summary["splits"].items()}
+    order = list(range(len(names)))
+    if len(names) > _MOST_CLASSES:
+        by_count = sorted(order, key=lambda label: counts["train"][label])
+        order = by_count[: _MOST_CLASSES // 2] + by_count[-_MOST_CLASSES // 2 :]
+    shown = [(names[label], *(f"{counts[split][label]:,}" for split in counts)) for label in order]
+    table = [
+        ("images", *counts),
+        *shown,
+        (f"{len(names)} classes", *(f"{sum(own):,}" for own in counts.values())),
+    ]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table
+    ]
+    if len(names) > _MOST_CLASSES:
+        lines.insert(1 + _MOST_CLASSES // 2, "…")
+    smallest, median, largest = ("×".join(map(str, size)) for size in summary["sizes"].values())
+    lines.append(f"sizes from {smallest} to {largest} (height×width), median {median}")
+    if left_out := summary["left_out"]:
+        lines.append(f"left out: {len(left_out):,} ({_reasons(left_out)})")
+    return "\n".join(lines)
+
+
+def warn_of_faults(summary: dict) -> None:
+    """Warn of files that cannot be read, and of those with the same content where that misleads."""
+    if found := summary.get("unreadable"):
+        warn(f"{_count(found, 'file')} cannot be read and are left out: {_reasons(found)}")
+    if found := summary.get("same_in_two_classes"):
+        warn(
+            f"{_count(found, 'image')} in two classes at once ({_groups(found)}): keep one of each"
+        )
+    if found := summary.get("same_in_two_splits"):
+        warn(
+            f"{_count(found, 'image')} in two splits at once ({_groups(found)}): the result says less of new "
+            "images"
+        )
+
+
+def warn_of_unused(config: Config, train_examples: int, devices: int) -> None:
+    """Warn where so much is left over when an epoch is cut into batches that it matters."""
+    batch_size = config.batch_size
+    unused = train_examples % batch_size
+    if unused <= train_examples // 10:
+        return
+    sizes = range(devices, batch_size + 1, devices)
+    best = max(sizes, key=lambda size: (-(train_examples % size > train_examples // 50), size))
+    steps = train_examples // batch_size
+    warn(
+        f"an epoch is {steps} {'step' if steps == 1 else 'steps'} of {batch_size} examples, and leaves out "
+        f"{unused} of {train_examples}, other ones each time: --config.batch_size={best} leaves out "
+        f"{train_examples % best}"
+    )
+
+
+def _class_counts(dataset: Dataset) -> np.ndarray:
+    return np.bincount(dataset.labels, minlength=len(dataset.class_names))
+
+
+def _count(found: Sequence, what: str) -> str:
+    return f"{len(found):,} {what}{'' if len(found) == 1 else 's'}"
+
+
+def _reasons(found: Sequence[Sequence[str]]) -> str:
+    words = [f"{path}: {why}" for path, why in found[:_MOST_FILES]]
+    return "; ".join(words) + ("; …" if len(found) > _MOST_FILES else "")
+
+
+def _groups(found: Sequence[Sequence[str]]) -> str:
+    words = [" = ".join(group) for group in found[:_MOST_FILES]]
+    return "; ".join(words) + ("; …" if len(found) > _MOST_FILES else "")

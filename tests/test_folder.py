@@ -1,0 +1,389 @@
+"""Folders of images, and CSV files that name some: which files count, in which classes and splits."""
+
+import csv
+import json
+import os
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxcifar import predict
+from jaxcifar.data import datasets, image_folder
+from jaxcifar.data.reading import Reading, decoded
+from jaxcifar.errors import UserError
+from jaxcifar.evaluation.classifier import Classifier
+
+OPTIONS = {"validation_share": 0.0, "test_share": 0.0, "split_seed": 0, "strict": False}
+
+
+def draw(seed, size=(8, 8)):
+    """Return an image of noise, another for another seed."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))
+
+
+def write(path, image=None, **options):
+    """Write an image, by default one of which its path is the seed, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image or draw(list(os.fsencode(path.name)))).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Return `load(path, split="train", **options)`, with a cache beside the test's files."""
+
+    def call(path, split="train", image_size=0, channels=0, cache=tmp_path / "cache", **options):
+        reading = Reading(image_size, channels, str(cache))
+        return image_folder.folder(split, reading=reading, path=str(path), **OPTIONS | options)
+
+    return call
+
+
+def two_classes(root, count=4, ends=".png"):
+    """Write `count` images each of `cat` and `dog`, and return the directory."""
+    for name in ("cat", "dog"):
+        for i in range(count):
+            write(root / name / f"{name}{i}{ends}")
+    return root
+
+
+NAMES = ["cat", "dog", "ünï cödé", "sp ace [x]", "new\nline"]
+
+
+@pytest.fixture(scope="module")
+def odd_photographs(tmp_path_factory):
+    """Return a folder of 200 images of five classes in odd sizes, modes, formats and names, and of other files."""
+    root, rng = tmp_path_factory.mktemp("odd") / "photo graphs", np.random.default_rng(0)
+    modes = ["RGB", "L", "P", "RGBA", "CMYK", "1", "LA", "I;16"]
+    ends = {mode: [".png", ".tiff", ".webp", ".jpg", ".JPEG", ".bmp", ".gif"] for mode in modes}
+    ends |= {"I;16": [".png", ".tiff"], "CMYK": [".tiff", ".jpg"], "1": [".png", ".tiff", ".bmp"]}
+    for color, name in enumerate(NAMES):
+        for i in range(40):
+            mode = modes[i % 8]
+            height, width = rng.integers(20, 90, 2)
+            pixels = rng.integers(0, 60, (height, width, 3), np.uint8) + np.uint8(40 * color)
+            image = Image.fromarray(pixels)
+            end = ends[mode][i % len(ends[mode])]
+            if end.lower() in (".jpg", ".jpeg") and mode not in ("RGB", "L", "CMYK"):
+                mode = "RGB"
+            if mode == "I;16":
+                image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+            write(
+                root / name / f"{i} bé[{i}]{end}", image if mode == "I;16" else image.convert(mode)
+            )
+    cat = root / "cat"
+    (cat / "deeper").mkdir()
+    write(cat / "deeper/one more.png")
+    write(cat / "\udcff\udcfe.png")
+    (cat / "cut off.jpg").write_bytes((root / "dog/0 bé[0].png").read_bytes()[:60])
+    (cat / "empty.png").touch()
+    (cat / "nothing.png").symlink_to(root / "not there")
+    (cat / "._0.png").write_bytes(b"of macOS")
+    (cat / "Thumbs.db").write_bytes(b"of Windows")
+    (cat / "notes.txt").write_text("not an image")
+    os.mkfifo(cat / "pipe.png")
+    (cat / "directory.png").mkdir()
+    (cat / "loop").symlink_to(cat)
+    (root / ".hidden").mkdir()
+    write(root / "__MACOSX/cat/0.png")
+    write(root / "beside.png")
+    shutil.copy(cat / "0 bé[0].png", root / "dog/a cat.png")
+    return root
+
+
+def test_each_oddity_of_a_folder_has_its_outcome(odd_photographs, load):
+    dataset = load(odd_photographs, image_size=(16, 24))
+    assert dataset.images.shape == (203, 16, 24, 3)
+    assert dataset.class_names == ("cat", "dog", "new\\nline", "sp ace [x]", "ünï cödé")
+    assert np.bincount(dataset.labels).tolist() == [42, 41, 40, 40, 40]
+    assert sorted(map(tuple, dataset.survey["left_out"])) == [
+        ("beside.png", "in no directory of a class"),
+        ("cat/directory.png", "a directory with the name of an image"),
+        ("cat/loop", "a link to a directory above it"),
+        ("cat/notes.txt", "not an image by its name"),
+        ("cat/pipe.png", "not a regular file"),
+    ]
+    unreadable = dict(dataset.survey["unreadable"])
+    assert unreadable.keys() == {"cat/cut off.jpg", "cat/empty.png", "cat/nothing.png"}
+    assert unreadable["cat/nothing.png"] == "it does not exist"
+    assert dataset.survey["same_in_two_classes"] == [["cat/0 bé[0].png", "dog/a cat.png"]] or (
+        dataset.survey["same_in_two_classes"] == [["dog/a cat.png", "cat/0 bé[0].png"]]
+    )
+    with pytest.raises(UserError, match=r"strict=True, and 3 files .* cannot be read \(cat/"):
+        load(odd_photographs, image_size=16, strict=True)
+
+
+def test_a_folder_is_trained_evaluated_reported_and_predicted(
+    odd_photographs, run_here, tmp_path, capsys
+):
+    flags = [
+        "--config=configs/default.py",
+        "--config.data.name=folder",
+        f"--config.data.folder.path={odd_photographs}",
+        "--config.data.folder.validation_share=0.2",
+        "--config.data.validation_split=validation",
+        "--config.data.image_size=16,24",
+        f"--config.data.cache_dir={tmp_path}/cache",
+        "--config.model.cnn.widths=(4,6)",
+        "--config.model.cnn.convs_per_block=(1,1)",
+        "--config.num_epochs=2",
+        "--config.batch_size=40",
+        "--config.precision=float32",
+        f"--workdir={tmp_path}/run",
+    ]
+    result = run_here(*flags)
+    assert result.returncode == 0, result.stderr
+    assert "left out: 5 (" in result.stdout and "of 16×24×3 in 5 classes" in result.stdout
+    assert "warning: 3 files cannot be read and are left out: " in result.stderr
+    assert "in two classes at once (" in result.stderr
+    data = json.loads((tmp_path / "run/data.json").read_text())
+    counts = {name: split["class_counts"] for name, split in data["splits"].items()}
+    assert np.sum([*counts.values()], 0).tolist() == [42, 41, 40, 40, 40]
+    evaluation = json.loads((tmp_path / "run/evaluation.json").read_text())
+    assert evaluation["examples"] == sum(counts["test"])
+    page = (tmp_path / "run/report/index.html").read_text()
+    assert "new\\nline" in page and "cat/notes.txt: not an image by its name" in page
+    assert run_here(*flags, "--mode=evaluate").returncode == 0
+    assert predict.main(["predict", f"--workdir={tmp_path}/run", str(odd_photographs / "dog")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 41
+
+
+def test_a_csv_file_in_its_own_order_is_the_dataset_that_was_written_out(
+    run_here, tiny_flags, tmp_path, monkeypatch
+):
+    sizes = {"train_examples": 128, "test_examples": 64}
+    with (tmp_path / "all.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["split", "label", "more", "path"])
+        for split in ("train", "test"):
+            dataset = datasets.shapes(split, seed=0, **sizes)
+            order = sorted(dataset.class_names)
+            for i, (image, label) in enumerate(zip(dataset.images, dataset.labels)):
+                name = f"{order.index(dataset.class_names[label])} {dataset.class_names[label]}"
+                path = write(tmp_path / f"files/{split}{i}.png", Image.fromarray(image))
+                rows.writerow([split, dataset.class_names[label], name, path.relative_to(tmp_path)])
+    (tmp_path / "shapes_in_order.py").write_text(
+        "import dataclasses, numpy as np\n"
+        "from jaxcifar.data import datasets\n"
+        "def load(split):\n"
+        f"    drawn = datasets.shapes(split, seed=0, **{sizes})\n"
+        "    names = tuple(sorted(drawn.class_names))\n"
+        "    labels = np.array([names.index(drawn.class_names[i]) for i in drawn.labels], np.int32)\n"
+        "    return dataclasses.replace(drawn, labels=labels, class_names=names)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    states = {}
+    for name, more in {
+        "shapes_in_order:load": [],
+        "folder": [f"--config.data.folder.path={tmp_path}/all.csv"],
+    }.items():
+        workdir = tmp_path / name.partition(":")[0]
+        flags = [*tiny_flags, "--config.num_epochs=1", f"--config.data.name={name}", *more]
+        result = run_here(
+            *flags, f"--config.data.cache_dir={tmp_path}/cache", f"--workdir={workdir}"
+        )
+        assert result.returncode == 0, result.stderr
+        states[name] = Classifier(workdir)._state
+    jax.tree.map(np.testing.assert_array_equal, *(s.params for s in states.values()))
+
+
+def test_files_are_held_out_by_their_content_whatever_else_is_there(tmp_path, load):
+    root, shares = tmp_path / "photos", {"validation_share": 0.2, "test_share": 0.3}
+    for name in ("cat", "dog"):
+        for i in range(60):
+            write(root / name / f"{i}.png", draw([i, ord(name[0])]))
+    splits = ("train", "validation", "test")
+
+    def contents():
+        found = {split: load(root, split, **shares).images for split in splits}
+        return {split: {image.tobytes() for image in own} for split, own in found.items()}
+
+    before = contents()
+    for i in range(100):
+        write(root / "cat" / f"new{i}.png", draw([i, 1000]))
+    for i in range(20):  # again, in the other class and under another name
+        shutil.copy(root / f"cat/{i}.png", root / f"dog/again {i}.png")
+    after = contents()
+    assert all(before[split] <= after[split] for split in splits)
+    assert sum(map(len, after.values())) == len(set().union(*after.values())) == 220
+    more = load(root, "test", **shares | {"validation_share": 0.4}).images
+    assert {image.tobytes() for image in more} == after["test"]
+
+
+def test_shares_hold_in_expectation_over_seeds():
+    digests = np.random.default_rng(0).integers(0, 256, (1000, 32), np.uint8)
+    for share in (0.1, 0.5):
+        found = np.array([(image_folder.share_of(digests, s) < share).mean() for s in range(100)])
+        spread = np.sqrt(share * (1 - share) / 1000)
+        assert np.abs(found - share).max() < 4 * spread
+        assert np.abs(found.mean() - share) < 4 * spread / 10
+        assert 0.7 * spread < found.std() < 1.3 * spread  # each seed is a draw of its own
+
+
+def test_splits_that_are_given_are_taken_and_not_drawn(tmp_path, load):
+    for split, count in {"train": 5, "val": 2, "test": 3}.items():
+        two_classes(tmp_path / "photos" / split, count)
+    for split, count in {"train": 10, "validation": 4, "test": 6, "train+test[:50%]": 13}.items():
+        assert len(load(tmp_path / "photos", split, test_share=0.5)) == count
+    with pytest.raises(UserError, match="split 'dev'"):
+        load(tmp_path / "photos", "dev")
+
+
+def test_a_part_of_a_split_holds_images_of_all_classes(tmp_path, load):
+    dataset = load(two_classes(tmp_path / "photos", 40), "train[:20]")
+    assert set(dataset.labels) == {0, 1}
+
+
+def _rename(root, old, new):
+    (root / old).rename(root / new)
+
+
+def _only(root, *kept):
+    for path in root.iterdir():
+        if path.name not in kept:
+            shutil.rmtree(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        (shutil.rmtree, {}, "does not exist: name a directory"),
+        (lambda root: _only(root), {}, "holds no image in a directory of a class"),
+        (lambda root: _only(root, "cat"), {}, "has one class, cat: a classifier needs two"),
+        (lambda root: (root / "emu").mkdir(), {}, "holds no image in emu: add some, or remove"),
+        (lambda root: two_classes(root / "Cat/x"), {}, "differ in case alone, Cat and cat: give"),
+        (lambda root: two_classes(root / "train/x") and two_classes(root / "test/x"), {},
+         "holds test, train beside cat: move"),
+        (lambda root: write(root / "cat/large.png", draw(0, (9, 8))), {}, "images of different sizes, "),
+        (lambda root: None, {"test_share": 0.001}, "test_share=0.001 of 8 images is none in the split"),
+        (lambda root: None, {"test_share": 0.0}, "validation_share and .*test_share say how much is"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_not_clear_is_one_line(tmp_path, load, change, options, words):
+    root = two_classes(tmp_path / "photos")
+    change(root)
+    with pytest.raises(UserError, match=words) as error:
+        load(root, "test" if options else "train", **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_class_that_a_split_lacks_is_named_with_the_remedy(tmp_path, load):
+    root = two_classes(tmp_path / "photos", 30)
+    write(root / "emu/one.png")
+    with pytest.raises(
+        UserError,
+        match=r"no image of the class emu is in the split \w+, which .*: (raise|add)",
+    ):
+        load(root, test_share=0.3)
+    for split in ("train", "test"):
+        two_classes(tmp_path / "given" / split)
+    write(tmp_path / "given/train/emu/one.png")
+    with pytest.raises(UserError, match="holds no directory emu in test"):
+        load(tmp_path / "given")
+
+
+def test_names_that_a_mac_has_decomposed_are_the_same_class(tmp_path, load):
+    for split, name in (("train", "caf\u00e9"), ("test", "cafe\u0301")):
+        write(tmp_path / "photos" / split / name / "a.png")
+        write(tmp_path / "photos" / split / "bar" / "b.png")
+    assert load(tmp_path / "photos").class_names == ("bar", "caf\u00e9")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "begins with the line '': it must name the columns path and label"),
+        ("path;label\na.png;cat\n", "begins with the line 'path;label'"),
+        ("path,label\n", "names no image"),
+        ("path,label\na.png,\n", "has no label in line 2"),
+        ("path,label\na.png\n", "has no label in line 2"),
+        ("path,label,split\na.png,cat,dev\n", "has the split 'dev' in line 2: it must be one of"),
+        ("path,label,split\na.png,cat,\n", "has no split in line 2"),
+        ("path,label\na.png,cat\n", "has one class, cat"),
+        (
+            "path,label\na.png,cat\nb.png,dog\n",
+            "none of the 2 images in .* a.png: it does not exist",
+        ),
+        (b"path,label\n\xff.png,cat\n", "is no CSV file in UTF-8"),
+    ],
+)
+def test_a_csv_file_that_is_not_clear_is_one_line(tmp_path, load, text, words):
+    (tmp_path / "all.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=words):
+        load(tmp_path / "all.csv")
+
+
+def test_a_csv_file_of_excel_names_files_with_commas_and_line_breaks(tmp_path, load):
+    for name in ("a, b.png", "c\nd.png"):
+        write(tmp_path / name)
+    text = '\ufeffpath,label\r\n"a, b.png",cat\r\n"c\nd.png",dog\r\n'
+    (tmp_path / "all.csv").write_bytes(text.encode())
+    assert load(tmp_path / "all.csv").labels.tolist() == [0, 1]
+
+
+def test_a_folder_is_decoded_once_and_anew_when_a_file_changes(tmp_path, load, monkeypatch):
+    root = two_classes(tmp_path / "photos")
+    first = load(root).images
+    with monkeypatch.context() as patched:
+        patched.setattr(image_folder, "_decode", lambda *args: pytest.fail("decoded again"))
+        assert isinstance(load(root).images, np.memmap) and (load(root).images == first).all()
+    (entry,) = (tmp_path / "cache/folder").glob("*/*/train.npy")
+    write(root / "cat/cat0.png", draw(7))
+    assert (load(root).images != first).any()
+    (other,) = (tmp_path / "cache/folder").glob("*/*/train.npy")
+    assert other != entry
+    load(root, image_size=4)
+    assert len(list((tmp_path / "cache/folder").glob("*/*/train.npy"))) == 2
+
+
+def test_without_a_cache_a_folder_is_the_same(tmp_path, load, monkeypatch):
+    root = two_classes(tmp_path / "photos")
+    kept = load(root)
+    monkeypatch.setattr(Reading, "cache", lambda self: None)
+    again = load(root)
+    assert (again.images == kept.images).all() and again.survey == kept.survey
+
+
+def test_images_become_rgb_or_grey_as_the_config_says(tmp_path, load):
+    for name, mode in (("cat", "L"), ("dog", "RGB")):
+        write(tmp_path / "photos" / name / "a.png", draw(0).convert(mode))
+    assert load(tmp_path / "photos").images.shape[-1] == 3
+    assert load(tmp_path / "photos", channels=1).images.shape[-1] == 1
+
+
+def test_an_orientation_tag_counts_for_the_size(tmp_path, load):
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    for name in ("cat", "dog"):
+        write(tmp_path / "photos" / name / "a.jpg", draw(0, (8, 12)), exif=tag)
+        write(tmp_path / "photos" / name / "b.png", draw(1, (12, 8)))
+    assert load(tmp_path / "photos").images.shape[1:3] == (12, 8)
+
+
+def test_threads_decode_only_a_few_blocks_ahead():
+    begun = []
+    blocks = decoded(
+        lambda index: begun.append(index) or {"images": np.zeros(len(index))}, 5000, (8, 8), 2, "x"
+    )
+    for done in range(1, 4):
+        next(blocks)
+        assert len(begun) <= done + 5
+    blocks.close()
+    assert len(begun) < 1000
+
+
+def test_a_moved_folder_is_the_same_run(tiny_config):
+    from jaxcifar.experiment.agreement import differences
+
+    where = {"data.name": "folder", "data.folder.path": "/here"}
+    before, moved = tiny_config(where), tiny_config(where | {"data.folder.path": "/there"})
+    assert differences(before, moved) == []
+    assert differences(before, tiny_config(where | {"data.folder.test_share": 0.1})) != []
+
+
+def test_an_image_size_of_an_earlier_run_is_that_of_a_square():
+    assert Reading(64).height_width == Reading((64, 64)).height_width == (64, 64)
+    assert Reading().height_width is None
