@@ -34,6 +34,10 @@ def get_config() -> ConfigDict:
     config.data.channels = 0  # 1: grey, 3: RGB; 0: as TFDS's images are, RGB of a folder
     config.data.image_feature = ""  # of a dataset of TFDS; empty: the one that it is learnt from
     config.data.label_feature = ""  # likewise; empty: the one that is learnt
+    config.data.resident_bytes = (
+        0  # the largest split that devices hold, larger ones are streamed; 0:
+    )
+    # a quarter of a device's memory
     config.data.normalisation = (
         "statistics"  # of the training split; unit: [0, 1]; symmetric: [-1, 1]; pixels: [0, 255]
     )
@@ -161,7 +165,7 @@ def get_config() -> ConfigDict:
     config.schedule.step.factor = 0.1  # by which the rate is multiplied at each
 
     # What follows may differ when a run is resumed; of the above, only convolutions, data_dir,
-    # cache_dir and the held-out splits may.
+    # cache_dir, resident_bytes, folder.path, folder.strict and the held-out splits may.
     config.logging = ConfigDict()
     config.logging.every_steps = 50  # optimiser steps a record, at least 1; also at an epoch's end
 

@@ -92,6 +92,9 @@ class Data:
     )
     label_feature: Annotated[str, "of a dataset of TFDS; empty: the one that is learnt"] = ""
     normalisation: Annotated[str, one_of(NORMALISATIONS)]
+    resident_bytes: Annotated[
+        int, at_least(0), "the largest split that devices hold; 0: chosen from them", MAY_CHANGE
+    ] = 0
     component: Component | None
     """The dataset; None for one of TFDS."""
 

@@ -1,6 +1,7 @@
 """On which devices a program runs, and how arrays come to lie there."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,15 @@ class Layout:
         """
         return 1 if platform.current() == "cpu" else 2**31 - 1
 
+    def room_for_data(self) -> int:
+        """Return the bytes of the largest split that the devices should hold: a quarter of their memory."""
+        stats = self.devices[0].memory_stats() or {}
+        if limit := stats.get("bytes_limit"):
+            return limit // 4
+        # A CPU's devices share the machine's memory, and hold a copy each.
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return total // 4 // len(jax.local_devices())
+
     @property
     def leads(self) -> bool:
         """Whether this process prints and writes files; the others compute, and save their part."""
@@ -40,6 +50,11 @@ class Layout:
     def everywhere(self) -> NamedSharding:
         """The sharding of an array that every device holds whole."""
         return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
+
+    @property
+    def split_rows(self) -> NamedSharding:
+        """The sharding of an array [row, device, ...] of which each device holds its own part."""
+        return NamedSharding(self.everywhere.mesh, PartitionSpec(None, AXIS))
 
     def put(self, tree: Any) -> Any:
         """Copy every leaf to every device, once: an array left on the host is sent at each dispatch."""

@@ -41,6 +41,7 @@ class OverRows:
         layout: Layout,
         *,
         updates_state: bool,
+        streamed: bool = False,
         sums: Any = None,
         kept: KeptPrograms | None = None,
     ):
@@ -53,12 +54,14 @@ class OverRows:
           layout: the devices, and the compiler options.
           updates_state: whether the state that `step` returns is wanted; if so, the one passed in
             is donated, and must not be used again.
+          streamed: whether the data are those of the rows alone, [row, device, ...] each, of which
+            `step` is given this device's part of its row; else `step` is given all data.
           sums: a tree of their form; needed where programs are kept.
           kept: what keeps the programs that `lower` traces, if something does.
         """
-        self._layout = layout
+        self._layout, self._streamed = layout, streamed
         self._updates_state, self._sums, self._kept = updates_state, sums, kept
-        self._program: Any = _mapped(step, layout, updates_state=updates_state)
+        self._program: Any = _mapped(step, layout, updates_state=updates_state, streamed=streamed)
         self._compiled: dict[tuple, Any] = {}
         # Virtual CPU devices share few threads: with many dispatches in flight, the collectives of one wait
         # for threads that those of another hold, for ever.
@@ -74,10 +77,12 @@ class OverRows:
           another thread.
         """
 
-        def placed(leaf):
-            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._layout.everywhere)
+        def placed(tree, sharding=self._layout.everywhere):
+            like = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            return jax.tree.map(like, tree)
 
-        arguments = jax.tree.map(placed, (state, data, order, np.int32(0), key))
+        data = placed(data, self._layout.split_rows) if self._streamed else placed(data)
+        arguments = (placed(state), data, *placed((order, np.int32(0), key)))
         if self._kept is None:
             lowered = self._program.lower(rows, *arguments)
         else:
@@ -134,7 +139,7 @@ def _kind(rows: int, data: Any, order: Any) -> tuple:
     return (rows, *(leaf.shape for leaf in jax.tree.leaves((data, order))))
 
 
-def _mapped(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:
+def _mapped(step: Callable, layout: Layout, *, updates_state: bool, streamed: bool) -> Callable:
     """Return the function `(rows, state, data, order, start, key)`, a program for each `rows`."""
     devices = len(layout.devices)
 
@@ -143,7 +148,8 @@ def _mapped(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:
         places = device * share + jnp.arange(share, dtype=jnp.int32)
 
         def one_row(state, row):
-            return step(state, data, order[row, places], places, key)
+            own = jax.tree.map(lambda leaf: leaf[row], data) if streamed else data
+            return step(state, own, order[row, places], places, key)
 
         if rows == 1:
             state, sums = one_row(state, start)
@@ -159,16 +165,22 @@ def _mapped(step: Callable, layout: Layout, *, updates_state: bool) -> Callable:
             mapped = jax.pmap(
                 on_one,
                 AXIS,
-                in_axes=(0, None, None, None, None, None),
+                in_axes=(0, None, 1 if streamed else None, None, None, None),
                 out_axes=None,
                 devices=layout.devices,
             )
         else:  # Inside jit pmap sees the devices of this process alone.
-            shared = PartitionSpec()
+            shared, own = PartitionSpec(), PartitionSpec(None, AXIS)
+
+            def on_own(device, state, data, *args):
+                if streamed:
+                    data = jax.tree.map(lambda leaf: leaf[:, 0], data)
+                return on_one(device[0], state, data, *args)
+
             mapped = jax.shard_map(
-                lambda device, *args: on_one(device[0], *args),
+                on_own,
                 mesh=layout.everywhere.mesh,
-                in_specs=(PartitionSpec(AXIS), *[shared] * 5),
+                in_specs=(PartitionSpec(AXIS), shared, own if streamed else shared, *[shared] * 3),
                 out_specs=shared,
                 check_vma=False,
             )

@@ -11,10 +11,11 @@ import numpy as np
 
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.devices.mapping import OverRows, one_behind
+from jaxcifar.devices.rows import Span
 from jaxcifar.experiment.setup import Setup
 from jaxcifar.step.batch import Step
 from jaxcifar.step.evaluation_step import Answers
-from jaxcifar.step.order import padded_order
+from jaxcifar.step.order import padded_order, stretches
 from jaxcifar.step.state import TrainState
 
 
@@ -25,15 +26,19 @@ class Evaluator:
         """Place the split. The config's batch size is rounded up to a multiple of the devices."""
         layout, devices = setup.layout, len(setup.layout.devices)
         batch_size = min(setup.config.evaluation.batch_size, len(dataset))
-        order = padded_order(len(dataset), -(-batch_size // devices) * devices)
+        batch_size = -(-batch_size // devices) * devices
+        self._order = padded_order(len(dataset), batch_size)
         self._setup, self._examples = setup, len(dataset)
-        self._data, self._order = layout.put(((dataset.images, dataset.labels), order))
-        self._rows = min(len(order), layout.rows_per_dispatch)
-        """In a dispatch: all, or one."""
+        self._source = setup.source(dataset, batch_size)
+        most = min(layout.rows_per_dispatch, self._source.most_rows)
+        self._spans = [Span(0, *each) for each in stretches(0, len(self._order), most)]
         self._run = self._mapped(setup.experiment.evaluation_step, "evaluation")
 
     def _mapped(self, step: Step, part: str) -> OverRows:
-        return self._setup.mapped(step, part, Answers.empty(), updates_state=False)
+        streamed = self._source.streamed
+        return self._setup.mapped(
+            step, part, Answers.empty(), updates_state=False, streamed=streamed
+        )
 
     def augmented(self) -> dict[str, "Evaluator"]:
         """Return what evaluates on the same split under the config's test-time augmentation, by its name."""
@@ -46,8 +51,13 @@ class Evaluator:
         return {name: other}
 
     def prepare(self, state: TrainState) -> Callable[[], Any]:
-        """Trace the program for states like this; return what compiles it, perhaps in another thread."""
-        return self._run.lower(self._rows, state, self._data, self._order)
+        """Trace the programs for states like this; return what compiles them, perhaps in another thread."""
+        order = jax.ShapeDtypeStruct(self._order.shape, self._order.dtype)
+        lengths = dict.fromkeys(span.stop - span.start for span in self._spans)
+        compile_each = [
+            self._run.lower(rows, state, *self._source.like(rows, order)) for rows in lengths
+        ]
+        return lambda: [compile_() for compile_ in compile_each]
 
     def __call__(self, state: TrainState) -> Answers:
         """Return the answers on every example, see `send`."""
@@ -58,19 +68,22 @@ class Evaluator:
     ) -> Callable[[], Answers]:
         """Send the evaluation of a state to the devices.
 
-        Where a dispatch holds one row, on a CPU, the rows are sent when the answers are fetched.
+        On a CPU the dispatches are sent when the answers are fetched. Elsewhere a training step that is sent
+        next overwrites the state: a resident split is one dispatch, and one that is streamed, in several, is
+        evaluated before this returns.
 
         Returns:
           A function that fetches the answers on every example, none left out or counted twice, as NumPy
           arrays; `probabilities` is [n, class] float. It calls `between` after every dispatch, which may
           raise.
         """
-        dispatches = (
-            self._run(state, self._data, self._order, start, start + self._rows)
-            for start in range(0, len(self._order), self._rows)
-        )
-        if self._rows == len(self._order):
+        supply = self._source.supply(self._spans, lambda number: self._order)
+        dispatches = (self._run(state, *each) for each in supply)
+        if len(self._spans) == 1:
             dispatches = list(dispatches)
+        elif self._setup.layout.rows_per_dispatch > 1:
+            answers = self._fetch(dispatches, between)
+            return lambda: answers
         return lambda: self._fetch(dispatches, between)
 
     def _fetch(self, dispatches: Iterable[Answers], between: Callable[[], None]) -> Answers:

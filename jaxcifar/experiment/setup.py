@@ -18,6 +18,7 @@ from jaxcifar.devices import backend
 from jaxcifar.devices.kept_programs import KeptPrograms
 from jaxcifar.devices.layout import Layout
 from jaxcifar.devices.mapping import OverRows
+from jaxcifar.devices.rows import Resident, Streamed
 from jaxcifar.errors import UserError
 from jaxcifar.experiment import agreement, saved_run
 from jaxcifar.experiment.build import Experiment, build
@@ -44,10 +45,26 @@ class Setup:
         kept = kept_programs(config, measured, experiment.compute, layout)
         return cls(config, layout, experiment, kept)
 
-    def mapped(self, step: Step, part: str, sums: Any, *, updates_state: bool) -> OverRows:
+    def mapped(
+        self, step: Step, part: str, sums: Any, *, updates_state: bool, streamed: bool = False
+    ) -> OverRows:
         """Map a step of the experiment as `map_step` does; its programs are kept as those of `part`."""
-        kept = self.kept and self.kept.of(part)
-        return map_step(step, self.layout, updates_state=updates_state, sums=sums, kept=kept)
+        return map_step(
+            step,
+            self.layout,
+            updates_state=updates_state,
+            streamed=streamed,
+            sums=sums,
+            kept=self.kept and self.kept.of(f"{part}, streamed" if streamed else part),
+        )
+
+    def source(self, dataset: Dataset, batch_size: int) -> Resident | Streamed:
+        """Return where the rows of a split come from: the devices if they can hold it, else the host."""
+        arrays = (dataset.images, dataset.labels)
+        most = self.config.data.resident_bytes or self.layout.room_for_data()
+        if dataset.images.nbytes <= most:
+            return Resident(self.layout, arrays)
+        return Streamed(self.layout, arrays, batch_size)
 
     def remembered(self, name: str, compute: Callable[[], Any]) -> np.ndarray:
         """Return the array that `compute()` returns, here or at an earlier start of such a run."""

@@ -37,6 +37,7 @@ def map_step(
     layout: Layout,
     *,
     updates_state: bool,
+    streamed: bool = False,
     sums: Any = None,
     kept: KeptPrograms | None = None,
 ) -> OverRows:
@@ -46,15 +47,18 @@ def map_step(
       step: to be mapped.
       layout: the devices.
       updates_state: whether the state that `step` returns is wanted.
+      streamed: whether the data are those of the rows alone, see `OverRows`.
       sums: a tree of the form of what `step` sums; needed where programs are kept.
       kept: what keeps its programs from one start to the next, if something does.
     """
 
     def step_on_row(state, data, index, places, key):
-        images, labels = data
-        return step(state, Batch(images[index], labels[index], index, places), key)
+        images, labels = data if streamed else (array[index] for array in data)
+        return step(state, Batch(images, labels, index, places), key)
 
-    return OverRows(step_on_row, layout, updates_state=updates_state, sums=sums, kept=kept)
+    return OverRows(
+        step_on_row, layout, updates_state=updates_state, streamed=streamed, sums=sums, kept=kept
+    )
 
 
 def with_full_products(function: Callable) -> Callable:

@@ -1,6 +1,7 @@
 """Sends the steps of a run to the devices: an epoch's order, in dispatches."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxcifar.data.datasets import Dataset
+from jaxcifar.devices.rows import Span, Supply
 from jaxcifar.experiment.setup import Setup, beginning
 from jaxcifar.step.counts import Counts
 from jaxcifar.step.order import epoch_order, stretches
@@ -32,6 +34,8 @@ class Stepper:
     """After all steps that were sent."""
     step: int
     """Their number."""
+    _supply: Iterator[Supply]
+    """What the dispatches take that were not sent; set, as `state` is, by `begin`."""
 
     def __init__(self, setup: Setup, train: Dataset, steps_per_dispatch: int, step: int):
         """Trace the program that is needed first, and compile what is needed in the background.
@@ -43,45 +47,53 @@ class Stepper:
           step: after which the run goes on.
         """
         self._setup, self.step, self.steps_per_dispatch = setup, step, steps_per_dispatch
-        self._every = min(steps_per_dispatch, setup.layout.rows_per_dispatch)
-        self._data = (train.images, train.labels)
+        self._source = source = setup.source(train, setup.config.batch_size)
+        most = min(setup.layout.rows_per_dispatch, source.most_rows)
+        self._every = min(steps_per_dispatch, most)
         init_key, self._key = jax.random.split(jax.random.key(setup.config.seed))
         experiment, layout = setup.experiment, setup.layout
         self._beginning = beginning(train, init_key)
         self._init = layout.traced(experiment.init_state, *self._beginning)
         self._program = setup.mapped(
-            experiment.train_step, "training", Counts.empty(), updates_state=True
+            experiment.train_step,
+            "training",
+            Counts.empty(),
+            updates_state=True,
+            streamed=source.streamed,
         )
-        self._orders: dict[int, jax.Array] = {}
         shape = (self.steps_per_epoch, setup.config.batch_size)
         order = jax.ShapeDtypeStruct(shape, np.int32)
-        arguments = (self._init.out_info, self._data, order, self._key)
+        arguments = lambda rows: (self._init.out_info, *source.like(rows, order), self._key)
         self._compilations: dict[int, Future] = {}
         background = ThreadPoolExecutor(1)
         for place, rows in enumerate(self._lengths()):
             # Nothing is as urgent as the first; the others are traced while it compiles and runs.
-            lower = lambda rows=rows: self._program.lower(rows, *arguments)
+            lower = lambda rows=rows: self._program.lower(rows, *arguments(rows))
             work = lower() if place == 0 else lambda lower=lower: lower()()
             self._compilations[rows] = background.submit(work)
         background.shutdown(wait=False)
 
+    def _spans(self) -> Iterator[Span]:
+        """Yield what every dispatch takes that is left."""
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        for each in range(epoch, self._setup.config.num_epochs):
+            first = done if each == epoch else 0
+            for start, stop in stretches(first, self.steps_per_epoch, self._every):
+                yield Span(each, start, stop)
+
     def _lengths(self) -> list[int]:
         """Return how many steps the dispatches hold that are left, in the order in which they are needed."""
-        epochs, done = divmod(self.step, self.steps_per_epoch)
-        left = self._setup.config.num_epochs - epochs
-        spans = [
-            span
-            for start in [done, 0][:left]
-            for span in stretches(start, self.steps_per_epoch, self._every)
-        ]
-        return list(dict.fromkeys(stop - start for start, stop in spans))
+        this_and_next = self.step // self.steps_per_epoch + 1
+        spans = itertools.takewhile(lambda span: span.order <= this_and_next, self._spans())
+        return list(dict.fromkeys(span.stop - span.start for span in spans))
 
     def begin(self, restored: Any) -> None:
         """Go on from a restored `TrainState`, or if it is None draw that of the beginning."""
         if restored is None:
             restored = self._init.lower().compile()(*self._beginning)
         self.state = restored
-        self._key, self._data = self._setup.layout.put((self._key, self._data))
+        self._key = self._setup.layout.put(self._key)
+        self._supply = self._source.supply(self._spans(), self._order)
 
     def wait_until_compiled(self) -> None:
         """Wait for the program that is needed first."""
@@ -100,18 +112,11 @@ class Stepper:
             if stopped():
                 return
             self._compilations[stop - start].result()
-            self.state, counts = self._program(
-                self.state, self._data, self._order(epoch), start, stop, self._key
-            )
+            supply = next(self._supply)
+            self.state, counts = self._program(self.state, *supply, self._key)
             self.step = first + stop
-            self._orders = {each: self._order(each) for each in (epoch, epoch + 1)}
             yield Sent(self.step, counts)
 
-    def _order(self, epoch: int) -> jax.Array:
-        """Return the order of an epoch, on the devices; that of the next is there before it is needed."""
-        if epoch in self._orders:
-            return self._orders[epoch]
-        config = self._setup.config
-        examples = self._setup.experiment.facts.train_examples
-        order = epoch_order(config.seed, epoch, examples, config.batch_size)
-        return self._setup.layout.put(order)
+    def _order(self, epoch: int) -> np.ndarray:
+        config, examples = self._setup.config, self._setup.experiment.facts.train_examples
+        return epoch_order(config.seed, epoch, examples, config.batch_size)
