@@ -46,12 +46,12 @@ def finish(processes, seconds=120):
 def steps_of(tmp_path):
     """Return the arrays that a number of processes ends with, in `tests.several_processes`."""
 
-    def run(count):
-        port, file = free_port(), tmp_path / f"{count}.npz"
+    def run(count, *more):
+        port, file = free_port(), tmp_path / f"{count}{''.join(more)}.npz"
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "tests.several_processes"]
-                + [str(value) for value in (i, count, port, file)],
+                + [str(value) for value in (i, count, port, file, *more)],
                 cwd=ROOT,
                 stderr=subprocess.PIPE,
             )
@@ -69,6 +69,14 @@ def test_two_processes_equal_one_with_as_many_devices(steps_of):
     assert two.keys() == one.keys() and len(one.files) > 50
     for name in one:
         np.testing.assert_allclose(two[name], one[name], atol=1e-9, rtol=0, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_that_stream_equal_two_that_do_not_bit_for_bit(steps_of):
+    resident, streamed = steps_of(2), steps_of(2, "streamed")
+    assert streamed.keys() == resident.keys() and len(resident.files) > 50
+    for name in resident:
+        np.testing.assert_array_equal(streamed[name], resident[name], err_msg=name)
 
 
 @pytest.mark.slow

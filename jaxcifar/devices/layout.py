@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxcifar.devices import backend, platform
+from jaxcifar.devices import backend, platform, processes
 from jaxcifar.devices.collectives import AXIS
 
 
@@ -34,12 +34,11 @@ class Layout:
 
     def room_for_data(self) -> int:
         """Return the bytes of the largest split that the devices should hold: a quarter of their memory."""
-        stats = self.devices[0].memory_stats() or {}
-        if limit := stats.get("bytes_limit"):
-            return limit // 4
-        # A CPU's devices share the machine's memory, and hold a copy each.
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return total // 4 // len(jax.local_devices())
+        own = jax.local_devices()
+        memory = (own[0].memory_stats() or {}).get("bytes_limit")
+        if not memory:  # a CPU's devices share the machine's memory, and hold a copy each
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(own)
+        return processes.smallest(memory // 4)
 
     @property
     def leads(self) -> bool:

@@ -78,3 +78,11 @@ def all_agree(value: str) -> bool:
         return True
     digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
     return bool((multihost_utils.process_allgather(digest) == digest).all())
+
+
+def smallest(value: int) -> int:
+    """Return the smallest `value` of all processes of the run; every one must ask."""
+    if jax.process_count() == 1:
+        return value
+    # In kilobytes, for JAX gathers integers of 32 bits.
+    return int(multihost_utils.process_allgather(np.int32(value // 1024)).min()) * 1024

@@ -87,16 +87,16 @@ def warn_of_faults(summary: dict) -> None:
         )
 
 
-def warn_of_unused(config: Config, train_examples: int, devices: int) -> None:
-    """Warn where so much is left over when an epoch is cut into batches that it matters."""
+def describe_unused(config: Config, train_examples: int, devices: int) -> str:
+    """Return a line where more than a tenth is left over when an epoch is cut into batches, else nothing."""
     batch_size = config.batch_size
     unused = train_examples % batch_size
     if unused <= train_examples // 10:
-        return
+        return ""
     sizes = range(devices, batch_size + 1, devices)
     best = max(sizes, key=lambda size: (-(train_examples % size > train_examples // 50), size))
     steps = train_examples // batch_size
-    warn(
+    return (
         f"an epoch is {steps} {'step' if steps == 1 else 'steps'} of {batch_size} examples, and leaves out "
         f"{unused} of {train_examples}, other ones each time: --config.batch_size={best} leaves out "
         f"{train_examples % best}"

@@ -167,10 +167,10 @@ def _describe_data(
     summary = data_overview.summarise(config, splits)
     write_json(workdir / "data.json", summary)
     write_arrays(workdir / "data.npz", **data_overview.examples(train))
-    if lines := data_overview.describe(summary):
+    unused = data_overview.describe_unused(config, len(train), len(setup.layout.devices))
+    for lines in filter(None, (data_overview.describe(summary), unused)):
         say(lines)
     data_overview.warn_of_faults(summary)
-    data_overview.warn_of_unused(config, len(train), len(setup.layout.devices))
 
 
 def load_held_out(config: Config, train: Dataset) -> dict[str, Dataset]:
