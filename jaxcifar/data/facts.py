@@ -2,12 +2,12 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from jaxcifar.data.datasets import Dataset
-from jaxcifar.host.files import with_tuples
+from jaxcifar.host.files import unmap, with_tuples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +45,9 @@ def measure(train: Dataset, normalisation: str) -> DataFacts:
 
 
 def _fingerprint(train: Dataset) -> str:
-    digest = hashlib.sha256()
-    for array in (train.labels, train.images):
-        digest.update(array.reshape(-1).data)
+    digest = hashlib.sha256(train.labels.data)
+    for block in _blocks(train.images):
+        digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()[:16]
 
 
@@ -59,16 +59,22 @@ def channel_statistics(images: np.ndarray) -> tuple[Sequence[float], Sequence[fl
     """
     channels = images.shape[-1]
     sums = np.zeros((2, channels), np.int64)
-    # Down the columns of flattened images, which NumPy vectorises.
-    flat = images.reshape(len(images), -1)
-    for start in range(0, len(flat), 500):
-        block = flat[start : start + 500].astype(np.uint16)
+    for part in _blocks(images):
+        # Down the columns of flattened images, which NumPy vectorises.
+        block = part.reshape(len(part), -1).astype(np.uint16)
         for total, values in zip(sums, (block, block * block)):
             total += values.sum(0, np.uint32).reshape(-1, channels).sum(0, np.int64)
     pixels = images.size // channels
     mean, mean_of_squares = sums / pixels / np.array([[255], [255**2]])
     std = np.sqrt(np.maximum(mean_of_squares - mean**2, 0))
     return mean.tolist(), np.maximum(std, 1 / 255).tolist()
+
+
+def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield 500 images after the other, and let go of those that were mapped from a file."""
+    for start in range(0, len(images), 500):
+        yield images[start : start + 500]
+        unmap(images)
 
 
 def _constants(mean: float, std: float) -> Callable[[np.ndarray], tuple]:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxcifar.devices.layout import Layout
+from jaxcifar.host.files import unmap
 
 _CHUNK_BYTES = 64 * 2**20
 """Of the rows that are sent at once, unless a single one is larger."""
@@ -121,6 +122,8 @@ class Streamed:
         devices = len(self._layout.devices)
         index = rows.reshape(len(rows), devices, -1)
         data = tuple(self._gathered(array, index) for array in self._host)
+        for array in self._host:
+            unmap(array)
         return Supply(data, self._layout.put(rows), 0, len(rows))
 
     def _gathered(self, array: np.ndarray, index: np.ndarray) -> jax.Array:

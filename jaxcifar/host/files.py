@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import mmap
 import os
 import socket
 from collections.abc import Iterator
@@ -62,6 +63,15 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     with unfinished.open("wb") as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
     unfinished.replace(path)
+
+
+def unmap(array: np.ndarray) -> None:
+    """Take what was read of an array that is mapped from a file off this process's memory.
+
+    It stays in the system's cache of files, from which it comes back when it is read again.
+    """
+    if isinstance(array, np.memmap) and (mapped := getattr(array, "_mmap", None)):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def read_records(path: Path) -> list[dict]:
