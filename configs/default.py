@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
     config.num_epochs = 15  # passes over the training split, 1 to 100,000
     config.batch_size = 128  # examples a step, over all devices; a multiple of their number
     config.label_smoothing = 0.1  # share of each target spread over all classes, [0, 1)
+    config.sampling = "shuffled"  # each example once an epoch; balanced: as many of each class
     config.precision = "auto"  # of the computation: float32, bfloat16, float64 (with
     # JAX_ENABLE_X64=1), or auto: bfloat16 on GPU and TPU, and on CPUs where oneDNN is quicker in
     # it (AMX, AMD's AVX512-BF16), float32 on others
@@ -163,6 +164,13 @@ def get_config() -> ConfigDict:
     config.schedule.step = ConfigDict()
     config.schedule.step.boundaries = (0.5, 0.75)  # shares of the steps after the warm-up
     config.schedule.step.factor = 0.1  # by which the rate is multiplied at each
+
+    config.loss = ConfigDict()
+    config.loss.class_weights = FieldReference(
+        "none", field_type=object
+    )  # balanced: each class counts
+    # as much as another; or a weight for each class, as 1,2.5
+    config.loss.focal_gamma = 0.0  # the exponent of the focal loss, 0 to 10; 0: cross-entropy
 
     # What follows may differ when a run is resumed; of the above, only convolutions, data_dir,
     # cache_dir, resident_bytes, folder.path, folder.strict and the held-out splits may.

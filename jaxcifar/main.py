@@ -136,8 +136,15 @@ def _print(folder: Path, evaluation: dict, *, trained: bool) -> None:
             f"{evaluation['split']} under test-time augmentation ({name}): accuracy "
             f"{augmented['accuracy']:.2%}, loss {augmented['loss']:.4f}"
         )
+    alike = ""
+    if evaluation["unequal_classes"]:
+        low, high = evaluation["balanced_accuracy_interval"]
+        alike = (
+            f"balanced accuracy {evaluation['balanced_accuracy']:.2%} (95% interval {low:.2%} to "
+            f"{high:.2%}), macro-F1 {evaluation['macro_f1']:.2%}, "
+        )
     print(
-        f"{evaluation['split']}: accuracy {evaluation['accuracy']:.2%} "
+        f"{evaluation['split']}: {alike}accuracy {evaluation['accuracy']:.2%} "
         f"({evaluation['correct']:,} of {evaluation['examples']:,}), loss {evaluation['loss']:.4f}, "
         f"step {evaluation['step']}"
     )

@@ -75,6 +75,11 @@ def _check_together(config: Config) -> None:
                 f"--config.data.{name}={value} is for datasets of TFDS, and "
                 f"--config.data.name={data.name} is none: leave it empty"
             )
+    if config.sampling == "balanced" and config.loss.class_weights != "none":
+        raise UserError(
+            f"--config.sampling=balanced and --config.loss.class_weights={config.loss.class_weights} both "
+            "make up for unequal classes: leave one of them out"
+        )
     if config.schedule.warmup_epochs > config.num_epochs:
         raise UserError(
             f"--config.schedule.warmup_epochs={config.schedule.warmup_epochs} is longer than "

@@ -132,6 +132,26 @@ class Schedule:
     component: Component
 
 
+WEIGHTS = Limit(
+    lambda value: (
+        value in ("none", "balanced")
+        if isinstance(value, str)
+        else len(value) > 1 and all(0 < weight < float("inf") for weight in value)
+    ),
+    "none, balanced, or a number above 0 for each class",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Hold `config.loss`."""
+
+    class_weights: Annotated[str | tuple[float, ...], WEIGHTS, "in the order of the classes"] = (
+        "none"
+    )
+    focal_gamma: Annotated[float, between(0, 10), "the exponent of the focal loss; 0: none"] = 0.0
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Logging:
     """Hold `config.logging`."""
@@ -169,12 +189,14 @@ class Config:
     precision: Annotated[str, one_of(("auto", "bfloat16", "float32", "float64"))]
     deterministic: Annotated[bool, "slower kernels of a GPU that always round the same way"]
     convolutions: Annotated[str, one_of(("auto", "onednn", "xla")), MAY_CHANGE] = "auto"
+    sampling: Annotated[str, one_of(("shuffled", "balanced"))] = "shuffled"
     data: Data
     augmentation: Mapping[str, Component]
     """Those that are enabled, in the order in which they are applied."""
     model: Model
     optimizer: Optimizer
     schedule: Schedule
+    loss: Loss
     logging: Logging
     evaluation: Evaluation
     checkpoint: Checkpoint

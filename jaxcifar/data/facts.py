@@ -24,6 +24,8 @@ class DataFacts:
     train_examples: int
     fingerprint: str = ""
     """Another for other pixels or labels, or another order; empty if an earlier version saved the facts."""
+    class_counts: tuple[int, ...] = ()
+    """Training examples of each class; empty likewise."""
 
     @classmethod
     def from_json(cls, value: Mapping) -> "DataFacts":
@@ -41,6 +43,7 @@ def measure(train: Dataset, normalisation: str) -> DataFacts:
         tuple(std),
         len(train),
         _fingerprint(train),
+        tuple(np.bincount(train.labels, minlength=len(train.class_names)).tolist()),
     )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxcifar.data.datasets import Dataset
-from jaxcifar.evaluation import analysis
+from jaxcifar.evaluation import analysis, two_classes
+from jaxcifar.evaluation.analysis import Predictions
+from jaxcifar.evaluation.by_class import by_class, is_unequal
 from jaxcifar.host.files import write_arrays, write_json
 from jaxcifar.step.evaluation_step import Answers
 
@@ -15,13 +17,16 @@ MOST_CLASSES_OF_A_MATRIX = 100
 """`evaluation.json` holds no confusion matrix of more classes; `predictions.npz` tells the same."""
 
 
-def write_evaluation(
+def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
     folder: Path,
     dataset: Dataset,
     answers: Answers,
     augmented: Mapping[str, Answers],
     step: int,
+    *,
     trained_on: int = 0,
+    positive: int = 1,
+    threshold: float | None = None,
 ) -> dict:
     """Write `evaluation.json`, `predictions.npz` and `examples.npz`, and return the first.
 
@@ -32,18 +37,23 @@ def write_evaluation(
       augmented: the answers under test-time augmentations, by their names.
       step: of the state that answered.
       trained_on: how many of the examples the state was trained on.
+      positive: of two classes that which is to be found.
+      threshold: from which probability on an example is taken for one of it; None for none.
 
     Returns:
       What `evaluation.json` holds: `accuracy` is top-1 in [0, 1], `accuracy_interval` what holds
       the true one with 95% confidence, `majority_accuracy` that of naming the commonest class
       for every image, `loss` the mean cross-entropy in nats, `confusion_matrix`
-      is [label, prediction] int, in the order of `class_names`, or None for more than 100 classes.
+      is [label, prediction] int, in the order of `class_names`, or None for more than 100 classes. Of
+      `unequal_classes` the largest has more than one and a half times the examples of the smallest;
+      `balanced_accuracy`, `macro_f1` and their intervals are those of `ByClass`; `two_classes` is what
+      `two_classes.summarise` returns, None for other numbers of classes.
     """
     counts, labels = answers.counts, dataset.labels
     probabilities = np.asarray(answers.probabilities)
     found, classes = analysis.Predictions.of(probabilities, labels), len(dataset.class_names)
     correct, examples = int(counts.correct), int(counts.seen)
-    scores = analysis.per_class(found, classes)
+    scores, alike = analysis.per_class(found, classes), by_class(found, classes)
     matrix = None
     if classes <= MOST_CLASSES_OF_A_MATRIX:
         matrix = analysis.confusion_matrix(found, classes).tolist()
@@ -57,12 +67,15 @@ def write_evaluation(
         **counts.compute(),
         "accuracy_interval": analysis.wilson_interval(correct, examples),
         "majority_accuracy": scores["examples"].max() / examples,
+        "unequal_classes": is_unequal(scores["examples"]),
+        **dataclasses.asdict(alike),
         "top_5_accuracy": analysis.top_k_accuracy(probabilities, labels, 5),
         "calibration_error": analysis.calibration(found).error,
         "test_time_augmentation": {
             name: {"correct": int(augmented.counts.correct), **augmented.counts.compute()}
             for name, augmented in augmented.items()
         },
+        "two_classes": _two_classes(found, dataset, positive, threshold),
         "class_names": list(dataset.class_names),
         "per_class": [
             {"name": name} | {score: values[i].item() for score, values in scores.items()}
@@ -91,3 +104,11 @@ def write_evaluation(
     write_arrays(folder / "examples.npz", images=dataset.images[shown], index=shown)
     write_json(folder / "evaluation.json", evaluation)
     return evaluation
+
+
+def _two_classes(
+    found: Predictions, dataset: Dataset, positive: int, threshold: float | None
+) -> dict | None:
+    if len(dataset.class_names) != 2 or len(np.unique(found.labels)) != 2:
+        return None
+    return two_classes.summarise(found, positive, dataset.class_names[positive], threshold)

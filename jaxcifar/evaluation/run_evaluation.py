@@ -11,6 +11,7 @@ from jaxcifar.data import datasets
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
+from jaxcifar.evaluation.two_classes import decision
 from jaxcifar.experiment import agreement
 from jaxcifar.experiment.setup import load_split, set_up_from_workdir
 from jaxcifar.host.progress import warn
@@ -48,10 +49,19 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     evaluator = Evaluator(setup, dataset)
     answers = evaluator(state)
     augmented = {name: views(state) for name, views in evaluator.augmented().items()}
+    facts, needed = setup.experiment.facts, bool(config.data.validation_split)
+    needed &= len(facts.class_names) == 2
+    chosen = decision(
+        facts.class_counts,
+        load_split(config, "validation_split") if needed else None,
+        lambda validation: Evaluator(setup, validation)(state),
+    )
     if not setup.layout.leads:
         return None
     step = int(state.step)
-    return folder, write_evaluation(folder, dataset, answers, augmented, step, trained_on)
+    return folder, write_evaluation(
+        folder, dataset, answers, augmented, step, trained_on=trained_on, **chosen
+    )
 
 
 def _warn(config: Config, dataset: Dataset, trained_on: int, *, earlier: bool) -> None:

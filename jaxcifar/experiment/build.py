@@ -16,6 +16,7 @@ from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import platform
 from jaxcifar.devices.collectives import AXIS
 from jaxcifar.devices.cpu_facts import bfloat16_is_quicker
+from jaxcifar.errors import UserError
 from jaxcifar.experiment import own_components
 from jaxcifar.models import convolution
 from jaxcifar.models.compute import Compute
@@ -23,6 +24,7 @@ from jaxcifar.optim.optimizers import with_penalty_and_clipping
 from jaxcifar.optim.schedules import epochs_to_steps, exact, with_warmup
 from jaxcifar.step.batch import Step, normalise, with_full_products
 from jaxcifar.step.evaluation_step import make_evaluation_step
+from jaxcifar.step.losses import balanced_weights, make_loss, scaled_weights
 from jaxcifar.step.state import TrainState
 from jaxcifar.step.train_step import make_train_step
 
@@ -111,6 +113,9 @@ def build(config: Config, facts: DataFacts) -> Experiment:
         model,
         optimizer,
         augment,
+        loss=make_loss(
+            _class_weights(config, facts), config.loss.focal_gamma, config.label_smoothing
+        ),
         facts=facts,
         wide=compute.wide,
         label_smoothing=config.label_smoothing,
@@ -126,6 +131,21 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     functions = (optimizer, schedule, augment)
     lengths = (steps_per_epoch, config.num_epochs)
     return Experiment(facts, compute, model, *functions, *lengths, *steps)
+
+
+def _class_weights(config: Config, facts: DataFacts) -> np.ndarray | None:
+    given, classes = config.loss.class_weights, len(facts.class_names)
+    if given == "none":
+        return None
+    if given == "balanced":
+        return balanced_weights(facts.class_counts)
+    if len(given) != classes:
+        raise UserError(
+            f"--config.loss.class_weights={','.join(map(str, given))}: {len(given)} weights for {classes} "
+            f"classes: give one for each, in the order {', '.join(facts.class_names[:5])}"
+            f"{' …' if classes > 5 else ''}"
+        )
+    return scaled_weights([float(weight) for weight in given], facts.class_counts)
 
 
 def _schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:

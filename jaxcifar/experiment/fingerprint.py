@@ -24,7 +24,7 @@ from jaxcifar.models.compute import Compute
 
 _IMPORTED = time.time()
 """About when this process imported the sources."""
-_NOT_TRACED = ("seed", "logging.", "checkpoint.")
+_NOT_TRACED = ("seed", "sampling", "logging.", "checkpoint.")
 """Fields, and sections, of the config that no step knows of."""
 
 

@@ -111,7 +111,15 @@ def _evaluated(key: str, form: str):
     return lambda run: form.format(run.evaluation[key]) if run.evaluation else ""
 
 
+def _alike(run: Run, score: str) -> str:
+    """Return a score in which every class counts alike, where the classes are unequal."""
+    unequal = run.evaluation.get("unequal_classes")
+    return html_pieces.with_interval(run.evaluation, score) if unequal else ""
+
+
 _COMPARED = {
+    "balanced accuracy (95% interval)": lambda run: _alike(run, "balanced_accuracy"),
+    "macro-F1 (95% interval)": lambda run: _alike(run, "macro_f1"),
     "accuracy (95% interval)": lambda run: (
         html_pieces.with_interval(run.evaluation) if run.evaluation else ""
     ),

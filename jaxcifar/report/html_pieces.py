@@ -65,10 +65,10 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def with_interval(evaluation: Mapping) -> str:
-    """Return an accuracy with the interval that holds the true one with 95% confidence."""
-    low, high = evaluation["accuracy_interval"]
-    return f"{evaluation['accuracy']:.2%} ({low:.2%} to {high:.2%})"
+def with_interval(evaluation: Mapping, score: str = "accuracy") -> str:
+    """Return a score with the interval that holds the true one with 95% confidence."""
+    low, high = evaluation[f"{score}_interval"]
+    return f"{evaluation[score]:.2%} ({low:.2%} to {high:.2%})"
 
 
 def table(entries: Iterable[tuple[str, Sequence[str]]], head: Sequence[str] = ()) -> str:

@@ -76,6 +76,20 @@ def curves(series: Sequence[Series], *, name: str, percent: bool = False) -> Fig
     return figure
 
 
+def rates(x: np.ndarray, y: np.ndarray, names: tuple[str, str], *, diagonal: str = "") -> Figure:
+    """Plot one share by another, as steps; `diagonal` is what lies on the diagonal."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 3.9), layout="constrained")
+        axes = figure.add_subplot(xlabel=names[0], ylabel=names[1], xlim=(0, 1), ylim=(0, 1.02))
+        axes.plot(x, y, color=BLUE, drawstyle="steps-post")
+        if diagonal:
+            axes.plot([0, 1], [0, 1], "--", color=GREY, label=diagonal)
+            axes.legend(loc="lower right")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
 def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
     """Plot a confusion matrix: shares of each label's examples, counts in the cells if they fit."""
     classes = len(names)

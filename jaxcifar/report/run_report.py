@@ -20,6 +20,7 @@ from jaxcifar.report import (
     plots,
     profile_section,
     run_figures,
+    two_classes_section,
     workdir_files,
 )
 from jaxcifar.report.comparison import write_comparison
@@ -90,6 +91,20 @@ def _body(run: Run, folder: Path) -> str:
                 ),
                 part("Scores of all classes", lambda: _all_scores(run)),
                 note=part("Note", lambda: _confusion_note(run)),
+            ),
+            section(
+                "Telling the two classes apart",
+                html_pieces.grid(
+                    [
+                        plot("roc", "ROC curve", two_classes_section.roc),
+                        plot(
+                            "precision_recall",
+                            "Precision and recall",
+                            two_classes_section.precision_recall,
+                        ),
+                    ]
+                ),
+                note=part("Threshold", lambda: two_classes_section.note(run)),
             ),
             section(
                 "Classes taken for one another",
@@ -221,13 +236,18 @@ def _headline(run: Run) -> str:
     found = run.evaluation
     low, high = found["accuracy_interval"]
     cards = [
+        *_scores_alike(found),
         ("accuracy", f"{found['accuracy']:.2%}", f"95% interval {low:.2%} to {high:.2%}"),
         ("top 5", f"{found['top_5_accuracy']:.2%}", "label among the five likeliest"),
         ("loss", f"{found['loss']:.4f}", "cross-entropy, nats"),
         ("calibration error", f"{found['calibration_error']:.2%}", "expected, 15 bins"),
     ]
     if len(found["class_names"]) <= 5:
-        del cards[1]
+        cards = [card for card in cards if card[0] != "top 5"]
+    if two := found.get("two_classes"):
+        cards.append(
+            ("area under the ROC curve", f"{two['roc_area']:.4f}", f"of {escape(two['positive'])}")
+        )
     for name, augmented in found["test_time_augmentation"].items():
         label = f"under test-time augmentation ({escape(name)})"
         cards.append(("accuracy", f"{augmented['accuracy']:.2%}", label))
@@ -251,6 +271,17 @@ def _headline(run: Run) -> str:
             f"image has an accuracy of {found['majority_accuracy']:.2%}."
         )
     return f'<div class="cards">{shown}</div><p class="note">{" ".join(notes)}</p>'
+
+
+def _scores_alike(found: dict) -> list[tuple[str, str, str]]:
+    """Return the cards of the scores in which every class counts alike, where the classes are unequal."""
+    if not found.get("unequal_classes"):
+        return []
+    cards = []
+    for name, score in (("balanced accuracy", "balanced_accuracy"), ("macro-F1", "macro_f1")):
+        low, high = found[f"{score}_interval"]
+        cards.append((name, f"{found[score]:.2%}", f"95% interval {low:.2%} to {high:.2%}"))
+    return cards
 
 
 def _facts(run: Run) -> str:

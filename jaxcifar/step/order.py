@@ -16,6 +16,31 @@ def epoch_order(seed: int, epoch: int, examples: int, batch_size: int) -> np.nda
     return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
 
 
+def balanced_order(seed: int, epoch: int, labels: np.ndarray, batch_size: int) -> np.ndarray:
+    """Shuffle an epoch with as many examples of each class, to one: [steps, batch_size] int32 indices.
+
+    It has as many steps as `epoch_order`. The examples of a class come equally often, to one; those of a
+    small class several times.
+
+    Args:
+      seed: of the run.
+      epoch: from 0.
+      labels: [examples] int.
+      batch_size: examples a step.
+    """
+    steps = len(labels) // batch_size
+    rng = np.random.default_rng((seed, epoch))
+    classes = rng.permutation(np.unique(labels))
+    order = np.empty(steps * batch_size, np.int32)
+    for place, label in enumerate(classes):
+        # Every so many places in the order are of one class.
+        wanted = len(order[place :: len(classes)])
+        members = np.flatnonzero(labels == label)
+        rounds = [rng.permutation(members) for _ in range(-(-wanted // len(members)))]
+        order[place :: len(classes)] = np.concatenate(rounds)[:wanted]
+    return rng.permutation(order).reshape(steps, batch_size)
+
+
 def padded_order(examples: int, batch_size: int) -> np.ndarray:
     """Return every index once, in order, in rows: [rows, batch_size] int32, padded with -1."""
     rows = -(-examples // batch_size)

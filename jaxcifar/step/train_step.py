@@ -12,6 +12,7 @@ from jaxcifar.data.facts import DataFacts
 from jaxcifar.devices import collectives
 from jaxcifar.step.batch import Step, normalise
 from jaxcifar.step.counts import Counts
+from jaxcifar.step.losses import Loss
 from jaxcifar.step.state import TrainState
 
 
@@ -20,6 +21,7 @@ def make_train_step(  # noqa: PLR0913, all that a step is made of
     optimizer: optax.GradientTransformation,
     augment: Augment,
     *,
+    loss: Loss,
     facts: DataFacts,
     wide: DTypeLike,
     label_smoothing: float,
@@ -27,9 +29,9 @@ def make_train_step(  # noqa: PLR0913, all that a step is made of
 ) -> Step:
     """Return the step that trains.
 
-    The loss is the cross-entropy in nats between the logits and the (smoothed, perhaps mixed)
-    targets, averaged over the global batch. The counts compare the logits with the true labels. Images,
-    targets and logits are of the type `wide`.
+    What is minimised is `loss` of the logits and the (smoothed, perhaps mixed) targets, averaged over the
+    global batch. The counts compare the logits with the true labels. Images, targets and logits are of the
+    type `wide`.
     """
     mean, std = np.asarray(facts.mean, wide), np.asarray(facts.std, wide)
 
@@ -50,7 +52,7 @@ def make_train_step(  # noqa: PLR0913, all that a step is made of
                 rngs={"dropout": jax.random.fold_in(dropout_key, collectives.device_index())},
                 mutable=["batch_stats"],
             )
-            losses = optax.softmax_cross_entropy(logits, examples.targets)
+            losses = loss(logits, examples.targets)
             return losses.mean(), (logits, losses, updated)
 
         grads, (logits, losses, updated) = jax.grad(mean_loss, has_aux=True)(state.params)

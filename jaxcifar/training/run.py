@@ -12,6 +12,7 @@ from jaxcifar.data.datasets import Dataset, was_read_otherwise
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
+from jaxcifar.evaluation.two_classes import decision
 from jaxcifar.experiment import agreement
 from jaxcifar.experiment.saved_run import SavedRun
 from jaxcifar.experiment.setup import Setup, load_split, set_up, start_layout
@@ -122,12 +123,17 @@ def train(  # noqa: PLR0913, what main knows
 
         state = stepper.state
         answers = evaluated["test"] if evaluated else evaluators["test"](state)
+        chosen = decision(
+            setup.experiment.facts.class_counts,
+            held_out.get("validation"),
+            lambda _: evaluated.get("validation") or evaluators["validation"](state),
+        )
         answers_to_views = {name: views(state) for name, views in augmented.items()}
         if not layout.leads:
             return None
         write_arrays(workdir / "augmentation.npz", **drawn.result())
         step, test = int(state.step), held_out["test"]
-        return workdir, write_evaluation(workdir, test, answers, answers_to_views, step, 0)
+        return workdir, write_evaluation(workdir, test, answers, answers_to_views, step, **chosen)
 
 
 def _start_recording(

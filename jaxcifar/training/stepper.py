@@ -13,7 +13,7 @@ from jaxcifar.data.datasets import Dataset
 from jaxcifar.devices.rows import Span, Supply
 from jaxcifar.experiment.setup import Setup, beginning
 from jaxcifar.step.counts import Counts
-from jaxcifar.step.order import epoch_order, stretches
+from jaxcifar.step.order import balanced_order, epoch_order, stretches
 from jaxcifar.step.state import TrainState
 
 
@@ -47,6 +47,7 @@ class Stepper:
           step: after which the run goes on.
         """
         self._setup, self.step, self.steps_per_dispatch = setup, step, steps_per_dispatch
+        self._labels = train.labels
         self._source = source = setup.source(train, setup.config.batch_size)
         most = min(setup.layout.rows_per_dispatch, source.most_rows)
         self._every = min(steps_per_dispatch, most)
@@ -118,5 +119,7 @@ class Stepper:
             yield Sent(self.step, counts)
 
     def _order(self, epoch: int) -> np.ndarray:
-        config, examples = self._setup.config, self._setup.experiment.facts.train_examples
-        return epoch_order(config.seed, epoch, examples, config.batch_size)
+        config, labels = self._setup.config, self._labels
+        if config.sampling == "balanced":
+            return balanced_order(config.seed, epoch, labels, config.batch_size)
+        return epoch_order(config.seed, epoch, len(labels), config.batch_size)

@@ -1,0 +1,145 @@
+"""What a threshold on the probability of one of two classes finds, and what it mistakes."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxcifar.data.datasets import Dataset
+from jaxcifar.evaluation.analysis import Predictions
+from jaxcifar.step.evaluation_step import Answers
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Hold what is found and what is mistaken as a threshold falls on the scores of one class of two."""
+
+    thresholds: np.ndarray
+    """[points], falling; an example of at least this score is taken for one of the class."""
+    true_positives: np.ndarray
+    """[points] int."""
+    false_positives: np.ndarray
+    """[points] int."""
+    positives: int
+    negatives: int
+
+    @classmethod
+    def of(cls, scores: np.ndarray, is_positive: np.ndarray) -> "Curve":
+        """Rank the examples by `scores: [n]`; `is_positive: [n] bool` has both values."""
+        order = np.argsort(-scores, kind="stable")
+        ranked, hits = scores[order], np.cumsum(is_positive[order])
+        ends = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
+        positives = int(is_positive.sum())
+        return cls(
+            ranked[ends], hits[ends], ends + 1 - hits[ends], positives, len(scores) - positives
+        )
+
+    @property
+    def true_positive_rate(self) -> np.ndarray:
+        """The recall of the class at each threshold."""
+        return self.true_positives / self.positives
+
+    @property
+    def false_positive_rate(self) -> np.ndarray:
+        """The share of the other class that is mistaken."""
+        return self.false_positives / self.negatives
+
+    @property
+    def precision(self) -> np.ndarray:
+        """The share of the examples taken for the class that are of it."""
+        return self.true_positives / (self.true_positives + self.false_positives)
+
+    @property
+    def roc_area(self) -> float:
+        """The area under the ROC curve: how often one of the class has the larger score; equal ones half."""
+        x = np.concatenate([[0], self.false_positive_rate])
+        y = np.concatenate([[0], self.true_positive_rate])
+        return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
+
+    @property
+    def average_precision(self) -> float:
+        """The area under the precision-recall curve, as steps: the mean precision over the recalls."""
+        recall = np.concatenate([[0], self.true_positive_rate])
+        return float(np.sum(np.diff(recall) * self.precision))
+
+    @property
+    def best_threshold(self) -> float:
+        """The threshold of the largest balanced accuracy, halfway to the next lower score."""
+        best = int(np.argmax(self.true_positive_rate - self.false_positive_rate))
+        below = self.thresholds[best + 1] if best + 1 < len(self.thresholds) else 0.0
+        return float((self.thresholds[best] + below) / 2)
+
+
+def positive_class(class_counts: Sequence[int]) -> int:
+    """Return which of two classes is to be found: the rarer one, of equal ones the second."""
+    return int(len(class_counts) == 2 and class_counts[1] <= class_counts[0]) if class_counts else 1
+
+
+def decision(
+    class_counts: Sequence[int], validation: Dataset | None, answer: Callable[[Dataset], Answers]
+) -> dict[str, Any]:
+    """Choose by the validation split how two classes are told apart.
+
+    Args:
+      class_counts: training examples of each class; none if they are not known.
+      validation: the validation split, if there is one.
+      answer: returns the answers on it; called if they are needed.
+
+    Returns:
+      The `positive` class and the `threshold`, None if there is no split that tells, for `write_evaluation`.
+    """
+    positive = positive_class(class_counts)
+    if (
+        validation is None
+        or len(validation.class_names) != 2
+        or len(np.unique(validation.labels)) != 2
+    ):
+        return {"positive": positive, "threshold": None}
+    scores = np.asarray(answer(validation).probabilities)[:, positive]
+    curve = Curve.of(scores, validation.labels == positive)
+    return {"positive": positive, "threshold": curve.best_threshold}
+
+
+def scores_of(found: Predictions, positive: int) -> np.ndarray:
+    """Return how probable the class `positive` of two is: [n]."""
+    return np.where(found.predictions == positive, found.confidence, 1 - found.confidence)
+
+
+def summarise(found: Predictions, positive: int, name: str, threshold: float | None) -> dict:
+    """Return what `evaluation.json` holds of two classes.
+
+    Args:
+      found: of a split that holds both classes.
+      positive: the class that is to be found.
+      name: of this class.
+      threshold: from which probability on an example is taken for one of the class, chosen on another split;
+        None for none.
+
+    Returns:
+      `positive`, its name; `roc_area`; `average_precision`; and `at_threshold`, with the `threshold` and the
+      `recall`, `precision`, `specificity` (the recall of the other class) and `balanced_accuracy` there, None
+      without one.
+    """
+    is_positive = found.labels == positive
+    scores = scores_of(found, positive)
+    curve = Curve.of(scores, is_positive)
+    at = None
+    if threshold is not None:
+        taken = scores >= threshold
+        hits = int((taken & is_positive).sum())
+        recall = hits / curve.positives
+        specificity = float((~taken & ~is_positive).sum() / curve.negatives)
+        at = {
+            "threshold": threshold,
+            "recall": recall,
+            "precision": hits / max(int(taken.sum()), 1),
+            "specificity": specificity,
+            "balanced_accuracy": (recall + specificity) / 2,
+        }
+    return {
+        "positive": name,
+        "roc_area": curve.roc_area,
+        "average_precision": curve.average_precision,
+        "at_threshold": at,
+    }
