@@ -15,6 +15,7 @@ from jaxcifar.data import datasets, image_folder
 from jaxcifar.data.reading import Reading, decoded
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.classifier import Classifier
+from jaxcifar.training import data_overview
 
 OPTIONS = {"validation_share": 0.0, "test_share": 0.0, "split_seed": 0, "strict": False}
 
@@ -387,3 +388,30 @@ def test_a_moved_folder_is_the_same_run(tiny_config):
 def test_an_image_size_of_an_earlier_run_is_that_of_a_square():
     assert Reading(64).height_width == Reading((64, 64)).height_width == (64, 64)
     assert Reading().height_width is None
+
+
+def test_few_images_are_told_which_batch_size_uses_them(tiny_config):
+    config = tiny_config({"batch_size": 128})
+    assert data_overview.describe_unused(config, 160, 8) == (
+        "an epoch is 1 step of 128 examples, and leaves out 32 of 160, other ones each time: "
+        "--config.batch_size=80 leaves out 0"
+    )
+    assert data_overview.describe_unused(config, 50_000, 1) == ""
+
+
+def test_of_many_classes_the_smallest_and_the_largest_are_printed():
+    names = [f"class {i}" for i in range(100)]
+    counts = {"split": "train", "class_counts": list(range(1, 101))}
+    lines = data_overview.describe(
+        {
+            "class_names": names,
+            "splits": {"train": counts},
+            "sizes": {"smallest": [3, 4], "median": [5, 6], "largest": [7, 8]},
+            "left_out": [],
+        }
+    ).splitlines()
+    assert lines[0].split() == ["images", "train"]
+    assert [line.split()[1] for line in lines[1:11]] == [str(i) for i in range(10)]
+    assert lines[11] == "…" and lines[21].split() == ["class", "99", "100"]
+    assert lines[22].split() == ["100", "classes", "5,050"]
+    assert lines[23] == "sizes from 3×4 to 7×8 (height×width), median 5×6"
