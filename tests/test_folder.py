@@ -1,6 +1,7 @@
 """Folders of images, and CSV files that name some: which files count, in which classes and splits."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -152,43 +153,40 @@ def test_a_folder_is_trained_evaluated_reported_and_predicted(
     assert len(capsys.readouterr().out.splitlines()) == 41
 
 
-def test_a_csv_file_in_its_own_order_is_the_dataset_that_was_written_out(
-    run_here, tiny_flags, tmp_path, monkeypatch
+def shapes_by_name(split):
+    """Draw the built-in images, their classes in the order of their names, as a folder has them."""
+    drawn = datasets.shapes(split, seed=0, train_examples=128, test_examples=64)
+    names = tuple(sorted(drawn.class_names))
+    labels = np.array([names.index(drawn.class_names[label]) for label in drawn.labels], np.int32)
+    return dataclasses.replace(drawn, labels=labels, class_names=names)
+
+
+def test_a_csv_file_in_its_own_order_trains_to_the_state_of_the_dataset_that_was_written_out(
+    run_here, tiny_flags, tmp_path
 ):
-    sizes = {"train_examples": 128, "test_examples": 64}
     with (tmp_path / "all.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["split", "label", "more", "path"])
         for split in ("train", "test"):
-            dataset = datasets.shapes(split, seed=0, **sizes)
-            order = sorted(dataset.class_names)
+            dataset = shapes_by_name(split)
             for i, (image, label) in enumerate(zip(dataset.images, dataset.labels)):
-                name = f"{order.index(dataset.class_names[label])} {dataset.class_names[label]}"
                 path = write(tmp_path / f"files/{split}{i}.png", Image.fromarray(image))
-                rows.writerow([split, dataset.class_names[label], name, path.relative_to(tmp_path)])
-    (tmp_path / "shapes_in_order.py").write_text(
-        "import dataclasses, numpy as np\n"
-        "from jaxcifar.data import datasets\n"
-        "def load(split):\n"
-        f"    drawn = datasets.shapes(split, seed=0, **{sizes})\n"
-        "    names = tuple(sorted(drawn.class_names))\n"
-        "    labels = np.array([names.index(drawn.class_names[i]) for i in drawn.labels], np.int32)\n"
-        "    return dataclasses.replace(drawn, labels=labels, class_names=names)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    states = {}
-    for name, more in {
-        "shapes_in_order:load": [],
-        "folder": [f"--config.data.folder.path={tmp_path}/all.csv"],
-    }.items():
-        workdir = tmp_path / name.partition(":")[0]
-        flags = [*tiny_flags, "--config.num_epochs=1", f"--config.data.name={name}", *more]
+                name = dataset.class_names[label]
+                rows.writerow([split, name, "", path.relative_to(tmp_path)])
+    states = []
+    for name in ("tests.test_folder:shapes_by_name", "folder"):
+        workdir = tmp_path / name.rpartition(":")[2]
         result = run_here(
-            *flags, f"--config.data.cache_dir={tmp_path}/cache", f"--workdir={workdir}"
+            *tiny_flags,
+            "--config.num_epochs=1",
+            f"--config.data.name={name}",
+            f"--config.data.folder.path={tmp_path}/all.csv",
+            f"--config.data.cache_dir={tmp_path}/cache",
+            f"--workdir={workdir}",
         )
         assert result.returncode == 0, result.stderr
-        states[name] = Classifier(workdir)._state
-    jax.tree.map(np.testing.assert_array_equal, *(s.params for s in states.values()))
+        states.append(Classifier(workdir)._state.params)
+    jax.tree.map(np.testing.assert_array_equal, *states)
 
 
 def test_files_are_held_out_by_their_content_whatever_else_is_there(tmp_path, load):

@@ -11,7 +11,7 @@ from jaxcifar.data import datasets
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
-from jaxcifar.evaluation.two_classes import decision
+from jaxcifar.evaluation.threshold import decision
 from jaxcifar.experiment import agreement
 from jaxcifar.experiment.setup import load_split, set_up_from_workdir
 from jaxcifar.host.progress import warn

@@ -1,14 +1,11 @@
 """What a threshold on the probability of one of two classes finds, and what it mistakes."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from jaxcifar.data.datasets import Dataset
 from jaxcifar.evaluation.analysis import Predictions
-from jaxcifar.step.evaluation_step import Answers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,31 +71,6 @@ class Curve:
 def positive_class(class_counts: Sequence[int]) -> int:
     """Return which of two classes is to be found: the rarer one, of equal ones the second."""
     return int(len(class_counts) == 2 and class_counts[1] <= class_counts[0]) if class_counts else 1
-
-
-def decision(
-    class_counts: Sequence[int], validation: Dataset | None, answer: Callable[[Dataset], Answers]
-) -> dict[str, Any]:
-    """Choose by the validation split how two classes are told apart.
-
-    Args:
-      class_counts: training examples of each class; none if they are not known.
-      validation: the validation split, if there is one.
-      answer: returns the answers on it; called if they are needed.
-
-    Returns:
-      The `positive` class and the `threshold`, None if there is no split that tells, for `write_evaluation`.
-    """
-    positive = positive_class(class_counts)
-    if (
-        validation is None
-        or len(validation.class_names) != 2
-        or len(np.unique(validation.labels)) != 2
-    ):
-        return {"positive": positive, "threshold": None}
-    scores = np.asarray(answer(validation).probabilities)[:, positive]
-    curve = Curve.of(scores, validation.labels == positive)
-    return {"positive": positive, "threshold": curve.best_threshold}
 
 
 def scores_of(found: Predictions, positive: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from jaxcifar.data.datasets import Dataset, was_read_otherwise
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
-from jaxcifar.evaluation.two_classes import decision
+from jaxcifar.evaluation.threshold import decision
 from jaxcifar.experiment import agreement
 from jaxcifar.experiment.saved_run import SavedRun
 from jaxcifar.experiment.setup import Setup, load_split, set_up, start_layout
