@@ -116,8 +116,12 @@ def write_dataset(
     keys=("image", "label"),
     images=None,
     dtype=np.uint8,
+    more=(),
 ):
-    """Prepare a dataset `Tiny` in `folder`, of `images` if given; return the drawn ones by split."""
+    """Prepare a dataset `Tiny` in `folder`, of `images` if given; return the drawn ones by split.
+
+    `more` are other features, each with the value of all examples.
+    """
     rng = np.random.default_rng(seed)
     made = {}
 
@@ -129,6 +133,7 @@ def write_dataset(
                 "image": tfds.features.Image(shape=shape, dtype=dtype),
                 "label": tfds.features.ClassLabel(names=["cat", "dog"]),
             }
+            features |= {name: feature for name, (feature, _) in dict(more).items()}
             return tfds.core.DatasetInfo(
                 builder=self,
                 features=tfds.features.FeaturesDict(features),
@@ -144,7 +149,8 @@ def write_dataset(
                 size = sizes[i % len(sizes)] or shape[:2]
                 drawn.append(rng.integers(0, 256, (*size, shape[2]), np.uint8))
                 image = drawn[-1] if images is None else images[i % len(images)]
-                yield i, {"image": image, "label": labels[i % 2]}
+                others = {name: value for name, (_, value) in dict(more).items()}
+                yield i, {"image": image, "label": labels[i % 2]} | others
 
     try:
         builder = Tiny(data_dir=str(folder), file_format="array_record")
@@ -154,10 +160,12 @@ def write_dataset(
     return {"train": made.get(count), "test": made.get(7)}
 
 
-def load_tiny(folder, split="train", image_size=0, cache_dir=None, channels=0):
+def load_tiny(folder, split="train", image_size=0, cache_dir=None, channels=0, **features):
     """Load it, with a cache beside it."""
     reading = Reading(image_size, channels, str(cache_dir or f"{folder}-cache"))
-    dataset = datasets.tfds(split, name="tiny", data_dir=str(folder), reading=reading)
+    features = datasets.Features(**features)
+    where = {"name": "tiny", "data_dir": str(folder)}
+    dataset = datasets.tfds(split, **where, reading=reading, features=features)
     return dataclasses.replace(dataset, name="tiny")
 
 
@@ -603,6 +611,30 @@ def test_a_dataset_whose_keys_are_no_image_and_label_is_an_error(tmp_path, keys)
     ):
         write_dataset(tmp_path / "data", keys=keys)
         load_tiny(tmp_path / "data")
+
+
+def test_features_that_the_config_names_are_taken_and_kept_apart(tmp_path):
+    grey = np.full((6, 5, 1), 9, np.uint8)
+    write_dataset(
+        tmp_path / "data",
+        more={
+            "depth": (tfds.features.Image(shape=(6, 5, 1)), grey),
+            "kind": (tfds.features.ClassLabel(num_classes=1000), 999),
+        },
+    )
+    plain = load_tiny(tmp_path / "data")
+    named = load_tiny(tmp_path / "data", image="depth", label="kind")
+    assert named.images.shape == (40, 6, 5, 1) and (named.images == 9).all()
+    assert (named.labels == 999).all() and len(named.class_names) == 1000
+    assert (load_tiny(tmp_path / "data").images == plain.images).all()
+    with pytest.raises(UserError, match="has no feature 'colour' that is an Image: it has depth"):
+        load_tiny(tmp_path / "data", image="colour")
+
+
+def test_the_channels_of_the_config_are_those_of_the_images(tmp_path):
+    write_dataset(tmp_path / "data")
+    assert load_tiny(tmp_path / "data").images.shape[-1] == 3
+    assert load_tiny(tmp_path / "data", channels=1).images.shape[-1] == 1
 
 
 def test_a_tilde_in_the_directory_of_datasets_is_the_home_directory(tmp_path, monkeypatch):
