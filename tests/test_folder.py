@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxcifar import predict
-from jaxcifar.data import datasets, image_folder
+from jaxcifar.data import datasets, folder_contents, image_folder, images
 from jaxcifar.data.reading import Reading, decoded
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.classifier import Classifier
@@ -215,7 +215,9 @@ def test_files_are_held_out_by_their_content_whatever_else_is_there(tmp_path, lo
 def test_shares_hold_in_expectation_over_seeds():
     digests = np.random.default_rng(0).integers(0, 256, (1000, 32), np.uint8)
     for share in (0.1, 0.5):
-        found = np.array([(image_folder.share_of(digests, s) < share).mean() for s in range(100)])
+        found = np.array(
+            [(folder_contents.share_of(digests, s) < share).mean() for s in range(100)]
+        )
         spread = np.sqrt(share * (1 - share) / 1000)
         assert np.abs(found - share).max() < 4 * spread
         assert np.abs(found.mean() - share) < 4 * spread / 10
@@ -304,7 +306,7 @@ def test_names_that_a_mac_has_decomposed_are_the_same_class(tmp_path, load):
         ("path,label\na.png,cat\n", "has one class, cat"),
         (
             "path,label\na.png,cat\nb.png,dog\n",
-            "none of the 2 images in .* a.png: it does not exist",
+            "none of the 2 images of .* a.png: it does not exist",
         ),
         (b"path,label\n\xff.png,cat\n", "is no CSV file in UTF-8"),
     ],
@@ -327,7 +329,7 @@ def test_a_folder_is_decoded_once_and_anew_when_a_file_changes(tmp_path, load, m
     root = two_classes(tmp_path / "photos")
     first = load(root).images
     with monkeypatch.context() as patched:
-        patched.setattr(image_folder, "_decode", lambda *args: pytest.fail("decoded again"))
+        patched.setattr(folder_contents, "_decode", lambda *args: pytest.fail("decoded again"))
         assert isinstance(load(root).images, np.memmap) and (load(root).images == first).all()
     (entry,) = (tmp_path / "cache/folder").glob("*/*/train.npy")
     write(root / "cat/cat0.png", draw(7))
@@ -336,6 +338,35 @@ def test_a_folder_is_decoded_once_and_anew_when_a_file_changes(tmp_path, load, m
     assert other != entry
     load(root, image_size=4)
     assert len(list((tmp_path / "cache/folder").glob("*/*/train.npy"))) == 2
+
+
+def test_a_file_that_can_be_read_again_is_read_again(tmp_path, load, monkeypatch):
+    root = two_classes(tmp_path / "photos")
+    read = images.read_bytes
+
+    def fail(path):
+        if path.name == "cat0.png":
+            raise OSError("Input/output error")
+        return read(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(images, "read_bytes", fail)
+        for _ in range(2):
+            dataset = load(root)
+            assert len(dataset) == 7
+            assert dataset.survey["unreadable"] == [["cat/cat0.png", "Input/output error"]]
+    assert len(load(root)) == 8
+
+
+def test_two_csv_files_in_a_directory_are_kept_apart(tmp_path, load, monkeypatch):
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.png")
+    (tmp_path / "one.csv").write_text("path,label\na.png,cat\nb.png,dog\n")
+    (tmp_path / "two.csv").write_text("path,label\nc.png,cat\nb.png,dog\n")
+    load(tmp_path / "one.csv")
+    load(tmp_path / "two.csv")
+    monkeypatch.setattr(folder_contents, "_decode", lambda *args: pytest.fail("decoded again"))
+    assert load(tmp_path / "one.csv").labels.tolist() == [0, 1]
 
 
 def test_without_a_cache_a_folder_is_the_same(tmp_path, load, monkeypatch):

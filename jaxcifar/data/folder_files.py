@@ -40,6 +40,8 @@ class LeftOut(NamedTuple):
 class Listing:
     """Hold the files of a dataset, in its order: of a CSV file's lines, or one that mixes the classes."""
 
+    source: Path
+    """The directory, or the CSV file."""
     root: Path
     """To which the paths are relative."""
     class_names: tuple[str, ...]
@@ -120,7 +122,7 @@ def _from_folder(root: Path) -> Listing:
     ]
     # A part of a split, as train[:1000], is to hold images of all classes.
     files.sort(key=lambda file: hashlib.sha256(os.fsencode(file.path)).digest())
-    return Listing(root, tuple(names), files, left_out)
+    return Listing(root, root, tuple(names), files, left_out)
 
 
 def _given_splits(root: Path, names: Sequence[str]) -> dict[str, str]:
@@ -242,4 +244,4 @@ def _from_csv(path: Path) -> Listing:
     names = sorted({label for _, label, _ in rows})
     label_of = {name: label for label, name in enumerate(names)}
     files = [File(name, label_of[label], split) for name, label, split in rows]
-    return Listing(path.parent, tuple(names), files, ())
+    return Listing(path, path.parent, tuple(names), files, ())
