@@ -129,6 +129,7 @@ def _report(workdir: Path, laps: Laps | None = None) -> None:
 
 
 def _print(folder: Path, evaluation: dict, *, trained: bool) -> None:
+    from jaxcifar.evaluation.by_class import at_chance
     from jaxcifar.host.progress import warn
 
     for name, augmented in evaluation["test_time_augmentation"].items():
@@ -148,12 +149,18 @@ def _print(folder: Path, evaluation: dict, *, trained: bool) -> None:
         f"({evaluation['correct']:,} of {evaluation['examples']:,}), loss {evaluation['loss']:.4f}, "
         f"step {evaluation['step']}"
     )
-    if evaluation["accuracy_interval"][0] <= (chance := evaluation["majority_accuracy"]) < 1:
+    two = evaluation["two_classes"]
+    if two and (at := two["at_threshold"]):
+        print(
+            f"{evaluation['split']}, taken for {two['positive']} from a probability of {at['threshold']:.3f} "
+            f"on, which the validation split chose: balanced accuracy {at['balanced_accuracy']:.2%}, recall "
+            f"{at['recall']:.2%}, precision {at['precision']:.2%}"
+        )
+    if chance := at_chance(evaluation):
         remedy = "; train for longer, or at another --config.optimizer.learning_rate"
         warn(
-            f"an accuracy of {evaluation['accuracy']:.2%} is not clearly above that of naming the commonest "
-            f"class for every image ({chance:.2%}): this split does not show that the network has learned"
-            f"{remedy if trained else ''}"
+            f"this split does not show that the network has learned: {chance}, and the result is not clearly "
+            f"above that{remedy if trained else ''}"
         )
     print(f"evaluation: {folder / 'evaluation.json'}")
 

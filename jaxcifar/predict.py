@@ -24,7 +24,6 @@ if __name__ == "__main__":
 
 import numpy as np
 from absl import flags
-from PIL import Image
 
 from jaxcifar.config.command_line import definers
 from jaxcifar.data.images import find_images, read_image
@@ -76,8 +75,7 @@ def _answer_all(classifier: Classifier, files: list[Path], values: flags.FlagVal
         read = []
         for path in files[start : start + MOST_AT_ONCE]:
             try:
-                image = Image.fromarray(read_image(path, classifier.image_shape))
-                read.append((path, image))
+                read.append((path, read_image(path, classifier.image_shape)))
             except UserError as error:
                 print("error:", error, file=sys.stderr)
                 unread += 1

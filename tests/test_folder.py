@@ -86,6 +86,7 @@ def odd_photographs(tmp_path_factory):
     (cat / "._0.png").write_bytes(b"of macOS")
     (cat / "Thumbs.db").write_bytes(b"of Windows")
     (cat / "notes.txt").write_text("not an image")
+    (cat / "phone.HEIC").write_bytes(b"of a phone")
     os.mkfifo(cat / "pipe.png")
     (cat / "directory.png").mkdir()
     (cat / "loop").symlink_to(cat)
@@ -106,6 +107,7 @@ def test_each_oddity_of_a_folder_has_its_outcome(odd_photographs, load):
         ("cat/directory.png", "a directory with the name of an image"),
         ("cat/loop", "a link to a directory above it"),
         ("cat/notes.txt", "not an image by its name"),
+        ("cat/phone.HEIC", "Pillow does not read HEIC: convert it to JPEG or PNG"),
         ("cat/pipe.png", "not a regular file"),
     ]
     unreadable = dict(dataset.survey["unreadable"])
@@ -138,8 +140,8 @@ def test_a_folder_is_trained_evaluated_reported_and_predicted(
     ]
     result = run_here(*flags)
     assert result.returncode == 0, result.stderr
-    assert "left out: 5 (" in result.stdout and "of 16×24×3 in 5 classes" in result.stdout
-    assert "warning: 3 files cannot be read and are left out: " in result.stderr
+    assert "left out: 6 (" in result.stdout and "of 16×24×3 in 5 classes" in result.stdout
+    assert "warning: left out, for they cannot be read: 3 files (cat/" in result.stderr
     assert "in two classes at once (" in result.stderr
     data = json.loads((tmp_path / "run/data.json").read_text())
     counts = {name: split["class_counts"] for name, split in data["splits"].items()}
@@ -225,7 +227,7 @@ def test_shares_hold_in_expectation_over_seeds():
 
 
 def test_splits_that_are_given_are_taken_and_not_drawn(tmp_path, load):
-    for split, count in {"train": 5, "val": 2, "test": 3}.items():
+    for split, count in {"train": 5, "val": 2, "Test": 3}.items():
         two_classes(tmp_path / "photos" / split, count)
     for split, count in {"train": 10, "validation": 4, "test": 6, "train+test[:50%]": 13}.items():
         assert len(load(tmp_path / "photos", split, test_share=0.5)) == count
@@ -251,13 +253,15 @@ def _only(root, *kept):
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
-        (shutil.rmtree, {}, "does not exist: name a directory"),
+        (shutil.rmtree, {}, "does not exist: name a directory .*, or a CSV file"),
         (lambda root: _only(root), {}, "holds no image in a directory of a class"),
         (lambda root: _only(root, "cat"), {}, "has one class, cat: a classifier needs two"),
         (lambda root: (root / "emu").mkdir(), {}, "holds no image in emu: add some, or remove"),
         (lambda root: two_classes(root / "Cat/x"), {}, "differ in case alone, Cat and cat: give"),
         (lambda root: two_classes(root / "train/x") and two_classes(root / "test/x"), {},
-         "holds test, train beside cat: move"),
+         "holds test, train, cat: splits are train, test and"),
+        (lambda root: _rename(root, "cat", "train") or _rename(root, "dog", "testing"), {},
+         "holds train, testing: splits are train, test and"),
         (lambda root: write(root / "cat/large.png", draw(0, (9, 8))), {}, "images of different sizes, "),
         (lambda root: None, {"test_share": 0.001}, "test_share=0.001 of 8 images is none in the split"),
         (lambda root: None, {"test_share": 0.0}, "validation_share and .*test_share say how much is"),
@@ -444,3 +448,96 @@ def test_of_many_classes_the_smallest_and_the_largest_are_printed():
     assert lines[11] == "…" and lines[21].split() == ["class", "99", "100"]
     assert lines[22].split() == ["100", "classes", "5,050"]
     assert lines[23] == "sizes from 3×4 to 7×8 (height×width), median 5×6"
+
+
+def test_an_evaluation_counts_what_was_trained_on_wherever_the_files_lie(
+    run_here, tiny_flags, tmp_path
+):
+    photos, copy = two_classes(tmp_path / "photos", 40), tmp_path / "copy"
+    shutil.copytree(photos, copy)
+    flags = [
+        *tiny_flags,
+        "--config.data.name=folder",
+        f"--config.data.folder.path={photos}",
+        f"--config.data.cache_dir={tmp_path}/cache",
+        "--config.batch_size=16",
+        "--config.num_epochs=1",
+        "--config.augmentation.crop.enabled=false",
+        "--config.augmentation.cutout.enabled=false",
+        f"--workdir={tmp_path}/run",
+    ]
+    result = run_here(*flags)
+    assert result.returncode == 0, result.stderr
+    trained_on = json.loads((tmp_path / "run/data.json").read_text())["splits"]["train"]
+    count = sum(trained_on["class_counts"])
+
+    def evaluated(*changes):
+        result = run_here(*flags, *changes, "--mode=evaluate")
+        assert result.returncode == 0, result.stderr
+        *_, folder = sorted(
+            (tmp_path / "run/evaluations").glob("*"), key=lambda path: path.stat().st_mtime
+        )
+        found = json.loads((folder / "evaluation.json").read_text())
+        return found["examples_trained_on"], result.stderr
+
+    whole = ["--config.data.test_split=all"]
+    found, warned = evaluated(f"--config.data.folder.path={copy}", *whole)
+    assert found == count and f"warning: {count} of the 80 examples" in warned
+    found, _ = evaluated("--config.data.folder.split_seed=3")
+    assert found > 0
+    (tmp_path / "run/data.npz").unlink()
+    assert evaluated(f"--config.data.folder.path={copy}", *whole)[0] is None
+    assert "not known" in (tmp_path / "run/report/index.html").read_text()
+
+    write(photos / "cat/one more.png")
+    changed = run_here(*flags, "--mode=evaluate", "--config.data.folder.test_share=0.2")
+    assert changed.returncode == 0, changed.stderr
+    for i in range(20):
+        write(photos / f"cat/more {i}.png")
+    changed = run_here(*flags, "--mode=evaluate")
+    assert "warning: the test split has changed since the run was trained" in changed.stderr
+    refused = run_here(*flags, "--config.num_epochs=2", "--extend")
+    assert f"(train_examples: {count} -> " in refused.stderr and "mean" not in refused.stderr
+
+
+def test_a_run_on_grey_images_predicts(run_here, tiny_flags, tmp_path, capsys):
+    photos = two_classes(tmp_path / "photos", 20)
+    flags = ["name=folder", f"folder.path={photos}", "channels=1", f"cache_dir={tmp_path}/cache"]
+    result = run_here(
+        *tiny_flags,
+        *(f"--config.data.{flag}" for flag in flags),
+        "--config.batch_size=16",
+        "--config.num_epochs=1",
+        *(
+            f"--config.augmentation.{name}.enabled=false"
+            for name in ("color_jitter", "crop", "cutout")
+        ),
+        f"--workdir={tmp_path}/run",
+    )
+    assert result.returncode == 0, result.stderr
+    assert predict.main(["predict", f"--workdir={tmp_path}/run", str(photos)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 40
+
+
+def test_without_a_path_a_line_says_what_to_name(fails, tiny_flags, tmp_path):
+    line = fails(*tiny_flags, "--config.data.name=folder", f"--workdir={tmp_path}/run")
+    assert "--config.data.folder.path is empty: name a directory that holds one for each" in line
+
+
+def test_a_validation_split_that_is_not_there_is_told_how_to_do_without(
+    tmp_path, fails, tiny_flags
+):
+    for split in ("train", "test"):
+        two_classes(tmp_path / "photos" / split, 10)
+    flags = ["name=folder", f"folder.path={tmp_path}/photos", "validation_split=validation"]
+    line = fails(
+        *tiny_flags,
+        *(f"--config.data.{flag}" for flag in flags),
+        "--config.batch_size=8",
+        "--config.augmentation.crop.enabled=false",
+        "--config.augmentation.cutout.enabled=false",
+        f"--config.data.cache_dir={tmp_path}/cache",
+        f"--workdir={tmp_path}/run",
+    )
+    assert "split 'validation': there is none. Known are train (20 examples), test" in line
+    assert "--config.data.validation_split= (empty) goes without one" in line

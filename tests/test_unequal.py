@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from jaxcifar.evaluation import analysis, two_classes
-from jaxcifar.evaluation.by_class import by_class, is_unequal
+from jaxcifar.evaluation.by_class import at_chance, by_class, is_unequal
 from jaxcifar.evaluation.two_classes import Curve
 from jaxcifar.step.losses import balanced_weights, make_loss, scaled_weights
 from jaxcifar.step.order import balanced_order
@@ -196,6 +196,8 @@ def test_a_run_of_two_unequal_classes_leads_with_balanced_accuracy_and_chooses_a
     result = run_here(*flags)
     assert result.returncode == 0, result.stderr
     assert "\ntest: balanced accuracy " in result.stdout
+    assert "\ntest, taken for ring from a probability of " in result.stdout
+    assert "class weights: disc 0.6" in result.stdout
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     two, scores = evaluation["two_classes"], evaluation["per_class"]
     assert evaluation["unequal_classes"] and two["positive"] == "ring"
@@ -209,6 +211,20 @@ def test_a_run_of_two_unequal_classes_leads_with_balanced_accuracy_and_chooses_a
     again = run_here(*flags, "--mode=evaluate")
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "evaluation.json").read_text())["two_classes"] == two
+
+
+def test_a_result_on_unequal_classes_is_at_chance_if_its_balanced_accuracy_is():
+    found = {
+        "unequal_classes": True,
+        "balanced_accuracy_interval": [0.52, 0.7],
+        "accuracy_interval": [0.7, 0.8],
+        "majority_accuracy": 0.9,
+        "per_class": [{"examples": 90}, {"examples": 10}, {"examples": 0}],
+    }
+    assert at_chance(found) == ""
+    low = found | {"balanced_accuracy_interval": [0.45, 0.6]}
+    assert at_chance(low) == "naming one class for every image has a balanced accuracy of 50.00%"
+    assert "accuracy of 90.00%" in at_chance(found | {"unequal_classes": False})
 
 
 @pytest.mark.parametrize(

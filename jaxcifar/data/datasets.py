@@ -36,6 +36,8 @@ class Dataset:
     """What of the dataset they are, in order."""
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Examples of each whole split of the dataset, by name."""
+    digests: np.ndarray | None = None
+    """[n] uint64, another for another content of an example's file; None where examples are no files."""
     survey: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What else is known of the whole dataset, as JSON takes it; `folder.survey` says what."""
     name: str = ""
@@ -113,8 +115,11 @@ def parts(split: str, sizes: Mapping[str, int]) -> tuple[Part, ...]:
     try:
         found = ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, AssertionError, AttributeError, NotImplementedError) as error:
-        by_shard = isinstance(error, AttributeError)
-        reason = "parts by shard are not known here." if by_shard else first_line(error)
+        reason = first_line(error)
+        if isinstance(error, AttributeError):
+            reason = "parts by shard are not known here."
+        if reason.startswith("Unknown split"):
+            reason = "there is none."
         raise SplitError(
             f"split {split!r}: {reason} "
             f"Known are {', '.join(f'{name} ({size} examples)' for name, size in sizes.items())}; "

@@ -156,7 +156,7 @@ def _decode(
             "size": sizes,
         }
 
-    words = f"decoding {printable(listing.root.name)}"
+    words = f"decoding {printable(listing.source.resolve().name)}"
     return decoded(decode, len(listing.files), shape, os.cpu_count() or 1, words)
 
 

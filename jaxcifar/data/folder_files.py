@@ -15,6 +15,9 @@ from jaxcifar.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_OF = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+"""By the name of a directory in lower case, or by the value of a CSV file."""
+_UNKNOWN_TO_PILLOW = {".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".svg"}
+"""Images, or what people take for such, by their suffixes."""
 _NOT_TOLD = {"Thumbs.db", "desktop.ini", "__MACOSX"}
 
 
@@ -66,14 +69,24 @@ def find(path: Path) -> Listing:
     Raises:
       UserError: there is no such directory or file, or its classes are not clear.
     """
-    if not str(path) or not os.path.exists(path):
-        raise _fault(path, "does not exist: name a directory that holds one for each class")
+    if not os.path.exists(path):
+        from_here = "" if path.is_absolute() else f" in {printable(str(Path.cwd()))}"
+        raise _fault(
+            path,
+            f"does not exist{from_here}: name a directory that holds one for each class, or a CSV file",
+        )
+    if not path.is_dir() and path.suffix.lower() != ".csv":
+        raise _fault(path, "is neither a directory nor a CSV file")
     try:
         listing = _from_csv(path) if path.is_file() else _from_folder(path)
     except OSError as error:
         raise _fault(path, f"cannot be read ({error})") from error
     if not listing.files:
-        what = "names no image" if path.is_file() else "holds no image in a directory of a class"
+        what = (
+            "names no image"
+            if path.is_file()
+            else "holds no image in a directory of a class: put the images of each class into one of its own"
+        )
         raise _fault(path, what)
     if len(listing.class_names) == 1:
         raise _fault(path, f"has one class, {listing.class_names[0]}: a classifier needs two")
@@ -127,16 +140,16 @@ def _from_folder(root: Path) -> Listing:
 
 def _given_splits(root: Path, names: Sequence[str]) -> dict[str, str]:
     """Return the directory of each split that is given, none where the directories are classes."""
-    given = [name for name in names if name in _SPLIT_OF]
-    if "train" not in given or len(given) == 1:
+    given = [name for name in names if name.lower() in _SPLIT_OF]
+    if "train" not in [name.lower() for name in given]:
         return {}
-    if other := [name for name in names if name not in given]:
+    if (other := [name for name in names if name not in given]) or len(given) == 1:
         raise _fault(
             root,
-            f"holds {', '.join(given)} beside {printable(other[0])}: move other directories away, or the "
-            "splits into one of their own",
+            f"holds {', '.join([*given, *map(printable, other[:1])])}: splits are train, test and, if there "
+            "is one, validation, with no other directory beside them; a class called train needs a CSV file",
         )
-    splits = {_SPLIT_OF[name]: name for name in given}
+    splits = {_SPLIT_OF[name.lower()]: name for name in given}
     if len(splits) < len(given):
         raise _fault(root, "holds both val and validation: rename one")
     return splits
@@ -174,7 +187,11 @@ def _walk(
             else:
                 yield from _walk(root, path, left_out, [*above, here])
         elif not image:
-            left_out.append(LeftOut(printable(path), "not an image by its name"))
+            suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
+            why = "not an image by its name"
+            if suffix in _UNKNOWN_TO_PILLOW:
+                why = f"Pillow does not read {suffix[1:].upper()}: convert it to JPEG or PNG"
+            left_out.append(LeftOut(printable(path), why))
         elif entry.is_file() or not os.path.exists(
             entry.path
         ):  # the latter is named when it is read

@@ -45,13 +45,18 @@ def folder(  # noqa: PLR0913, the options of a folder
     Images without a size in `reading` must have one size; they become RGB unless `reading` says otherwise.
 
     Returns:
-      The dataset, with a `survey`: `sizes`, height and width of the `smallest`, `median` and `largest` image;
-      `left_out` and `unreadable`, path and reason of each such file; `same_in_two_classes` and
-      `same_in_two_splits`, paths of files that have the same content.
+      The dataset, with `digests` and a `survey`: `sizes`, height and width of the `smallest`, `median` and
+      `largest` image; `left_out` and `unreadable`, path and reason of each such file; `same_in_two_classes`
+      and `same_in_two_splits`, paths of files that have the same content.
 
     Raises:
       UserError: there is no such folder, its classes are not clear, or a class has no image in a split.
     """
+    if not path:
+        raise UserError(
+            "--config.data.folder.path is empty: name a directory that holds one for each class, or a CSV "
+            "file"
+        )
     listing = folder_files.find(expanded(path))
     drawn = None if listing.has_splits else Shares(validation_share, test_share, split_seed)
     contents = folder_contents.read(listing, drawn, reading)
@@ -77,7 +82,14 @@ def folder(  # noqa: PLR0913, the options of a folder
             f"{error}; --config.data.folder.validation_share and --config.data.folder.test_share say how "
             "much is held out"
         ) from error
-    return dataclasses.replace(dataset, survey=_survey(listing, contents))
+    digests = {
+        name: contents.digests[contents.split == number, :8].copy().view(np.uint64)[:, 0]
+        for number, name in enumerate(SPLITS)
+    }
+    own = [digests[name][start:stop] for name, start, stop in dataset.parts]
+    return dataclasses.replace(
+        dataset, digests=np.concatenate(own), survey=_survey(listing, contents)
+    )
 
 
 def _check_splits(

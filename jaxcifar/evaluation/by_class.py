@@ -1,6 +1,7 @@
 """How good a classifier is if every class counts alike, however many examples it has."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -65,3 +66,21 @@ def by_class(found: Predictions, classes: int, draws: int = 1000) -> ByClass:
 def is_unequal(examples: np.ndarray) -> bool:
     """Return whether the largest class has more than one and a half times the examples of the smallest."""
     return bool(np.max(examples) > 1.5 * np.min(examples))
+
+
+def at_chance(evaluation: Mapping) -> str:
+    """Return what an evaluation is no better than, in words; nothing if it is better.
+
+    Args:
+      evaluation: what `evaluation.json` holds.
+    """
+    if evaluation.get("unequal_classes"):
+        low, _ = evaluation["balanced_accuracy_interval"]
+        chance = 1 / sum(score["examples"] > 0 for score in evaluation["per_class"])
+        if low <= chance < 1:
+            return f"naming one class for every image has a balanced accuracy of {chance:.2%}"
+        return ""
+    low, _ = evaluation["accuracy_interval"]
+    if low <= (chance := evaluation.get("majority_accuracy", 0)) < 1:
+        return f"naming the commonest class for every image has an accuracy of {chance:.2%}"
+    return ""

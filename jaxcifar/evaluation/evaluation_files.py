@@ -24,7 +24,7 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
     augmented: Mapping[str, Answers],
     step: int,
     *,
-    trained_on: int = 0,
+    trained_on: int | None = 0,
     positive: int = 1,
     threshold: float | None = None,
 ) -> dict:
@@ -36,7 +36,7 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
       answers: on the whole of it.
       augmented: the answers under test-time augmentations, by their names.
       step: of the state that answered.
-      trained_on: how many of the examples the state was trained on.
+      trained_on: how many of the examples the state was trained on; None if that is not known.
       positive: of two classes that which is to be found.
       threshold: from which probability on an example is taken for one of it; None for none.
 

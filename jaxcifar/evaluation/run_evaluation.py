@@ -1,14 +1,18 @@
 """Evaluates a run, plainly and under test-time augmentation, and writes down what came of it."""
 
 import hashlib
+import json
 from pathlib import Path
 from urllib.parse import quote
+
+import numpy as np
 
 from jaxcifar.config import checks
 from jaxcifar.config.saved_config import get_config
 from jaxcifar.config.schema import Config
 from jaxcifar.data import datasets
 from jaxcifar.data.datasets import Dataset
+from jaxcifar.data.facts import fingerprint
 from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.evaluation.threshold import decision
@@ -40,12 +44,14 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     agreement.check_same_classes(setup.experiment.facts, dataset)
     there = (workdir / "config.json").exists()
     own = agreement.saved_config(get_config(str(workdir)).to_dict(), workdir) if there else config
-    trained_on = _count_trained_on(own, config, dataset)
+    trained_on = _count_trained_on(own, config, dataset, workdir)
     if setup.layout.leads:
         _warn(config, dataset, trained_on, earlier=not setup.experiment.facts.fingerprint)
     folder = workdir
     if name := _name_if_not_own(own, config):
         folder = workdir / "evaluations" / name
+    elif setup.layout.leads:
+        _warn_if_changed(workdir, dataset)
     evaluator = Evaluator(setup, dataset)
     answers = evaluator(state)
     augmented = {name: views(state) for name, views in evaluator.augmented().items()}
@@ -64,7 +70,18 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     )
 
 
-def _warn(config: Config, dataset: Dataset, trained_on: int, *, earlier: bool) -> None:
+def _warn_if_changed(workdir: Path, dataset: Dataset) -> None:
+    """Warn if the run's own test split is not what it was when the run was trained."""
+    file = workdir / "data.json"
+    before = json.loads(file.read_text())["splits"].get("test", {}) if file.exists() else {}
+    if before.get("split") == dataset.split and before["fingerprint"] != fingerprint(dataset):
+        warn(
+            f"the test split has changed since the run was trained: it held {sum(before['class_counts']):,} "
+            f"examples then, and holds {len(dataset):,}"
+        )
+
+
+def _warn(config: Config, dataset: Dataset, trained_on: int | None, *, earlier: bool) -> None:
     """Warn of what an evaluation cannot tell; `earlier` if version 0.1.0 trained the run."""
     where = f"{dataset.name}, split {dataset.split}"
     if trained_on:
@@ -102,8 +119,17 @@ def _options(config: Config, split: str) -> dict:
     return datasets.options_of_split(options, split)
 
 
-def _count_trained_on(own: Config, config: Config, dataset: Dataset) -> int:
-    """Return how many examples of the split that `config` evaluates are in the training split of `own`."""
+def _count_trained_on(own: Config, config: Config, dataset: Dataset, workdir: Path) -> int | None:
+    """Return how many examples of the split that `config` evaluates the run was trained on, None if unknown.
+
+    Of files those with the same content are counted, wherever they lie.
+    """
+    if dataset.digests is not None:
+        try:
+            with np.load(workdir / "data.npz") as saved:
+                return int(np.isin(dataset.digests, saved["digests"]).sum())
+        except (OSError, KeyError, ValueError):
+            return None
     split, data = config.data.test_split, (own.data, config.data)
     # Of a name of TFDS the version does not count.
     names = {each.name if each.component else each.name.partition(":")[0] for each in data}

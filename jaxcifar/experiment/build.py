@@ -114,7 +114,7 @@ def build(config: Config, facts: DataFacts) -> Experiment:
         optimizer,
         augment,
         loss=make_loss(
-            _class_weights(config, facts), config.loss.focal_gamma, config.label_smoothing
+            class_weights(config, facts), config.loss.focal_gamma, config.label_smoothing
         ),
         facts=facts,
         wide=compute.wide,
@@ -133,7 +133,12 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     return Experiment(facts, compute, model, *functions, *lengths, *steps)
 
 
-def _class_weights(config: Config, facts: DataFacts) -> np.ndarray | None:
+def class_weights(config: Config, facts: DataFacts) -> np.ndarray | None:
+    """Return the weights of the classes in the loss, [class], None if all are 1.
+
+    Raises:
+      UserError: there are not as many as classes.
+    """
     given, classes = config.loss.class_weights, len(facts.class_names)
     if given == "none":
         return None

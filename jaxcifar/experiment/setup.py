@@ -183,7 +183,9 @@ def load_split(config: Config, field: str) -> Dataset:
                 features=datasets.Features(data.image_feature, data.label_feature),
             )
     except datasets.SplitError as error:
-        raise UserError(f"--config.data.{field}={split}: {error}") from error
+        hint = "; --config.data.validation_split= (empty) goes without one"
+        hint = hint if field == "validation_split" else ""
+        raise UserError(f"--config.data.{field}={split}: {error}{hint}") from error
     if fault := _fault(dataset):
         raise UserError(
             f"--config.data.name={data.name} returned {fault} for split {split!r}: a dataset returns a "

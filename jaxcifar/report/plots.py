@@ -136,7 +136,7 @@ def _matrix_axes(figure: Figure, pixels: np.ndarray) -> Any:
 def _shares_in_colour(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the pixels of a confusion matrix [label, prediction, RGBA], and their depth in [0, 1].
 
-    What is right is blue, what is wrong is red, and the darkest red is the commonest mistake.
+    What is right is blue, what is wrong is red, and the darkest red is the largest share.
     """
     right = np.eye(len(matrix), dtype=bool)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)

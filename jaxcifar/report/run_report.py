@@ -13,6 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from jaxcifar.errors import UserError
+from jaxcifar.evaluation.by_class import at_chance
 from jaxcifar.report import (
     data_section,
     html_pieces,
@@ -79,7 +80,7 @@ def _body(run: Run, folder: Path) -> str:
                     ]
                 ),
                 note="Training figures are of augmented images and, where label smoothing is on, smoothed "
-                "targets, while the network still changed.",
+                "targets, while the network still changed." + part("Loss", lambda: _loss_note(run)),
             ),
             section(
                 "Where it is right and wrong",
@@ -150,7 +151,7 @@ def _body(run: Run, folder: Path) -> str:
 def _confusion_note(run: Run) -> str:
     if not run.evaluation:
         return ""
-    note = "Rows are labels, columns predictions; the darkest red is the commonest mistake."
+    note = "Rows are labels, columns predictions; the darkest red is the largest share of a label."
     if len(run.evaluation["class_names"]) > run_figures.MOST_NAMED_CLASSES:
         note += (
             f" The scores are those of the {run_figures.WORST_CLASSES} classes of lowest F1. Classes are "
@@ -195,7 +196,7 @@ def _other_evaluations(run: Run) -> str:
                 html_pieces.with_interval(found),
                 f"{found['loss']:.4f}",
                 f"{found['examples']:,}",
-                f"{found['examples_trained_on']:,}",
+                "not known" if (n := found["examples_trained_on"]) is None else f"{n:,}",
                 f"{found['step']:,}",
                 f"evaluations/{name}",
             ],
@@ -265,12 +266,19 @@ def _headline(run: Run) -> str:
             f"<b>This is not the test split of the config</b>, which is {escape(data['name'])}, split "
             f"{escape(data['test_split'])}."
         )
-    if low <= found.get("majority_accuracy", 0) < 1:
-        notes.append(
-            "<b>This does not show that the network has learned</b>: naming the commonest class for every "
-            f"image has an accuracy of {found['majority_accuracy']:.2%}."
-        )
+    if chance := at_chance(found):
+        notes.append(f"<b>This does not show that the network has learned</b>: {chance}.")
     return f'<div class="cards">{shown}</div><p class="note">{" ".join(notes)}</p>'
+
+
+def _loss_note(run: Run) -> str:
+    loss = run.settings.get("loss", {})
+    if loss.get("class_weights", "none") == "none" and not loss.get("focal_gamma"):
+        return ""
+    return (
+        " The training loss is the one that is minimised, with its class weights or its focus, and not to be "
+        "compared with the others, which are the plain cross-entropy."
+    )
 
 
 def _scores_alike(found: dict) -> list[tuple[str, str, str]]:

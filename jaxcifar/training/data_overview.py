@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxcifar.config.schema import Config
 from jaxcifar.data.datasets import Dataset
+from jaxcifar.data.facts import fingerprint
 from jaxcifar.host.progress import warn
 
 _MOST_CLASSES = 20
@@ -22,25 +23,35 @@ def summarise(config: Config, splits: Mapping[str, Dataset]) -> dict:
       splits: `train`, `test` and perhaps `validation`.
 
     Returns:
-      `class_names`; for each of the `splits` its `split` in TFDS's syntax and `class_counts`, the examples of
-      each class; and what the dataset's own survey holds, see `image_folder.folder`.
+      `class_names`; for each of the `splits` its `split` in TFDS's syntax, `class_counts`, the examples of
+      each class, and `fingerprint`, another for other examples; and what the dataset's own survey holds, see
+      `image_folder.folder`.
     """
     train = splits["train"]
     return {
         "dataset": config.data.name,
         "class_names": list(train.class_names),
         "splits": {
-            name: {"split": split.split, "class_counts": _class_counts(split).tolist()}
+            name: {
+                "split": split.split,
+                "class_counts": _class_counts(split).tolist(),
+                "fingerprint": fingerprint(split),
+            }
             for name, split in splits.items()
         },
     } | dict(train.survey)
 
 
 def examples(train: Dataset) -> dict[str, np.ndarray]:
-    """Return an image of each class, for `data.npz`: `images: [n, height, width, channel]`, `labels: [n]`."""
+    """Return what `data.npz` holds.
+
+    Returns:
+      An image of each class, of the first hundred: `images: [n, height, width, channel]`, `labels: [n]`; and
+      of a folder `digests: [train examples] uint64`, by which later evaluations know what was trained on.
+    """
     labels, index = np.unique(train.labels, return_index=True)
-    chosen = slice(0, 100)
-    return {"images": train.images[index[chosen]], "labels": labels[chosen]}
+    found = {"images": train.images[index[:100]], "labels": labels[:100]}
+    return found if train.digests is None else found | {"digests": train.digests}
 
 
 def describe(summary: dict) -> str:
@@ -72,10 +83,18 @@ def describe(summary: dict) -> str:
     return "\n".join(lines)
 
 
+def describe_weights(train: Dataset, weights: np.ndarray | None) -> str:
+    """Return a line that names the weights of the classes in the loss, nothing without them."""
+    if weights is None:
+        return ""
+    named = [f"{name} {weight:.3g}" for name, weight in zip(train.class_names, weights)]
+    return f"class weights: {', '.join(named[:_MOST_CLASSES])}{' …' if len(named) > _MOST_CLASSES else ''}"
+
+
 def warn_of_faults(summary: dict) -> None:
     """Warn of files that cannot be read, and of those with the same content where that misleads."""
     if found := summary.get("unreadable"):
-        warn(f"{_count(found, 'file')} cannot be read and are left out: {_reasons(found)}")
+        warn(f"left out, for they cannot be read: {_count(found, 'file')} ({_reasons(found)})")
     if found := summary.get("same_in_two_classes"):
         warn(
             f"{_count(found, 'image')} in two classes at once ({_groups(found)}): keep one of each"

@@ -14,6 +14,7 @@ from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.evaluation.threshold import decision
 from jaxcifar.experiment import agreement
+from jaxcifar.experiment.build import class_weights
 from jaxcifar.experiment.saved_run import SavedRun
 from jaxcifar.experiment.setup import Setup, load_split, set_up, start_layout
 from jaxcifar.host.checkpoints import Checkpoints
@@ -174,7 +175,9 @@ def _describe_data(
     write_json(workdir / "data.json", summary)
     write_arrays(workdir / "data.npz", **data_overview.examples(train))
     unused = data_overview.describe_unused(config, len(train), len(setup.layout.devices))
-    for lines in filter(None, (data_overview.describe(summary), unused)):
+    weights = class_weights(config, setup.experiment.facts)
+    weighted = data_overview.describe_weights(train, weights)
+    for lines in filter(None, (data_overview.describe(summary), weighted, unused)):
         say(lines)
     data_overview.warn_of_faults(summary)
 
