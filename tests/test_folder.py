@@ -263,7 +263,7 @@ def _only(root, *kept):
         (lambda root: _rename(root, "cat", "train") or _rename(root, "dog", "testing"), {},
          "holds train, testing: splits are train, test and"),
         (lambda root: write(root / "cat/large.png", draw(0, (9, 8))), {}, "images of different sizes, "),
-        (lambda root: None, {"test_share": 0.001}, "test_share=0.001 of 8 images is none in the split"),
+        (lambda root: None, {"test_share": 0.001}, "validation_share and .*test_share say how much is"),
         (lambda root: None, {"test_share": 0.0}, "validation_share and .*test_share say how much is"),
     ],
 )  # fmt: skip
@@ -282,7 +282,9 @@ def test_a_class_that_a_split_lacks_is_named_with_the_remedy(tmp_path, load):
         UserError,
         match=r"no image of the class emu is in the split \w+, which .*: (raise|add)",
     ):
-        load(root, test_share=0.3)
+        for split in ("train", "test"):
+            load(root, split, test_share=0.3)
+    assert len(load(root, "all", test_share=0.3)) == 61  # as of new images that are evaluated
     for split in ("train", "test"):
         two_classes(tmp_path / "given" / split)
     write(tmp_path / "given/train/emu/one.png")

@@ -69,7 +69,6 @@ def folder(  # noqa: PLR0913, the options of a folder
     labels = np.array([file.label for file in listing.files], np.int32)
     of_split = {name: labels[contents.split == number] for number, name in enumerate(SPLITS)}
     of_split = {name: own for name, own in of_split.items() if len(own)}
-    _check_splits(listing, of_split, path, drawn)
     sizes = {name: len(own) for name, own in of_split.items()}
     try:
         dataset = select(
@@ -82,6 +81,8 @@ def folder(  # noqa: PLR0913, the options of a folder
             f"{error}; --config.data.folder.validation_share and --config.data.folder.test_share say how "
             "much is held out"
         ) from error
+    taken = dict.fromkeys(name for name, _, _ in dataset.parts)
+    _check_classes(listing, {name: of_split[name] for name in taken}, path, drawn)
     digests = {
         name: contents.digests[contents.split == number, :8].copy().view(np.uint64)[:, 0]
         for number, name in enumerate(SPLITS)
@@ -92,31 +93,24 @@ def folder(  # noqa: PLR0913, the options of a folder
     )
 
 
-def _check_splits(
+def _check_classes(
     listing: Listing, labels: Mapping[str, np.ndarray], path: str, drawn: Shares | None
 ) -> None:
-    """Check that no split to be drawn is empty, and that each holds images of every class."""
-    for split in ("validation", "test"):
-        share = getattr(drawn, split, 0)
-        if share and split not in labels:
-            raise UserError(
-                f"--config.data.folder.{split}_share={share} of {len(listing.files)} images is none in the "
-                f"split {split}: raise it, or take another --config.data.folder.split_seed"
-            )
-    for split, own in labels.items():
-        counts = np.bincount(own, minlength=len(listing.class_names))
-        if counts.all():
-            continue
-        name = listing.class_names[int(counts.argmin())]
-        remedy = (
-            f"raise --config.data.folder.{split}_share, or take another --config.data.folder.split_seed"
-            if drawn and split != "train"
-            else f"add images of {name}, or remove the class"
-        )
-        raise UserError(
-            f"--config.data.folder.path={printable(path)}: no image of the class {name} is in the split "
-            f"{split}, which holds {len(own)}: {remedy}"
-        )
+    """Check that splits, with these labels, hold images of every class between them."""
+    every = np.concatenate(list(labels.values()))
+    counts = np.bincount(every, minlength=len(listing.class_names))
+    if counts.all():
+        return
+    name, split = listing.class_names[int(counts.argmin())], " and ".join(labels)
+    remedy = (
+        f"raise --config.data.folder.{split}_share, or take another --config.data.folder.split_seed"
+        if drawn and split in ("validation", "test")
+        else f"add images of {name}, or remove the class"
+    )
+    raise UserError(
+        f"--config.data.folder.path={printable(path)}: no image of the class {name} is in the split "
+        f"{split}, which holds {len(every)}: {remedy}"
+    )
 
 
 def _survey(listing: Listing, contents: Contents) -> dict[str, Any]:
