@@ -47,10 +47,10 @@ def measure(train: Dataset, normalisation: str) -> DataFacts:
     )
 
 
-def fingerprint(train: Dataset) -> str:
+def fingerprint(dataset: Dataset) -> str:
     """Return a word that is another for other pixels or labels, or another order."""
-    digest = hashlib.sha256(train.labels.data)
-    for block in _blocks(train.images):
+    digest = hashlib.sha256(dataset.labels.data)
+    for block in _blocks(dataset.images):
         digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()[:16]
 

@@ -55,8 +55,8 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     evaluator = Evaluator(setup, dataset)
     answers = evaluator(state)
     augmented = {name: views(state) for name, views in evaluator.augmented().items()}
-    facts, needed = setup.experiment.facts, bool(config.data.validation_split)
-    needed &= len(facts.class_names) == 2
+    facts = setup.experiment.facts
+    needed = len(facts.class_names) == 2 and config.data.validation_split
     chosen = decision(
         facts.class_counts,
         load_split(config, "validation_split") if needed else None,
@@ -72,9 +72,11 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
 
 def _warn_if_changed(workdir: Path, dataset: Dataset) -> None:
     """Warn if the run's own test split is not what it was when the run was trained."""
-    file = workdir / "data.json"
-    before = json.loads(file.read_text())["splits"].get("test", {}) if file.exists() else {}
-    if before.get("split") == dataset.split and before["fingerprint"] != fingerprint(dataset):
+    try:
+        before = json.loads((workdir / "data.json").read_text())["splits"]["test"]
+    except (OSError, ValueError, KeyError):  # an earlier version has trained the run
+        return
+    if before["split"] == dataset.split and before["fingerprint"] != fingerprint(dataset):
         warn(
             f"the test split has changed since the run was trained: it held {sum(before['class_counts']):,} "
             f"examples then, and holds {len(dataset):,}"

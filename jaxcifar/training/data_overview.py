@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxcifar.config.schema import Config
 from jaxcifar.data.datasets import Dataset
-from jaxcifar.data.facts import fingerprint
+from jaxcifar.data.facts import DataFacts, fingerprint
 from jaxcifar.host.progress import warn
 
 _MOST_CLASSES = 20
@@ -15,11 +15,11 @@ _MOST_FILES = 3
 """That are named in a line."""
 
 
-def summarise(config: Config, splits: Mapping[str, Dataset]) -> dict:
+def summarise(facts: DataFacts, splits: Mapping[str, Dataset]) -> dict:
     """Return what is known of the data, for `data.json`.
 
     Args:
-      config: of the run.
+      facts: of the training split.
       splits: `train`, `test` and perhaps `validation`.
 
     Returns:
@@ -29,13 +29,13 @@ def summarise(config: Config, splits: Mapping[str, Dataset]) -> dict:
     """
     train = splits["train"]
     return {
-        "dataset": config.data.name,
+        "dataset": train.name,
         "class_names": list(train.class_names),
         "splits": {
             name: {
                 "split": split.split,
                 "class_counts": _class_counts(split).tolist(),
-                "fingerprint": fingerprint(split),
+                "fingerprint": facts.fingerprint if split is train else fingerprint(split),
             }
             for name, split in splits.items()
         },
@@ -113,7 +113,7 @@ def describe_unused(config: Config, train_examples: int, devices: int) -> str:
     if unused <= train_examples // 10:
         return ""
     sizes = range(devices, batch_size + 1, devices)
-    best = max(sizes, key=lambda size: (-(train_examples % size > train_examples // 50), size))
+    best = max(sizes, key=lambda size: (train_examples % size <= train_examples // 50, size))
     steps = train_examples // batch_size
     return (
         f"an epoch is {steps} {'step' if steps == 1 else 'steps'} of {batch_size} examples, and leaves out "

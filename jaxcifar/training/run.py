@@ -171,7 +171,7 @@ def _describe_data(
 ) -> None:
     """Write down and print what the run is trained and evaluated on, and warn of what is wrong with that."""
     config, train = setup.config, splits["train"]
-    summary = data_overview.summarise(config, splits)
+    summary = data_overview.summarise(setup.experiment.facts, splits)
     write_json(workdir / "data.json", summary)
     write_arrays(workdir / "data.npz", **data_overview.examples(train))
     unused = data_overview.describe_unused(config, len(train), len(setup.layout.devices))
