@@ -60,7 +60,7 @@ def point(config) -> dict:
     labels = np.arange(len(images), dtype=np.int32) % 10
     dataset = Dataset(images, labels, tuple("0123456789"))
     layout = start_layout(read_config(config))
-    config.num_epochs = 10_000
+    config.num_epochs = 100
     config.schedule.warmup_epochs = 0.0
 
     def begun(resident_bytes):

@@ -136,7 +136,9 @@ def test_an_evaluation_is_named_by_what_differs_from_the_runs_own_test_split(tin
     assert run_evaluation._name_if_not_own(own, changed) == "shapes-test-seed=5"
 
 
-def test_examples_that_a_run_was_trained_on_are_counted_if_they_are_the_same_images(tiny_config):
+def test_examples_that_a_run_was_trained_on_are_counted_if_they_are_the_same_images(
+    tiny_config, tmp_path
+):
     own = tiny_config({"data.train_split": "train[:100]"})
 
     def count(split, **changes):
@@ -146,7 +148,7 @@ def test_examples_that_a_run_was_trained_on_are_counted_if_they_are_the_same_ima
         )
         sizes = {"train": options["train_examples"], "test": 100}
         dataset = Dataset(*np.zeros((2, 1)), (), datasets.parts(split, sizes), sizes)
-        return run_evaluation._count_trained_on(own, config, dataset)
+        return run_evaluation._count_trained_on(own, config, dataset, tmp_path)
 
     assert count("test") == 0 and count("train") == 100
     assert count("test[:9]+train[90:]") == 10

@@ -347,7 +347,7 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
         "--config.data.test_split=test[:9]+train[:30]",
         "--config.evaluation.test_time_augmentation=mirror",
     )
-    assert "train[:30]: accuracy" in part.stdout and "of 39)" in part.stdout
+    assert "train[:30]: balanced accuracy" in part.stdout and "of 39)" in part.stdout
     assert "train[:30] under test-time augmentation (mirror): accuracy" in part.stdout
     folder = workdir / "evaluations/shapes-test[:9]+train[:30]"
     assert f"evaluation: {folder}/evaluation.json" in part.stdout
