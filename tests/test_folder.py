@@ -260,6 +260,8 @@ def _only(root, *kept):
         (lambda root: two_classes(root / "Cat/x"), {}, "differ in case alone, Cat and cat: give"),
         (lambda root: two_classes(root / "train/x") and two_classes(root / "test/x"), {},
          "holds test, train, cat: splits are train, test and"),
+        (lambda root: _rename(root, "cat", "train") or _rename(root, "dog", "test"), {},
+         "holds no image in a directory of a class: put the images of each class into one"),
         (lambda root: _rename(root, "cat", "train") or _rename(root, "dog", "testing"), {},
          "holds train, testing: splits are train, test and"),
         (lambda root: write(root / "cat/large.png", draw(0, (9, 8))), {}, "images of different sizes, "),

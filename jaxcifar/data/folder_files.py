@@ -110,11 +110,13 @@ def _from_folder(root: Path) -> Listing:
     left_out: list[LeftOut] = []
     top = _directories(root, "", left_out)
     splits = _given_splits(root, top)
-    found = {
-        (split, path): list(_walk(root, path, left_out))
+    of_splits = [
+        (split, path)
         for split, folder in splits.items()
         for path in _directories(root, folder, left_out)
-    } or {("", name): list(_walk(root, name, left_out)) for name in top}
+    ]
+    classes = of_splits if splits else [("", name) for name in top]
+    found = {(split, path): list(_walk(root, path, left_out)) for split, path in classes}
     for (_, path), files in found.items():
         if not files:
             raise _fault(
