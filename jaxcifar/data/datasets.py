@@ -39,7 +39,7 @@ class Dataset:
     digests: np.ndarray | None = None
     """[n] uint64, another for another content of an example's file; None where examples are no files."""
     survey: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What else is known of the whole dataset, as JSON takes it; `folder.survey` says what."""
+    """What else is known of the whole dataset, as JSON takes it; see `image_folder.folder`."""
     name: str = ""
     """Of the dataset, as the config has it; `load_split` adds it."""
     split: str = ""

@@ -49,7 +49,7 @@ def measure(train: Dataset, normalisation: str) -> DataFacts:
 
 def fingerprint(dataset: Dataset) -> str:
     """Return a word that is another for other pixels or labels, or another order."""
-    digest = hashlib.sha256(dataset.labels.data)
+    digest = hashlib.sha256(np.ascontiguousarray(dataset.labels).data)
     for block in _blocks(dataset.images):
         digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()[:16]
@@ -75,7 +75,7 @@ def channel_statistics(images: np.ndarray) -> tuple[Sequence[float], Sequence[fl
 
 
 def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield 500 images after the other, and let go of those that were mapped from a file."""
+    """Yield the images in blocks of 500; unmap those of a file when they have been used."""
     for start in range(0, len(images), 500):
         yield images[start : start + 500]
         unmap(images)
