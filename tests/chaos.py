@@ -1,12 +1,14 @@
 """Kills runs at random moments, starts them again until they are done, and compares how they end.
 
-python -m tests.chaos [--kills=50] [--signal=KILL|TERM] [--damage] [--ahead] [--seed=0]
+python -m tests.chaos [--kills=50] [--signal=KILL|TERM] [--damage] [--ahead] [--streamed] [--seed=0]
 
 Every run has the default's layers, dropout and augmentation, narrowed. Two of five are killed while a
 checkpoint is being written. With --damage the newest checkpoint is damaged before the run is started
 again, in ten ways in turn. With --ahead the runs take the paths of an accelerator, where steps are sent
-ahead and states are saved in the background. Prints when each was killed; exits with 1 unless every run ended with the
-parameters, bit for bit, and the records of one that was never interrupted.
+ahead and states are saved in the background. With --streamed their images are read from the host for each
+dispatch; those of the run that is never interrupted stay on the device. Prints when each was killed; exits
+with 1 unless every run ended with the parameters, bit for bit, and the records of one that was never
+interrupted.
 """
 
 import argparse
@@ -40,9 +42,10 @@ sys.exit(main.main(sys.argv))
 """
 
 
-def start(workdir: Path, *, ahead: bool) -> subprocess.Popen:
+def start(workdir: Path, *, ahead: bool, streamed: bool = False) -> subprocess.Popen:
     """Start the run in `workdir`, or start it again."""
-    flags = [f"--config.{path}={value}" for path, value in ARGUMENTS.items()]
+    arguments = ARGUMENTS | {"data.resident_bytes": 1} if streamed else ARGUMENTS
+    flags = [f"--config.{path}={value}" for path, value in arguments.items()]
     program = ["-c", AHEAD] if ahead else ["-m", "jaxcifar.main"]
     command = [sys.executable, *program, "--config=configs/default.py", *flags]
     one_device = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "JAX_PLATFORMS": "cpu"}
@@ -105,6 +108,7 @@ def main() -> int:
         "--damage", action="store_true", help="damage the newest checkpoint as well"
     )
     parser.add_argument("--ahead", action="store_true", help="on the paths of an accelerator")
+    parser.add_argument("--streamed", action="store_true", help="with images read from the host")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     number = signal.Signals[f"SIG{options.signal}"]
@@ -118,7 +122,7 @@ def main() -> int:
             """Return whether a run was killed in a save, and whether it ended as it should."""
             workdir = Path(folder) / f"run{index}"
             draw = random.Random(f"{options.seed} {index}")
-            process = start(workdir, ahead=options.ahead)
+            process = start(workdir, ahead=options.ahead, streamed=options.streamed)
             saving = kill(process, workdir, number, draw, in_save=index % 5 in (1, 3))
             step, damage = last_step(workdir), ""
             newest = max(Checkpoints(workdir / "checkpoints").steps())
@@ -126,7 +130,7 @@ def main() -> int:
                 damaging = DAMAGES[index % len(DAMAGES)]
                 damaging(workdir / f"checkpoints/{newest}")
                 damage = f", then {damaging.__name__} in checkpoint {newest}"
-            finish(start(workdir, ahead=options.ahead))
+            finish(start(workdir, ahead=options.ahead, streamed=options.streamed))
             try:
                 assert not unfinished_saves(workdir)
                 assert_same_end(workdir, whole)
