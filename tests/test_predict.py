@@ -1,5 +1,6 @@
 """Prediction: the same answers as the evaluation's, for any image that can be read."""
 
+import csv
 import errno
 import io
 import json
@@ -83,6 +84,21 @@ def test_files_are_answered_as_the_evaluation_did(
         found = {p["class"]: p["probability"] for p in answer["predictions"]}
         assert list(found.values()) == sorted(found.values(), reverse=True)
         np.testing.assert_allclose([found[name] for name in names], probabilities, atol=1e-5)
+
+
+def test_answers_as_csv_are_those_as_json_whatever_the_files_are_called(
+    predict, test_images, tmp_path
+):
+    for name in ("a, b.png", 'say "no".png', "new\nline.png"):
+        Image.fromarray(test_images[0]).save(tmp_path / name)
+    as_json = [json.loads(line) for line in predict("--json", tmp_path).stdout.splitlines()]
+    as_csv = list(csv.DictReader(io.StringIO(predict("--csv", tmp_path).stdout)))
+    assert as_csv == [
+        {"file": each["file"]} | {name: str(value) for name, value in one.items()}
+        for each in as_json
+        for one in each["predictions"]
+    ]
+    assert len(as_csv) == 3 * 3
 
 
 def test_arrays_are_answered_as_the_evaluation_did(classifier, trained_run, test_images):
@@ -196,6 +212,9 @@ def test_files_that_cannot_be_read_are_named_and_the_others_answered(
         (["--step=7", "a.png"], "--step=7: .* holds checkpoints of the steps 16, 24"),
         (["--tpo_k=2", "a.png"], "Unknown command line flag 'tpo_k'"),
         (["."], "holds no image"),
+        (["--json", "--csv", "a.png"], "--json and --csv exclude each other"),
+        (["--threshold=1.5", "a.png"], "--threshold=1.5"),
+        (["--threshold=0.5", "a.png"], "--threshold=0.5 is of two classes, and the run has 10"),
     ],
 )
 def test_a_mistake_is_one_line(predict, tmp_path, monkeypatch, arguments, words):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxcifar.errors import UserError
 from jaxcifar.host import files
-from jaxcifar.report import comparison, run_report, workdir_files
+from jaxcifar.report import comparison, results_section, run_report, workdir_files
 from tests.conftest import ROOT
 
 
@@ -206,7 +206,7 @@ def test_the_schedule_is_drawn_whole_however_few_its_records(make_run, trained_r
 
 
 def test_a_run_at_chance_is_said_not_to_have_learned(make_run):
-    headline = lambda workdir: run_report._headline(workdir_files.load(workdir))
+    headline = lambda workdir: results_section.headline(workdir_files.load(workdir))
     learned = "This does not show that the network has learned"
     assert learned not in headline(make_run())
     assert learned not in headline(make_run(names=("a",)))
@@ -270,7 +270,7 @@ def test_runs_evaluated_on_other_examples_are_flagged_not_mixed(make_run, tmp_pa
     page = comparison.write_comparison(workdirs, tmp_path / "a.html")
     assert "not evaluated on the same examples" in text_of(page)
     assert "not evaluated on the same examples" in capsys.readouterr().err
-    headlines = [run_report._headline(workdir_files.load(workdir)) for workdir in workdirs]
+    headlines = [results_section.headline(workdir_files.load(workdir)) for workdir in workdirs]
     assert ["not the test split of the config" in each for each in headlines] == [False, True]
 
 

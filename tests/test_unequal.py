@@ -181,7 +181,7 @@ def unequal(split):
 
 
 def test_a_run_of_two_unequal_classes_leads_with_balanced_accuracy_and_chooses_a_threshold(
-    run_here, tiny_flags, tmp_path
+    run_here, tiny_flags, tmp_path, capsys
 ):
     flags = [
         *tiny_flags,
@@ -211,6 +211,11 @@ def test_a_run_of_two_unequal_classes_leads_with_balanced_accuracy_and_chooses_a
     again = run_here(*flags, "--mode=evaluate")
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "evaluation.json").read_text())["two_classes"] == two
+    assert run_here(*flags, "--mode=evaluate", "--config.data.test_split=train").returncode == 0
+    assert run_here("--mode=report", f"--workdir={tmp_path}").returncode == 0
+    assert (
+        "<th>balanced accuracy (95% interval)</th>" in (tmp_path / "report/index.html").read_text()
+    )
 
 
 def test_a_result_on_unequal_classes_is_at_chance_if_its_balanced_accuracy_is():

@@ -9,6 +9,7 @@ from PIL import Image
 
 from jaxcifar.data.images import fit
 from jaxcifar.errors import UserError
+from jaxcifar.evaluation.two_classes import positive_class
 from jaxcifar.experiment.setup import set_up_from_workdir
 from jaxcifar.host.files import expanded
 from jaxcifar.step.evaluation_step import Answers
@@ -39,6 +40,8 @@ class Classifier:
             setup.experiment.evaluation_step, "evaluation", Answers.empty(), updates_state=False
         )
         self.class_names: tuple[str, ...] = setup.experiment.facts.class_names
+        self.rarer_class = positive_class(setup.experiment.facts.class_counts)
+        """Of two classes the one with fewer training examples, to which a threshold applies."""
         self.image_shape: tuple[int, int, int] = setup.experiment.facts.image_shape
         """Height, width, channel: what every image is made to fit."""
 

@@ -13,14 +13,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from jaxcifar.errors import UserError
-from jaxcifar.evaluation.by_class import at_chance
 from jaxcifar.report import (
     data_section,
     html_pieces,
     image_sections,
     plots,
     profile_section,
+    results_section,
     run_figures,
+    score_sections,
     two_classes_section,
     workdir_files,
 )
@@ -68,8 +69,9 @@ def _body(run: Run, folder: Path) -> str:
 
     return "".join(
         [
-            f"<header><h1>{escape(run.name)}</h1>{part('Subtitle', lambda: _subtitle(run))}</header>",
-            part("Results", lambda: _headline(run)),
+            f"<header><h1>{escape(run.name)}</h1>"
+            f"{part('Subtitle', lambda: results_section.subtitle(run))}</header>",
+            part("Results", lambda: results_section.headline(run)),
             section(
                 "Learning",
                 html_pieces.grid(
@@ -80,7 +82,8 @@ def _body(run: Run, folder: Path) -> str:
                     ]
                 ),
                 note="Training figures are of augmented images and, where label smoothing is on, smoothed "
-                "targets, while the network still changed." + part("Loss", lambda: _loss_note(run)),
+                "targets, while the network still changed."
+                + part("Loss", lambda: score_sections.loss_note(run)),
             ),
             section(
                 "Where it is right and wrong",
@@ -90,8 +93,8 @@ def _body(run: Run, folder: Path) -> str:
                         plot("classes", "Scores by class", run_figures.class_bars),
                     ]
                 ),
-                part("Scores of all classes", lambda: _all_scores(run)),
-                note=part("Note", lambda: _confusion_note(run)),
+                part("Scores of all classes", lambda: score_sections.all_scores(run)),
+                note=part("Note", lambda: score_sections.confusion_note(run)),
             ),
             section(
                 "Telling the two classes apart",
@@ -122,11 +125,11 @@ def _body(run: Run, folder: Path) -> str:
                 html_pieces.grid(
                     [plot("reliability", "Accuracy by confidence", run_figures.reliability)]
                 ),
-                note=part("Calibration error", lambda: _calibration_note(run)),
+                note=part("Calibration error", lambda: score_sections.calibration_note(run)),
             ),
             section(
                 "Other evaluations",
-                part("Other evaluations", lambda: _other_evaluations(run)),
+                part("Other evaluations", lambda: score_sections.other_evaluations(run)),
                 note="On other splits and datasets, in <code>evaluations/</code>.",
             ),
             section("The data", part("Data", lambda: data_section.data(run))),
@@ -146,150 +149,6 @@ def _body(run: Run, folder: Path) -> str:
             ),
         ]
     )
-
-
-def _confusion_note(run: Run) -> str:
-    if not run.evaluation:
-        return ""
-    note = "Rows are labels, columns predictions; the darkest red is the largest share of a label."
-    if len(run.evaluation["class_names"]) > run_figures.MOST_NAMED_CLASSES:
-        note += (
-            f" The scores are those of the {run_figures.WORST_CLASSES} classes of lowest F1. Classes are "
-            "numbered in the order of the table below."
-        )
-    if (block := run_figures.classes_per_cell(run)) > 1:
-        note += (
-            f" A cell stands for {block} × {block} classes; a blue one counts all predictions within the "
-            f"label's own {block}."
-        )
-    return note
-
-
-def _all_scores(run: Run) -> str:
-    """Return a table of all classes, by their numbers, where the plots do not name them all."""
-    scores = run.evaluation.get("per_class", [])
-    if len(scores) <= run_figures.MOST_NAMED_CLASSES:
-        return ""
-    shares = ("precision", "recall", "f1")
-    entries = (
-        (f"{i}: {s['name']}", [f"{s['examples']:,}", *(f"{s[share]:.1%}" for share in shares)])
-        for i, s in enumerate(scores)
-    )
-    table = html_pieces.table(entries, ["examples", "precision", "recall", "F1"])
-    return f"<details><summary>The scores of all {len(scores):,} classes</summary>{table}</details>"
-
-
-def _calibration_note(run: Run) -> str:
-    if not run.evaluation:
-        return ""
-    return (
-        f"Expected calibration error {run.evaluation['calibration_error']:.2%}: the mean distance of the "
-        "bars from the line, weighted by their examples."
-    )
-
-
-def _other_evaluations(run: Run) -> str:
-    entries = (
-        (
-            f"{found['dataset']}, split {found['split']}",
-            [
-                html_pieces.with_interval(found),
-                f"{found['loss']:.4f}",
-                f"{found['examples']:,}",
-                "not known" if (n := found["examples_trained_on"]) is None else f"{n:,}",
-                f"{found['step']:,}",
-                f"evaluations/{name}",
-            ],
-        )
-        for name, found in run.other_evaluations.items()
-    )
-    head = [
-        "accuracy (95% interval)",
-        "loss",
-        "examples",
-        "of them trained on",
-        "step",
-        "directory",
-    ]
-    return html_pieces.table(entries, head) if run.other_evaluations else ""
-
-
-def _subtitle(run: Run) -> str:
-    model, data, optimizer = (
-        escape(run.settings[part]["name"]) for part in ("model", "data", "optimizer")
-    )
-    epochs = run.settings["num_epochs"]
-    preset = run.summary.get("preset")
-    network = f"{model} ({escape(preset)})" if preset else model
-    return (
-        f"<p>{network} on {data}, {optimizer}, {epochs} {'epoch' if epochs == 1 else 'epochs'}, "
-        f"seed {run.settings['seed']}</p>"
-    )
-
-
-def _headline(run: Run) -> str:
-    if not run.evaluation:
-        done = run.records[-1]["epoch"] if run.records else 0
-        return (
-            f'<p class="note">Not evaluated yet: {done:.1f} of {run.settings["num_epochs"]} epochs '
-            f"are done (step {run.step}).</p>"
-        )
-    found = run.evaluation
-    low, high = found["accuracy_interval"]
-    cards = [
-        *_scores_alike(found),
-        ("accuracy", f"{found['accuracy']:.2%}", f"95% interval {low:.2%} to {high:.2%}"),
-        ("top 5", f"{found['top_5_accuracy']:.2%}", "label among the five likeliest"),
-        ("loss", f"{found['loss']:.4f}", "cross-entropy, nats"),
-        ("calibration error", f"{found['calibration_error']:.2%}", "expected, 15 bins"),
-    ]
-    if len(found["class_names"]) <= 5:
-        cards = [card for card in cards if card[0] != "top 5"]
-    if two := found.get("two_classes"):
-        cards.append(
-            ("area under the ROC curve", f"{two['roc_area']:.4f}", f"of {escape(two['positive'])}")
-        )
-    for name, augmented in found["test_time_augmentation"].items():
-        label = f"under test-time augmentation ({escape(name)})"
-        cards.append(("accuracy", f"{augmented['accuracy']:.2%}", label))
-    shown = "".join(
-        f'<div class="card"><span>{name}</span><strong>{value}</strong><small>{note}</small></div>'
-        for name, value, note in cards
-    )
-    notes = [
-        f"{escape(found['dataset'])}, split {escape(found['split'])}: {found['correct']:,} of "
-        f"{found['examples']:,} examples right, with the parameters of step {found['step']:,}."
-    ]
-    if not run.on_own_test_split:
-        data = run.settings["data"]
-        notes.append(
-            f"<b>This is not the test split of the config</b>, which is {escape(data['name'])}, split "
-            f"{escape(data['test_split'])}."
-        )
-    if chance := at_chance(found):
-        notes.append(f"<b>This does not show that the network has learned</b>: {chance}.")
-    return f'<div class="cards">{shown}</div><p class="note">{" ".join(notes)}</p>'
-
-
-def _loss_note(run: Run) -> str:
-    loss = run.settings.get("loss", {})
-    if loss.get("class_weights", "none") == "none" and not loss.get("focal_gamma"):
-        return ""
-    return (
-        " The training loss is the one that is minimised, with its class weights or its focus, and not to be "
-        "compared with the others, which are the plain cross-entropy."
-    )
-
-
-def _scores_alike(found: dict) -> list[tuple[str, str, str]]:
-    """Return the cards of the scores in which every class counts alike, where the classes are unequal."""
-    if not found.get("unequal_classes"):
-        return []
-    cards = []
-    for name, score in (("balanced accuracy", "balanced_accuracy"), ("macro-F1", "macro_f1")):
-        low, high = found[f"{score}_interval"]
-        cards.append((name, f"{found[score]:.2%}", f"95% interval {low:.2%} to {high:.2%}"))
-    return cards
 
 
 def _facts(run: Run) -> str:

@@ -1,0 +1,76 @@
+"""The top of the page: what was trained, and the scores on the evaluated split."""
+
+from html import escape
+
+from jaxcifar.evaluation.by_class import at_chance
+from jaxcifar.report.workdir_files import Run
+
+
+def subtitle(run: Run) -> str:
+    """Return what was trained, on what and for how long."""
+    model, data, optimizer = (
+        escape(run.settings[part]["name"]) for part in ("model", "data", "optimizer")
+    )
+    epochs = run.settings["num_epochs"]
+    preset = run.summary.get("preset")
+    network = f"{model} ({escape(preset)})" if preset else model
+    return (
+        f"<p>{network} on {data}, {optimizer}, {epochs} {'epoch' if epochs == 1 else 'epochs'}, "
+        f"seed {run.settings['seed']}</p>"
+    )
+
+
+def headline(run: Run) -> str:
+    """Return the cards of the scores and what is to be said of them, or how far the run is."""
+    if not run.evaluation:
+        done = run.records[-1]["epoch"] if run.records else 0
+        return (
+            f'<p class="note">Not evaluated yet: {done:.1f} of {run.settings["num_epochs"]} epochs '
+            f"are done (step {run.step}).</p>"
+        )
+    found = run.evaluation
+    low, high = found["accuracy_interval"]
+    cards = [
+        *_scores_alike(found),
+        ("accuracy", f"{found['accuracy']:.2%}", f"95% interval {low:.2%} to {high:.2%}"),
+        ("top 5", f"{found['top_5_accuracy']:.2%}", "label among the five likeliest"),
+        ("loss", f"{found['loss']:.4f}", "cross-entropy, nats"),
+        ("calibration error", f"{found['calibration_error']:.2%}", "expected, 15 bins"),
+    ]
+    if len(found["class_names"]) <= 5:
+        cards = [card for card in cards if card[0] != "top 5"]
+    if two := found.get("two_classes"):
+        cards.append(
+            ("area under the ROC curve", f"{two['roc_area']:.4f}", f"of {escape(two['positive'])}")
+        )
+    for name, augmented in found["test_time_augmentation"].items():
+        label = f"under test-time augmentation ({escape(name)})"
+        cards.append(("accuracy", f"{augmented['accuracy']:.2%}", label))
+    shown = "".join(
+        f'<div class="card"><span>{name}</span><strong>{value}</strong><small>{note}</small></div>'
+        for name, value, note in cards
+    )
+    notes = [
+        f"{escape(found['dataset'])}, split {escape(found['split'])}: {found['correct']:,} of "
+        f"{found['examples']:,} examples right, with the parameters of step {found['step']:,}."
+    ]
+    if not run.on_own_test_split:
+        data = run.settings["data"]
+        notes.append(
+            f"<b>This is not the test split of the config</b>, which is {escape(data['name'])}, split "
+            f"{escape(data['test_split'])}."
+        )
+    if chance := at_chance(found):
+        notes.append(f"<b>This does not show that the network has learned</b>: {chance}.")
+    return f'<div class="cards">{shown}</div><p class="note">{" ".join(notes)}</p>'
+
+
+def _scores_alike(found: dict) -> list[tuple[str, str, str]]:
+    """Return the cards of the scores in which every class counts alike, where the classes are unequal."""
+    if not found.get("unequal_classes"):
+        return []
+    cards = []
+    for name, score in (("balanced accuracy", "balanced_accuracy"), ("macro-F1", "macro_f1")):
+        low, high = found[f"{score}_interval"]
+        cards.append((name, f"{found[score]:.2%}", f"95% interval {low:.2%} to {high:.2%}"))
+    return cards

@@ -1,0 +1,91 @@
+"""The parts of the page that explain scores: those of training, of the classes and of other splits."""
+
+from jaxcifar.report import html_pieces, run_figures
+from jaxcifar.report.workdir_files import Run
+
+
+def loss_note(run: Run) -> str:
+    """Return what the training loss is, where it is not the one of the other splits."""
+    loss = run.settings.get("loss", {})
+    if loss.get("class_weights", "none") == "none" and not loss.get("focal_gamma"):
+        return ""
+    return (
+        " The training loss is the one that is minimised, with its class weights or its focus, and not to be "
+        "compared with the others, which are the plain cross-entropy."
+    )
+
+
+def confusion_note(run: Run) -> str:
+    """Return how the confusion matrix is read."""
+    if not run.evaluation:
+        return ""
+    note = "Rows are labels, columns predictions; the darkest red is the largest share of a label."
+    if len(run.evaluation["class_names"]) > run_figures.MOST_NAMED_CLASSES:
+        note += (
+            f" The scores are those of the {run_figures.WORST_CLASSES} classes of lowest F1. Classes are "
+            "numbered in the order of the table below."
+        )
+    if (block := run_figures.classes_per_cell(run)) > 1:
+        note += (
+            f" A cell stands for {block} × {block} classes; a blue one counts all predictions within the "
+            f"label's own {block}."
+        )
+    return note
+
+
+def all_scores(run: Run) -> str:
+    """Return a table of all classes, by their numbers, where the plots do not name them all."""
+    scores = run.evaluation.get("per_class", [])
+    if len(scores) <= run_figures.MOST_NAMED_CLASSES:
+        return ""
+    shares = ("precision", "recall", "f1")
+    entries = (
+        (f"{i}: {s['name']}", [f"{s['examples']:,}", *(f"{s[share]:.1%}" for share in shares)])
+        for i, s in enumerate(scores)
+    )
+    table = html_pieces.table(entries, ["examples", "precision", "recall", "F1"])
+    return f"<details><summary>The scores of all {len(scores):,} classes</summary>{table}</details>"
+
+
+def calibration_note(run: Run) -> str:
+    """Return the expected calibration error, and what it is."""
+    if not run.evaluation:
+        return ""
+    return (
+        f"Expected calibration error {run.evaluation['calibration_error']:.2%}: the mean distance of the "
+        "bars from the line, weighted by their examples."
+    )
+
+
+def other_evaluations(run: Run) -> str:
+    """Return a table of the evaluations on other splits and datasets."""
+    evaluations = run.other_evaluations
+    scores = ["accuracy"]
+    if any(found.get("unequal_classes") for found in evaluations.values()):
+        scores.insert(0, "balanced_accuracy")
+    entries = (
+        (
+            f"{found['dataset']}, split {found['split']}",
+            [
+                *(
+                    html_pieces.with_interval(found, score) if score in found else ""
+                    for score in scores
+                ),
+                f"{found['loss']:.4f}",
+                f"{found['examples']:,}",
+                "not known" if (n := found["examples_trained_on"]) is None else f"{n:,}",
+                f"{found['step']:,}",
+                f"evaluations/{name}",
+            ],
+        )
+        for name, found in evaluations.items()
+    )
+    head = [
+        *(f"{score.replace('_', ' ')} (95% interval)" for score in scores),
+        "loss",
+        "examples",
+        "of them trained on",
+        "step",
+        "directory",
+    ]
+    return html_pieces.table(entries, head) if evaluations else ""
