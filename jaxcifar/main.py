@@ -62,7 +62,9 @@ _NO_FAULT_OF_THE_PROGRAM = (
 def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Path, dict] | None:
     import jax
 
+    from jaxcifar.config.command_line import overridden
     from jaxcifar.config.reader import read_config
+    from jaxcifar.config.unused_flags import without_effect
     from jaxcifar.devices import processes
     from jaxcifar.evaluation import run_evaluation
     from jaxcifar.host import compat
@@ -79,6 +81,8 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
     try:
         # Not before: modules of the user's own, which this imports, may start JAX.
         settings = read_config(values.config)
+        for line in without_effect(overridden(values), values.config):
+            print(line)
         if training:
             return run.train(
                 settings,

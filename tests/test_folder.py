@@ -141,6 +141,7 @@ def test_a_folder_is_trained_evaluated_reported_and_predicted(
     ]
     result = run_here(*flags)
     assert result.returncode == 0, result.stderr
+    assert "has no effect" not in result.stdout
     assert "left out: 6 (" in result.stdout and "of 16×24×3 in 5 classes" in result.stdout
     assert "warning: left out, for they cannot be read: 3 files (cat/" in result.stderr
     assert "in two classes at once (" in result.stderr

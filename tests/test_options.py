@@ -15,6 +15,7 @@ from configs import default
 from jaxcifar.config import components, fields
 from jaxcifar.config.reader import read_config
 from jaxcifar.config.schema import FIELDS
+from jaxcifar.config.unused_flags import without_effect
 from jaxcifar.errors import UserError
 from jaxcifar.options import (
     NOT_EMPTY,
@@ -280,3 +281,24 @@ def test_a_field_that_an_earlier_version_did_not_have_means_what_it_did():
 def test_a_field_that_belongs_to_nothing_is_an_error(changes, words):
     with pytest.raises(UserError, match=re.escape(words)):
         read_config(default.get_config().to_dict() | changes)
+
+
+def test_a_flag_without_effect_is_told_with_the_reason_and_no_other():
+    config = default.get_config()
+    config.model.name, config.augmentation.cutout.enabled = "resnet18", False
+    with_effect = [
+        "num_epochs",
+        "data.name",
+        "data.cifar10",
+        "model.resnet.widths",
+        "loss.focal_gamma",
+    ]
+    with_effect += ["augmentation.cutout.enabled", "augmentation.crop.padding"]
+    assert without_effect(with_effect, config) == []
+    assert without_effect(
+        ["data.folder.path", "model.cnn.widths", "augmentation.cutout.size"], config
+    ) == [
+        "--config.data.folder.path has no effect: --config.data.name is cifar10",
+        "--config.model.cnn.widths has no effect: --config.model.name is resnet18",
+        "--config.augmentation.cutout.size has no effect: --config.augmentation.cutout.enabled is False",
+    ]

@@ -122,9 +122,14 @@ def parse(argv: list[str]) -> flags.FlagValues:
     return values
 
 
+def overridden(values: flags.FlagValues) -> dict[str, Any]:
+    """Return the fields of the config that flags set, by dotted path."""
+    return config_flags.get_override_values(values["config"])
+
+
 def _read_preset(values: flags.FlagValues, *, of_a_run: bool) -> None:
     """Check flags against the preset that the config names; give it to the config of an earlier run."""
-    overrides = config_flags.get_override_values(values["config"])
+    overrides = overridden(values)
     if any(name.startswith("model.") for name in overrides):
         from jaxcifar.config import presets  # takes a while
 
