@@ -9,8 +9,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxcifar.config import config_file, saved_config
-from jaxcifar.config.fields import check_overrides, explain_value, fields
-from jaxcifar.errors import UserError, first_line
+from jaxcifar.config.fields import check_overrides, explain_flag, explain_value, fields
+from jaxcifar.errors import UserError, did_you_mean, first_line
 from jaxcifar.host import compat
 from jaxcifar.host.files import expanded
 
@@ -99,6 +99,13 @@ def parse(argv: list[str]) -> flags.FlagValues:
         stray = values(argv)[1:]
     except flags.IllegalFlagValueError as error:
         raise explain_value(str(error), config) from error
+    except flags.UnrecognizedFlagError as error:
+        hint = explain_flag(error.flagname, config) or did_you_mean(
+            error.flagname, define_flags(), form="--{}"
+        )
+        raise UserError(
+            f"there is no flag --{error.flagname}: {hint}--help lists the flags"
+        ) from error
     except flags.Error as error:
         raise UserError(f"{first_line(error)} (--help lists the flags)") from error
     if stray:

@@ -89,6 +89,19 @@ def _no_such_field(path: str, known: Mapping[str, Any], name: str) -> UserError:
     )
 
 
+def explain_flag(flag: str, config: ConfigDict) -> str:
+    """Return what the user may have meant by a flag that there is none of: nothing, or a field's own flag."""
+    words = set(flag.rpartition(".")[2].split("_"))
+    alike = [
+        path
+        for path, value in fields(config)
+        if not isinstance(value, ConfigDict)
+        and (path in (flag, f"{flag}.name") or words <= set(path.rpartition(".")[2].split("_")))
+    ]
+    nearest = min(alike, key=lambda path: (path.count("."), len(path)), default="")
+    return f"did you mean --config.{nearest}? " if nearest else ""
+
+
 def explain_value(text: str, config: ConfigDict) -> UserError:
     """Return the error for a value of the wrong type, of which absl says `text`."""
     found = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
