@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from jaxcifar.data.tfds_reader import class_names, prepared_builder
+from jaxcifar.data.tfds_prepare import prepared_builder
+from jaxcifar.data.tfds_reader import class_names
 from jaxcifar.evaluation.analysis import wilson_interval
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run", required=True)

@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from PIL import ExifTags, Image
 
-from jaxcifar.data import datasets, facts, images, tfds_reader
+from jaxcifar.data import datasets, facts, images, tfds_prepare, tfds_reader
 from jaxcifar.data.reading import Reading
 from jaxcifar.errors import UserError
 
@@ -154,7 +154,7 @@ def write_dataset(
 
     try:
         builder = Tiny(data_dir=str(folder), file_format="array_record")
-        tfds_reader._prepare(builder)
+        tfds_prepare._prepare(builder)
     finally:
         tfds.core.registered._DATASET_REGISTRY.pop("tiny", None)
     return {"train": made.get(count), "test": made.get(7)}
@@ -505,7 +505,7 @@ def test_cifar10_is_prepared_without_tensorflow(tmp_path, monkeypatch):
         "truck",
     ]
     (folder / "batches.meta.txt").write_text("\n".join(names))
-    monkeypatch.setattr(tfds_reader, "_answers", lambda url: True)
+    monkeypatch.setattr(tfds_prepare, "_answers", lambda url: True)
     monkeypatch.setattr(
         tfds.download.DownloadManager, "download_and_extract", lambda self, url: str(tmp_path)
     )
@@ -689,6 +689,6 @@ def test_images_with_an_alpha_channel_are_an_error(tmp_path):
 
 
 def test_an_unsuitable_dataset_is_refused_before_it_is_fetched(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_reader, "_prepare", lambda builder: pytest.fail("fetched"))
+    monkeypatch.setattr(tfds_prepare, "_prepare", lambda builder: pytest.fail("fetched"))
     with pytest.raises(UserError, match="no feature 'text' that is an Image"):
         datasets.tfds("train", name="imdb_reviews", data_dir=str(tmp_path), reading=Reading())

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS
 from jaxcifar.config.schema import Component
 from jaxcifar.data import DATASETS
-from jaxcifar.data.tfds_reader import NAMESPACES
+from jaxcifar.data.tfds_prepare import NAMESPACES
 from jaxcifar.errors import UserError, did_you_mean, first_line, unknown
 from jaxcifar.models import MODELS, PRESETS
 from jaxcifar.optim import OPTIMIZERS, SCHEDULES

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxcifar.data import shapes as drawn, tfds_reader
 from jaxcifar.data.reading import Reading
-from jaxcifar.data.tfds_reader import NAMED_NONE, Features
+from jaxcifar.data.tfds_prepare import NAMED_NONE, Features, prepared_builder
 from jaxcifar.errors import UserError, first_line
 from jaxcifar.options import between
 
@@ -84,7 +84,7 @@ def tfds(
       UserError: the dataset is unknown, cannot be fetched, or is not of images and one label.
     """
     reading.cache()  # what is wrong with that is said before anything is fetched
-    builder = tfds_reader.prepared_builder(name, data_dir, features)
+    builder = prepared_builder(name, data_dir, features)
     sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
     read = lambda key: tfds_reader.read_split(builder, key, features, reading)
     return select(split, sizes, read, tfds_reader.class_names(builder, features))
@@ -99,7 +99,7 @@ def options_of_split(options: Mapping, split: str) -> dict:
 
 def was_read_otherwise(dataset: Dataset, data_dir: str) -> bool:
     """Return whether training, in version 0.1.0, made other pixels of an image of a dataset of TFDS."""
-    builder = tfds_reader.prepared_builder(dataset.name, data_dir)
+    builder = prepared_builder(dataset.name, data_dir)
     return any(tfds_reader.was_read_otherwise(builder, part) for part in dataset.parts)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxcifar.data import array_cache, images
-from jaxcifar.data.folder_files import SPLITS, Listing, printable
+from jaxcifar.data.folder_listing import SPLITS, Listing, printable
 from jaxcifar.data.reading import Reading, decoded
 from jaxcifar.errors import UserError
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxcifar.data import folder_contents, folder_files
 from jaxcifar.data.datasets import Dataset, SplitError, select
 from jaxcifar.data.folder_contents import UNREADABLE, Contents, Shares
-from jaxcifar.data.folder_files import SPLITS, Listing, printable
+from jaxcifar.data.folder_listing import SPLITS, Listing, printable
 from jaxcifar.data.reading import Reading
 from jaxcifar.errors import UserError
 from jaxcifar.host.files import expanded

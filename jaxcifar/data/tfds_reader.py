@@ -1,13 +1,8 @@
-"""TFDS without TensorFlow: prepare as array_record, decode once, cache the arrays."""
+"""Reading a prepared dataset of TFDS without TensorFlow: decoded once, then read from the cache."""
 
 import dataclasses
 import io
 import os
-import re
-import threading
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,79 +12,13 @@ from PIL import Image
 
 from jaxcifar.data import array_cache, images
 from jaxcifar.data.reading import Reading, decoded
-from jaxcifar.errors import UserError, did_you_mean, first_line
-from jaxcifar.host import compat
-from jaxcifar.host.files import expanded
-
-_WITHOUT = "to run without a dataset: --config=configs/quick.py draws its own images"
-
-
-NAMESPACES = ("huggingface", "kaggle", "kubric", "robotics")
-"""What a name of TFDS may begin with, before a colon."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Features:
-    """Name the features of a dataset that hold image and label."""
-
-    image: str = ""
-    """Empty for what the dataset says is learnt from, else `image`."""
-    label: str = ""
-    """Empty for what the dataset says is learnt, else `label`."""
-
-
-NAMED_NONE = Features()
-"""What the dataset itself says."""
-
-
-def prepared_builder(name: str, data_dir: str, features: Features = NAMED_NONE) -> Any:
-    """Return the TFDS builder of `name`, downloading and preparing it first if need be.
-
-    Raises:
-      UserError: there is no such dataset, it lies there in a format that only TensorFlow reads, or
-        it is not there and cannot be fetched.
-    """
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core import constants
-
-    compat.say_no_warnings_of_tfds()
-    compat.take_no_path_for_a_pattern()
-    if (data_dir or constants.DATA_DIR).startswith("~"):
-        data_dir = str(expanded(data_dir or constants.DATA_DIR))
-    try:
-        builder: Any = tfds.builder(name, data_dir=data_dir or None)
-    except tfds.core.DatasetNotFoundError as error:
-        raise UserError(
-            f"dataset {name!r} is unknown: {_near(name)}--config.data.name takes shapes, which the program "
-            "draws itself, or an image-classification dataset of TFDS (cifar10, cifar100, svhn_cropped …)"
-        ) from error
-    except ImportError as error:
-        raise UserError(
-            f"dataset {name!r} needs another package ({first_line(error)}): install it, or name a dataset "
-            "of TFDS itself, such as cifar10"
-        ) from error
-    except (AssertionError, TypeError, ValueError) as error:
-        raise UserError(
-            f"dataset {name!r}: {first_line(error)} {_near(name)}--config.data.name takes a name as cifar10 "
-            "or cifar10:3.0.2"
-        ) from error
-    _checked(builder, features)
-    if not builder.is_prepared():
-        _prepare(tfds.builder(name, data_dir=data_dir or None, file_format="array_record"))
-        builder = tfds.builder(name, data_dir=data_dir or None)
-    if builder.info.file_format.value not in ("array_record", "parquet"):
-        raise UserError(
-            f"dataset {name!r} in {builder.data_path} was prepared as "
-            f"{builder.info.file_format.value}, which only TensorFlow reads: name another "
-            "directory with --config.data.data_dir (it is prepared there as array_record), or "
-            "remove that one"
-        )
-    return builder
+from jaxcifar.data.tfds_prepare import NAMED_NONE, Features, features_of
+from jaxcifar.errors import UserError
 
 
 def class_names(builder: Any, features: Features = NAMED_NONE) -> tuple[str, ...]:
     """Return the names of the classes, in the order of the labels."""
-    return tuple(builder.info.features[_checked(builder, features).label].names)
+    return tuple(builder.info.features[features_of(builder, features).label].names)
 
 
 def read_split(
@@ -134,105 +63,11 @@ def was_read_otherwise(builder: Any, part: tuple[str, int, int]) -> bool:
     """Return whether training, in version 0.1.0, made other pixels of an image in a part of a split."""
     import tensorflow_datasets as tfds
 
-    image_key = _checked(builder, NAMED_NONE).image
+    image_key = features_of(builder, NAMED_NONE).image
     split, start, stop = part
     source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
     files = (io.BytesIO(source[i][image_key]) for i in range(start, stop))
     return any(images.was_read_otherwise(Image.open(file)) for file in files)
-
-
-def _checked(builder: Any, features: Features) -> Features:
-    """Return the features that hold image and label, with a name each.
-
-    Raises:
-      UserError: there are no such features.
-    """
-    import tensorflow_datasets as tfds
-
-    known = dict(builder.info.features.items())
-    image, label, *_ = builder.info.supervised_keys or ("image", "label")  # a third key is a weight
-    image, label = features.image or image, features.label or label
-    is_one = [
-        isinstance(name, str) and isinstance(known.get(name), kind)
-        for name, kind in ((image, tfds.features.Image), (label, tfds.features.ClassLabel))
-    ]
-    if not all(is_one):
-        kinds = ", ".join(f"{name} ({type(known[name]).__name__})" for name in sorted(known))
-        raise UserError(
-            f"dataset {builder.name!r} has no feature {image if not is_one[0] else label!r} that is "
-            f"{'an Image' if not is_one[0] else 'a ClassLabel'}: it has {kinds}; "
-            "--config.data.image_feature and --config.data.label_feature name those to take; cifar10, "
-            "cifar100 and svhn_cropped need no names"
-        )
-    return Features(image, label)
-
-
-def _near(name):
-    """Return a question that names the datasets whose names are near."""
-    import tensorflow_datasets as tfds
-
-    known = tfds.list_builders(with_community_datasets=False)
-    wanted = re.split("[:/]", name)[0]
-    near = did_you_mean(wanted.lower().replace("-", "_"), known, form="{}", most=2)
-    return "" if wanted in known else near
-
-
-def _prepare(builder):
-    """Download and prepare as array_record, having looked whether there is a network at all."""
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-
-    hosts = [url for url in builder.url_infos or () if url.startswith("http")]
-    if hosts and not _answers(hosts[0]):
-        raise UserError(
-            f"dataset {builder.name!r} is not in {builder.data_path} and cannot be fetched: "
-            f"{urllib.parse.urlparse(hosts[0]).hostname} does not answer; copy a prepared dataset "
-            "(from a machine with a network, where this command prepares it) and name its directory "
-            f"with --config.data.data_dir or TFDS_DATA_DIR; {_WITHOUT}"
-        )
-    print(f"preparing {builder.name} in {builder.data_path} (once)", flush=True)
-    try:
-        with compat.tfds_without_tensorflow(builder):
-            builder.download_and_prepare()
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"dataset {builder.name!r} cannot be prepared without another package ({error}): install "
-            "it, or prepare the dataset where TensorFlow is installed, with "
-            f"`tfds build {builder.name} --file_format=array_record`, and copy it; {_WITHOUT}"
-        ) from error
-    except (
-        AssertionError,  # files that have to be fetched by hand are not there
-        OSError,
-        tfds.download.DownloadError,
-        NonMatchingChecksumError,
-    ) as error:
-        if builder.is_prepared():  # by another process, in the meantime
-            return
-        raise UserError(
-            f"dataset {builder.name!r} could not be prepared in {builder.data_path}: {error}; name "
-            f"another directory with --config.data.data_dir; {_WITHOUT}"
-        ) from error
-
-
-def _answers(url: str, seconds: float = 6) -> bool:
-    """Return whether the host of `url` answers at all, be it with an error."""
-    answered = threading.Event()
-
-    def ask():
-        request = urllib.request.Request(url, method="HEAD")
-        try:
-            with urllib.request.urlopen(request, timeout=seconds):
-                answered.set()
-        except urllib.error.HTTPError:
-            answered.set()
-        except OSError:
-            pass
-
-    # In a thread of its own because the look-up of a name heeds no time limit.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(seconds)
-    return answered.is_set()
 
 
 def _decode_split(
@@ -240,7 +75,7 @@ def _decode_split(
 ) -> Iterator[array_cache.Arrays]:
     import tensorflow_datasets as tfds
 
-    features = _checked(builder, features)
+    features = features_of(builder, features)
     feature = builder.info.features[features.image]
     height, width, channels = feature.shape
     if reading.height_width:
