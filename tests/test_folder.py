@@ -486,6 +486,9 @@ def test_an_evaluation_counts_what_was_trained_on_wherever_the_files_lie(
         found = json.loads((folder / "evaluation.json").read_text())
         return found["examples_trained_on"], result.stderr
 
+    moved = run_here(*flags, f"--config.data.folder.path={copy}", "--mode=evaluate")
+    assert moved.returncode == 0 and f"evaluation: {tmp_path}/run/evaluation.json" in moved.stdout
+    assert not (tmp_path / "run/evaluations").exists()
     whole = ["--config.data.test_split=all"]
     found, warned = evaluated(f"--config.data.folder.path={copy}", *whole)
     assert found == count and f"warning: {count} of the 80 examples" in warned

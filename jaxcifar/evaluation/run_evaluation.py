@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -47,11 +48,16 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     trained_on = _count_trained_on(own, config, dataset, workdir)
     if setup.layout.leads:
         _warn(config, dataset, trained_on, earlier=not setup.experiment.facts.fingerprint)
-    folder = workdir
-    if name := _name_if_not_own(own, config):
+    tested = _tested(workdir, dataset.split)
+    same_examples = bool(tested) and tested["fingerprint"] == fingerprint(dataset)
+    folder, name = workdir, _name_if_not_own(own, config)
+    if name and not (own.data.name == config.data.name and same_examples):
         folder = workdir / "evaluations" / name
-    elif setup.layout.leads:
-        _warn_if_changed(workdir, dataset)
+    elif tested and not same_examples and setup.layout.leads:
+        warn(
+            f"the test split has changed since the run was trained: it held {sum(tested['class_counts']):,} "
+            f"examples then, and holds {len(dataset):,}"
+        )
     evaluator = Evaluator(setup, dataset)
     answers = evaluator(state)
     augmented = {name: views(state) for name, views in evaluator.augmented().items()}
@@ -70,17 +76,13 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     )
 
 
-def _warn_if_changed(workdir: Path, dataset: Dataset) -> None:
-    """Warn if the run's own test split is not what it was when the run was trained."""
+def _tested(workdir: Path, split: str) -> dict[str, Any]:
+    """Return what is known of the run's own test split when it was trained; nothing if it is another."""
     try:
-        before = json.loads((workdir / "data.json").read_text())["splits"]["test"]
+        tested = json.loads((workdir / "data.json").read_text())["splits"]["test"]
+        return tested if tested["split"] == split else {}
     except (OSError, ValueError, KeyError):  # an earlier version has trained the run
-        return
-    if before["split"] == dataset.split and before["fingerprint"] != fingerprint(dataset):
-        warn(
-            f"the test split has changed since the run was trained: it held {sum(before['class_counts']):,} "
-            f"examples then, and holds {len(dataset):,}"
-        )
+        return {}
 
 
 def _warn(config: Config, dataset: Dataset, trained_on: int | None, *, earlier: bool) -> None:
