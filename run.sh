@@ -3,8 +3,7 @@
 #   ./run.sh                                  train configs/quick.py on the built-in images
 #   ./run.sh --config=configs/default.py ...  train that config; flags as for python -m jaxcifar.main
 #   ./run.sh --workdir=DIR                    go on with the run in DIR, under its own config
-#   ./run.sh predict --workdir=DIR IMAGE ...  say what is on images, as python -m jaxcifar.predict
-#   ./run.sh report DIR DIR ...               put runs side by side, as python -m jaxcifar.report
+#   ./run.sh COMMAND ...                      train, evaluate, predict or report, as the command jaxcifar
 #   ./run.sh test [pytest arguments]          run the tests
 #   ./run.sh lint                             check style and types
 # PYTHON names the interpreter (3.11 to 3.13); JAXCIFAR_JAX=cpu|cuda|tpu the JAX to install, which is
@@ -74,15 +73,33 @@ set_up() {
     cp "$2" "$1/made-by-run.sh"
 }
 
-# environment FOLDER LOCK WHAT: make FOLDER from LOCK, if it is not there or of another lock.
-environment() {
-    if ! ready "$@"; then
-        # Of several that start at once, as the processes of one run, one sets up and the others wait.
+package() {
+    echo "$root"
+    cat "$root/pyproject.toml"
+}
+
+has_package() {
+    package | cmp -s - "$1/package-by-run.sh"
+}
+
+# The package is found from every directory then. What says where it is, and how it is installed, is kept.
+install_package() {
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+        --editable "$root" || fail "the package could not be installed: see pip's words above"
+    package >"$1/package-by-run.sh"
+}
+
+# once CHECK MAKE FOLDER ...: unless CHECK FOLDER ... says that it is there, MAKE FOLDER ...
+once() {
+    check=$1 make=$2
+    shift 2
+    if ! "$check" "$@"; then
+        # Of several that start at once, as the processes of one run, one makes it and the others wait.
         if command -v flock >/dev/null; then
             exec 9>"$1.lock"
             flock 9
         fi
-        ready "$@" || set_up "$@"
+        "$check" "$@" || "$make" "$@"
         exec 9>&-
     fi
 }
@@ -95,16 +112,16 @@ if [ "$jax" = cpu ] && [ "${JAX_PLATFORMS:-}" = cpu ] && [ -z "${JAXCIFAR_JAX:-}
         if ready "$venv" "$root/requirements/$other.lock"; then lock=$root/requirements/$other.lock; fi
     done
 fi
-environment "$venv" "$lock" "JAX on $jax"
+once ready set_up "$venv" "$lock" "JAX on $jax"
+once has_package install_package "$venv"
 
-PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 # Large pages for large arrays, which on a CPU XLA asks for anew at each step; few arenas, so that what
 # threads leave in them does not hold on to those pages.
 GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2}
-export PYTHONPATH GLIBC_TUNABLES
+export GLIBC_TUNABLES
 if [ "${1:-}" = lint ]; then
     cd "$root"
-    environment "$root/.venv-lint" requirements/lint.lock "ruff and basedpyright"
+    once ready set_up "$root/.venv-lint" requirements/lint.lock "ruff and basedpyright"
     .venv-lint/bin/ruff check
     .venv-lint/bin/ruff format --check
     exec .venv-lint/bin/basedpyright --pythonpath "$venv/bin/python"
@@ -115,10 +132,8 @@ if [ "${1:-}" = test ]; then
     exec "$venv/bin/python" -m pytest "$@"
 fi
 case ${1:-} in
-predict | report)
-    program=$1
-    shift
-    exec "$venv/bin/python" -m "jaxcifar.$program" "$@"
+train | evaluate | predict | report | --version | --help | -h)
+    exec "$venv/bin/jaxcifar" "$@"
     ;;
 esac
 # Without a config, a run that the workdir holds goes on; where there is none, quick.py is trained.
@@ -127,7 +142,7 @@ for argument; do
     case $previous in -workdir | --workdir) argument=--workdir=$argument ;; esac
     previous=$argument
     case $argument in
-    -config | --config | -config=* | --config=* | --mode=evaluate | --mode=report | evaluate | report | --help | -h) config= ;;
+    -config | --config | -config=* | --config=* | --mode=evaluate | --mode=report | evaluate | report) config= ;;
     -workdir=* | --workdir=*)
         workdir=${argument#*=}
         case $workdir in "~/"*) workdir=$HOME/${workdir#"~/"} ;; esac

@@ -1,5 +1,7 @@
 """Image classification in JAX and Flax: `Classifier` answers with a model that was trained here."""
 
+__version__ = "0.1.0"
+
 __all__ = ["Classifier"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -13,10 +13,10 @@ lock() {
         --no-annotate --quiet --output-file "requirements/$name.lock"
 }
 
-lock cpu pyproject.toml --extra test --universal
+lock cpu pyproject.toml --extra test --group build --universal
 for jax in cuda tpu; do
-    lock $jax pyproject.toml --extra test --extra $jax --constraint requirements/cpu.lock --universal
+    lock $jax pyproject.toml --extra test --group build --extra $jax --constraint requirements/cpu.lock --universal
 done
 lock lint --group lint --universal
 rm -f requirements/lowest.lock  # or uv would keep what it holds
-lock lowest pyproject.toml --extra test --resolution lowest-direct
+lock lowest pyproject.toml --extra test --group build --resolution lowest-direct

@@ -1,13 +1,18 @@
 """The locks, and run.sh as far as it can be run without installing anything."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+import jaxcifar
 
 ROOT = Path(__file__).parent.parent
 LOCKS = [ROOT / f"requirements/{jax}.lock" for jax in ("cpu", "cuda", "tpu")]
@@ -106,6 +111,7 @@ def test_run_sh_leaves_an_environment_alone_that_it_did_not_make(tmp_path):
 @pytest.mark.skipif(not shutil.which("flock"), reason="several starts do not wait without flock")
 def test_of_several_starts_at_once_one_sets_up_and_the_others_wait(tmp_path):
     shutil.copy(ROOT / "run.sh", tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     (tmp_path / "installed").write_text("#!/bin/sh\nexit 0\n")
     python = tmp_path / "python"
@@ -120,6 +126,89 @@ def test_of_several_starts_at_once_one_sets_up_and_the_others_wait(tmp_path):
     starts = [subprocess.Popen(["./run.sh"], cwd=tmp_path, env=environment) for _ in range(3)]
     assert [start.wait() for start in starts] == [0, 0, 0]
     assert (tmp_path / "made").read_text().splitlines() == [str(tmp_path / ".venv")]
+
+
+def test_run_sh_installs_the_package_into_an_environment_that_is_there_and_again_when_it_changes(
+    tmp_path,
+):
+    for file in ("run.sh", "pyproject.toml"):
+        shutil.copy(ROOT / file, tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\n[ "$2" != pip ] || echo "$*" >>{tmp_path}/installed\n')
+    python.chmod(0o755)
+    shutil.copy(tmp_path / "requirements/cpu.lock", tmp_path / ".venv/made-by-run.sh")
+    environment = os.environ | {"JAXCIFAR_JAX": "cpu"}
+    start = lambda: subprocess.run(["./run.sh"], cwd=tmp_path, env=environment, check=True)
+    start()
+    start()
+    installed = (tmp_path / "installed").read_text().splitlines()
+    assert len(installed) == 1 and installed[0].endswith(f"--editable {tmp_path}")
+    with (tmp_path / "pyproject.toml").open("a") as file:
+        file.write("# changed\n")
+    start()
+    assert len((tmp_path / "installed").read_text().splitlines()) == 2
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Install the wheel in a directory, and return a function that runs its command from another one."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    options = ["--no-deps", "--no-build-isolation", f"--target={folder / 'site'}"]
+    subprocess.run([*pip, "install", *options, ROOT], check=True)
+    (folder / "elsewhere").mkdir()
+    environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(folder / "site")}
+
+    def run(*arguments, program=(folder / "site/bin/jaxcifar",)):
+        command = [sys.executable, *program, *map(str, arguments)]
+        elsewhere = folder / "elsewhere"
+        return subprocess.run(
+            command, cwd=elsewhere, env=environment, capture_output=True, text=True
+        )
+
+    return run
+
+
+def test_the_installed_command_trains_evaluates_reports_and_predicts_from_any_directory(
+    installed, tiny_flags, tmp_path
+):
+    flags = [*tiny_flags[1:], "--config.num_epochs=1", f"--workdir={tmp_path}/run"]
+    trained = installed("train", "--config=default", *flags)
+    assert trained.returncode == 0, trained.stderr
+    evaluation = json.loads((tmp_path / "run/evaluation.json").read_text())
+    evaluated = installed("evaluate", *flags[-1:])
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads((tmp_path / "run/evaluation.json").read_text()) == evaluation
+    reported = installed("report", tmp_path / "run")
+    assert reported.stdout == f"{tmp_path}/run/report/index.html\n", reported.stderr
+    Image.new("RGB", (32, 32)).save(tmp_path / "one.png")
+    predicted = installed("predict", *flags[-1:], "--csv", "--top_k=1", tmp_path / "one.png")
+    assert predicted.stdout.startswith(f"file,class,probability\n{tmp_path}/one.png,")
+
+
+def test_the_installed_command_says_what_it_can_do(installed):
+    version = installed("--version").stdout
+    assert version == f"{jaxcifar.__version__}\n"
+    assert (
+        version == installed(program=["-c", "import jaxcifar; print(jaxcifar.__version__)"]).stdout
+    )
+    catalogue = installed().stdout
+    assert catalogue == installed("--help").stdout
+    for command in ("train", "evaluate", "predict", "report"):
+        assert f"\n  jaxcifar {command} " in catalogue
+    wrong = installed("trian", "--config=quick")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: there is no command 'trian': did you mean 'train'? ")
+
+
+def test_a_config_of_ours_is_found_by_its_name_and_by_its_path_in_a_clone(installed):
+    for named in ("fast", "configs/fast.py"):
+        mistake = installed("train", f"--config={named}", "--config.batch_size=0")
+        assert "--config.batch_size=0: it must be at least 1" in mistake.stderr
+    missing = installed("train", "--config=fats").stderr
+    assert "did you mean fast? ours are default, fast, folder, quick, resnet18, resnet8" in missing
 
 
 QUICK = "--config={root}/configs/quick.py"
@@ -140,7 +229,6 @@ QUICK = "--config={root}/configs/quick.py"
         (["--config", "mine.py"], ""),
         (["--mode=evaluate", "--workdir=empty"], ""),
         (["--mode", "report", "--workdir=empty"], ""),
-        (["--help"], ""),
     ],
 )
 def test_run_sh_trains_quick_py_only_where_no_run_and_no_config_is_named(
@@ -153,6 +241,9 @@ def test_run_sh_trains_quick_py_only_where_no_run_and_no_config_is_named(
     python.write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
     python.chmod(0o755)
     shutil.copy(tmp_path / "requirements/cpu.lock", tmp_path / ".venv/made-by-run.sh")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    package = f"{tmp_path}\n" + (ROOT / "pyproject.toml").read_text()
+    (tmp_path / ".venv/package-by-run.sh").write_text(package)
     for folder in ("a run", "empty"):
         (tmp_path / folder).mkdir()
     (tmp_path / "a run/config.json").touch()

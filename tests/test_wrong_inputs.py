@@ -123,7 +123,7 @@ ALONE = {
     f"{QUICK} --zzz": "there is no flag --zzz: --help lists the flags",
     f"{QUICK} --config.model.resnet.deep=2": "no such field; --config.model.resnet has block, blocks_per_stage, stem, widths; ",
     f"{QUICK} --config.model.resnet.blok=2": "did you mean --config.model.resnet.block?",
-    "--config=resnet18": "--config=resnet18 is no Python file: resnet18 is a preset, --config=configs/default.py --config.model.name=resnet18",
+    "--config=resnet34": "--config=resnet34 is no Python file: resnet34 is a preset, --config=default --config.model.name=resnet34; ours are default, fast, ",
     f"{QUICK} --config.model.name=wrn_16_4 --config.model.wide_resnet.depth=28": "wide_resnet.depth=28 contradicts the preset --config.model.name=wrn_16_4: ",
     f"{QUICK} --config.model.name=densenet121 --config.model.densenet.growth_rate=8": "growth_rate=8 contradicts the preset",
     f"{QUICK} --config.model.name=densenet --config.model.densenet.layers_per_block=1,1,1,1,1,1,1": "layers_per_block=(1, 1, 1, 1, 1, 1, 1) halves the image 6 times, which leaves nothing of 32 pixels: at most 5 times",

@@ -85,9 +85,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
                 raise UserError(f"{word!r} is a mode: write --mode={word}")
         file, workdir = given.config, given.workdir and str(expanded(given.workdir))
         if file is not None:
-            config_file.check(Path(file))
             workdir = workdir or f"runs/{Path(file).stem}"
-            config_name = file
+            config_name, file = file, config_file.find(file)
+            argv = list(_with_config(argv, file))
         else:
             _check_holds_run(workdir, given.mode)
             file, config_name = f"{saved_config.__file__}:{workdir}", f"{workdir}/config.json"
@@ -132,6 +132,17 @@ def parse(argv: list[str]) -> flags.FlagValues:
 def overridden(values: flags.FlagValues) -> dict[str, Any]:
     """Return the fields of the config that flags set, by dotted path."""
     return config_flags.get_override_values(values["config"])
+
+
+def _with_config(argv: list[str], file: str) -> Iterator[str]:
+    """Yield the command line with `file` for the value of `--config`."""
+    words = iter(argv)
+    for word in words:
+        if word in ("--config", "-config"):
+            next(words)
+            yield f"--config={file}"
+        else:
+            yield f"--config={file}" if word.startswith(("--config=", "-config=")) else word
 
 
 def _read_preset(values: flags.FlagValues, *, of_a_run: bool) -> None:

@@ -17,18 +17,36 @@ def define_flag(values: flags.FlagValues) -> None:
     """Define `--config` and the flags that change its fields."""
     config_flags.DEFINE_config_file(
         "config",
-        help_string="file of the config, e.g. configs/default.py; --config.key=value changes a field",
+        help_string="file of the config, or the name of one of ours; --config.key=value changes it",
         lock_config=True,
         flag_values=values,
     )
 
 
-def check(path: Path) -> None:
-    """Check that a path names a Python file.
+SHIPPED = next(
+    folder / "configs"
+    for folder in Path(__file__).parents[1:3]
+    if (folder / "configs/default.py").is_file()
+)
+"""The configs of this project: in the package where it is installed, beside it in a clone."""
+
+
+def find(named: str) -> str:
+    """Return the file that `--config` names: by its path, or one of ours by its name alone.
 
     Raises:
-      UserError: it does not.
+      UserError: there is none.
     """
+    path = Path(named)
+    for ours in (SHIPPED / f"{named}.py", SHIPPED.parent / path):
+        if not path.is_file() and ours.is_file() and ours.parent == SHIPPED:
+            return str(ours)
+    _check(path)
+    return named
+
+
+def _check(path: Path) -> None:
+    """Check that a path names a Python file."""
     if ":" in str(path):
         raise UserError(
             f"--config={path}: ml_collections takes what follows a colon for an argument of get_config(): "
@@ -38,15 +56,16 @@ def check(path: Path) -> None:
         return
     from jaxcifar.models import PRESETS  # takes a while
 
-    folder = path.parent if path.parent.is_dir() else Path("configs")
-    known = sorted(str(file) for file in folder.glob("*.py"))
-    hint = did_you_mean(str(path), known, form="{}")
+    ours = sorted(file.stem for file in SHIPPED.glob("*.py"))
+    folder = path.parent
+    there = sorted(str(file) for file in folder.glob("*.py")) if folder.name else []
+    hint = did_you_mean(str(path), [*there, *ours], form="{}")
     if path.stem in PRESETS:
-        hint += f"{path.stem} is a preset, --config=configs/default.py --config.model.name={path.stem}; "
-    there = f"{folder} holds {', '.join(known) or 'no configs'}"
+        hint = f"{path.stem} is a preset, --config=default --config.model.name={path.stem}; "
+    known = f"{folder} holds {', '.join(there) or 'no configs'}, and " if folder.name else ""
     if not folder.is_dir():
-        there = f"there is no directory {folder} here"
-    raise UserError(f"--config={path} is no Python file: {hint}{there}")
+        known = f"there is no directory {folder} here; "
+    raise UserError(f"--config={path} is no Python file: {hint}{known}ours are {', '.join(ours)}")
 
 
 def load(file: str, name: str) -> ConfigDict:
@@ -96,10 +115,9 @@ def _find_configs(file: Path) -> None:
 
     A directory or a module `configs` where the program is started, as many projects have, would hide ours.
     """
-    ours = Path(__file__).parents[2] / "configs"
     package = types.ModuleType("configs")
     beside = [file.resolve().parent] if file.resolve().parent.name == "configs" else []
-    package.__path__ = [str(folder) for folder in [*beside, ours, Path.cwd() / "configs"]]
+    package.__path__ = [str(folder) for folder in [*beside, SHIPPED, Path.cwd() / "configs"]]
     for name in [name for name in sys.modules if name.partition(".")[0] == "configs"]:
         del sys.modules[name]
     sys.modules["configs"] = package

@@ -1,0 +1,46 @@
+"""The command `jaxcifar`: `jaxcifar train` is `python -m jaxcifar.main`, and so on."""
+
+import runpy
+import sys
+
+import jaxcifar
+from jaxcifar.errors import did_you_mean
+
+_PROGRAMS = {
+    "train": ("main", ()),
+    "evaluate": ("main", ("--mode=evaluate",)),
+    "predict": ("predict", ()),
+    "report": ("report", ()),
+}
+"""The module that does each command, and flags for it."""
+
+HELP = """Train image classifiers, evaluate them, and predict with them.
+
+  jaxcifar train --config=NAME [--workdir=DIR] [--config.key=value ...]
+  jaxcifar evaluate --workdir=DIR [--step=N] [--config.key=value ...]
+  jaxcifar predict --workdir=DIR IMAGE_OR_DIRECTORY ...
+  jaxcifar report DIR [DIR ...]
+
+`jaxcifar COMMAND --help` lists the flags of a command; `jaxcifar --version` prints the version.
+"""
+
+
+def main() -> int:
+    """Run what the command line names, and return the exit code."""
+    command, *rest = sys.argv[1:] or ["--help"]
+    if command in ("--help", "-h", "help"):
+        print(HELP, end="")
+        return 0
+    if command == "--version":
+        print(jaxcifar.__version__)
+        return 0
+    if command not in _PROGRAMS:
+        hint = did_you_mean(command, _PROGRAMS)
+        line = f"there is no command {command!r}: {hint}they are {', '.join(_PROGRAMS)}"
+        print(f"error: {line}", file=sys.stderr)
+        return 2
+    program, flags = _PROGRAMS[command]
+    sys.argv[1:] = [*flags, *rest]
+    # As `python -m` does, so that a process is the same however it was started.
+    runpy.run_module(f"jaxcifar.{program}", run_name="__main__", alter_sys=True)
+    return 0
