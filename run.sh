@@ -3,7 +3,7 @@
 #   ./run.sh                                  train configs/quick.py on the built-in images
 #   ./run.sh --config=configs/default.py ...  train that config; flags as for python -m jaxcifar.main
 #   ./run.sh --workdir=DIR                    go on with the run in DIR, under its own config
-#   ./run.sh COMMAND ...                      train, evaluate, predict or report, as the command jaxcifar
+#   ./run.sh COMMAND ...                      train, evaluate, predict, report or list: see --help
 #   ./run.sh test [pytest arguments]          run the tests
 #   ./run.sh lint                             check style and types
 # PYTHON names the interpreter (3.11 to 3.13); JAXCIFAR_JAX=cpu|cuda|tpu the JAX to install, which is
@@ -132,7 +132,7 @@ if [ "${1:-}" = test ]; then
     exec "$venv/bin/python" -m pytest "$@"
 fi
 case ${1:-} in
-train | evaluate | predict | report | --version | --help | -h)
+train | evaluate | predict | report | list | --version | --help | -h)
     exec "$venv/bin/jaxcifar" "$@"
     ;;
 esac

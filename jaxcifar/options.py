@@ -102,6 +102,11 @@ class Option:
     unit: str
     marks: tuple[Mark, ...]
 
+    @property
+    def words(self) -> str:
+        """What a value must be: its type, and the limits."""
+        return ": ".join([_kind(self.type), *(limit.words for limit in self.limits)])
+
     def read(self, value: Any, flag: str) -> Any:
         """Return `value` as what the option's type says: a float for a whole number, a tuple for a list.
 
@@ -111,8 +116,7 @@ class Option:
         try:
             read = _as(self.type, value)
         except (TypeError, OverflowError) as error:
-            words = ": ".join([_kind(self.type), *(limit.words for limit in self.limits)])
-            raise UserError(f"{flag}={value}: it must be {words}") from error
+            raise UserError(f"{flag}={value}: it must be {self.words}") from error
         for limit in self.limits:
             if not limit.fits(read):
                 if limit.known:

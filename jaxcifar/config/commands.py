@@ -11,6 +11,7 @@ _PROGRAMS = {
     "evaluate": ("main", ("--mode=evaluate",)),
     "predict": ("predict", ()),
     "report": ("report", ()),
+    "list": ("config.catalogue", ()),
 }
 """The module that does each command, and flags for it."""
 
@@ -20,6 +21,20 @@ HELP = """Train image classifiers, evaluate them, and predict with them.
   jaxcifar evaluate --workdir=DIR [--step=N] [--config.key=value ...]
   jaxcifar predict --workdir=DIR IMAGE_OR_DIRECTORY ...
   jaxcifar report DIR [DIR ...]
+  jaxcifar list [NAME]
+
+train     trains, going on where the workdir stands, evaluates, and writes a report
+evaluate  evaluates the newest checkpoint, or that of --step
+predict   says what is on images; --json or --csv for programs
+report    makes the report of a run again; of several runs, a page that compares them
+list      names models, augmentations, optimisers, datasets …; of one of them, its options
+
+--config  a file, or one of default, fast, folder, quick, resnet18, resnet8
+
+For example:
+  jaxcifar train --config=default --config.model.name=resnet18 --workdir=runs/resnet18
+  jaxcifar train --config=folder --config.data.folder.path=photos --workdir=runs/photos
+  jaxcifar predict --workdir=runs/photos IMG_0007.jpg
 
 `jaxcifar COMMAND --help` lists the flags of a command; `jaxcifar --version` prints the version.
 """

@@ -45,6 +45,11 @@ def find(named: str) -> str:
     return named
 
 
+def shipped() -> list[Path]:
+    """Return the files of our configs, in the order of their names."""
+    return sorted(SHIPPED.glob("*.py"))
+
+
 def _check(path: Path) -> None:
     """Check that a path names a Python file."""
     if ":" in str(path):
@@ -56,7 +61,7 @@ def _check(path: Path) -> None:
         return
     from jaxcifar.models import PRESETS  # takes a while
 
-    ours = sorted(file.stem for file in SHIPPED.glob("*.py"))
+    ours = [file.stem for file in shipped()]
     folder = path.parent
     there = sorted(str(file) for file in folder.glob("*.py")) if folder.name else []
     hint = did_you_mean(str(path), [*there, *ours], form="{}")

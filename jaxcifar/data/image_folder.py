@@ -36,7 +36,9 @@ def folder(  # noqa: PLR0913, the options of a folder
     split_seed: Annotated[int, between(0, 2**32 - 1), "of what is held out"],
     strict: Annotated[bool, "whether a file that cannot be read ends the run", MAY_CHANGE],
 ) -> Dataset:
-    """Read the images that `folder_files.find` lists, of any size, mode and format that Pillow reads.
+    """Read the images of a directory with one for each class, or those that a CSV file names.
+
+    They may have any size, mode and format that Pillow reads; `folder_files.find` says which files count.
 
     Where no splits are given, a file is held out by its content: by SHA-256 of `split_seed` and of what is
     in the file. So no file moves to another split when others are added, and files with the same content
