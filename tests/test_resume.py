@@ -86,13 +86,18 @@ def test_a_run_is_what_its_config_chooses(run_here, fails, trained_run, tiny_fla
     not_chosen = ["--config.model.resnet.widths=8,8,8,8", "--config.optimizer.sgd.momentum=0.5"]
     not_chosen += ["--config.augmentation.flip.enabled=false", "--config.schedule.step.factor=0.5"]
     assert "is finished" in run_here(*flags, *not_chosen, "--config.convolutions=xla").stdout
-    for change, words in {
-        "augmentation.cutout.enabled=false": "augmentation.cutout.enabled: True -> False",
-        "model.name=resnet": "(model.name: cnn -> resnet)",
-        "schedule.cosine.final_fraction=0.1": "schedule.cosine.final_fraction: 0.0 -> 0.1",
-        "data.shapes.seed=1": "data.shapes.seed: 0 -> 1",
+    for change, (words, name) in {
+        "augmentation.cutout.enabled=false": ("cutout.enabled: True -> False", "no-cutout"),
+        "model.name=resnet": ("(model.name: cnn -> resnet)", "resnet"),
+        "schedule.cosine.final_fraction=0.1": ("final_fraction: 0.0 -> 0.1", "final_fraction=0.1"),
+        "data.shapes.seed=1": ("data.shapes.seed: 0 -> 1", "seed=1"),
+        "optimizer.name=sgd": ("optimizer.name: adam -> sgd", "sgd"),
     }.items():
-        assert words in fails(*flags, f"--config.{change}")
+        line = fails(*flags, f"--config.{change}")
+        assert words in line and line.endswith(f"such as --workdir={workdir}-{name}")
+    (tmp_path / "run-seed=1").mkdir()
+    line = fails(*flags, "--config.seed=1")
+    assert line.endswith(f"--workdir={workdir}-seed=1-2")
     # A version that lacks or has other components knows the run by what it chose.
     saved = json.loads((workdir / "config.json").read_text())
     del saved["model"]["speednet"], saved["augmentation"]["flip"], saved["optimizer"]["muon"]

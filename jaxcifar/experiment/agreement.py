@@ -1,9 +1,14 @@
 """Whether a config and its data are those of the run that a workdir holds."""
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Callable, Mapping
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxcifar.config import components
 from jaxcifar.config.fields import fields
@@ -93,7 +98,8 @@ def check_same_config(config: Config, run: SavedRun, workdir: Path, *, extend: b
         )
     if not changed or (extend and changed == longer):
         return
-    remedy = "use that config, or another --workdir for this one"
+    free = shlex.quote(str(_free_workdir(workdir, _changes(saved, config))))
+    remedy = f"use that config, or another --workdir for this one, such as --workdir={free}"
     if changed == longer and config.num_epochs > saved.num_epochs:
         remedy += "; --extend goes on with it, under a schedule of the new length"
     raise UserError(
@@ -166,8 +172,11 @@ def check_processes_agree(
 
 def differences(old: Config, new: Config) -> list[str]:
     """Return `path: old -> new` for every field by which the configs are of two runs, in their order."""
+    return [f"{path}: {was} -> {now}" for path, was, now in _changes(old, new)]
+
+
+def _changes(old: Config, new: Config) -> Iterator[tuple[str, Any, Any]]:
     before, after, marks = old.effective(), new.effective(), old.marks | new.marks
-    lines = []
     for path in sorted({*before, *after}):
         if marks.get(path):
             continue
@@ -178,8 +187,27 @@ def differences(old: Config, new: Config) -> list[str]:
         else:  # an option of a component that only one of them has chosen
             continue
         if was != now:
-            lines.append(f"{path}: {was} -> {now}")
-    return lines
+            yield path, was, now
+
+
+def _free_workdir(workdir: Path, changes: Iterable[tuple[str, Any, Any]]) -> Path:
+    """Return a directory beside `workdir` that is not there, named after the changes."""
+    if workdir.name in ("", ".."):
+        workdir = workdir.resolve()
+    parts = []
+    for path, _, now in changes:
+        *_, owner, name = ["", *path.split(".")]
+        text = ",".join(map(str, now)) if isinstance(now, tuple) else str(now)
+        words = {"name": text, "enabled": owner if now else f"no-{owner}"}
+        parts.append(words.get(name, f"{name}={text}"))
+    change = re.sub(r"[^\w.,=-]+", "-", "-".join(parts))[:_LONGEST_CHANGE]
+    name = f"{workdir.name}-{change}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(path for path in map(workdir.with_name, names) if not os.path.exists(path))
+
+
+_LONGEST_CHANGE = 60
+"""Characters, of the name of a directory that a person will type."""
 
 
 def warn_of_changed_modules(config: Config, description: dict) -> None:
