@@ -28,20 +28,15 @@ def get_config() -> ConfigDict:
     config.data.train_split = "train"  # in TFDS's syntax
     config.data.validation_split = ""  # e.g. train[45000:] with train[:45000] above; empty: none
     config.data.test_split = "test"
-    config.data.image_size = FieldReference(
-        0, field_type=object
-    )  # pixels to scale and crop images to:
-    # of a square, or height and width as 64,48; 0: leave them
+    # Pixels to scale and crop images to: of a square, or height and width as 64,48; 0: leave them.
+    config.data.image_size = FieldReference(0, field_type=object)
     config.data.channels = 0  # 1: grey, 3: RGB; 0: as TFDS's images are, RGB of a folder
     config.data.image_feature = ""  # of a dataset of TFDS; empty: the one that it is learnt from
     config.data.label_feature = ""  # likewise; empty: the one that is learnt
-    config.data.resident_bytes = (
-        0  # the largest split that devices hold, larger ones are streamed; 0:
-    )
-    # a quarter of a device's memory
-    config.data.normalisation = (
-        "statistics"  # of the training split; unit: [0, 1]; symmetric: [-1, 1]; pixels: [0, 255]
-    )
+    # The largest split that devices hold, larger ones are streamed; 0: a quarter of their memory.
+    config.data.resident_bytes = 0
+    # statistics: of the training split; unit: [0, 1]; symmetric: [-1, 1]; pixels: [0, 255].
+    config.data.normalisation = "statistics"
     config.data.folder = ConfigDict()
     config.data.folder.path = ""  # a directory with one for each class, or a CSV file
     config.data.folder.validation_share = 0.0  # of the files, where no splits are given, [0, 1)
@@ -108,13 +103,7 @@ def get_config() -> ConfigDict:
     config.model.densenet.stem = "cifar"  # a 3×3 convolution; imagenet: 7×7, and pooling
 
     config.model.vgg = ConfigDict()
-    config.model.vgg.widths = (
-        64,
-        128,
-        256,
-        512,
-        512,
-    )  # channels of each block; each halves the image
+    config.model.vgg.widths = (64, 128, 256, 512, 512)  # channels of each block, halving the image
     config.model.vgg.convs_per_block = (2, 2, 3, 3, 3)
 
     config.model.mobilenet_v2 = ConfigDict()
@@ -166,10 +155,8 @@ def get_config() -> ConfigDict:
     config.schedule.step.factor = 0.1  # by which the rate is multiplied at each
 
     config.loss = ConfigDict()
-    config.loss.class_weights = FieldReference(
-        "none", field_type=object
-    )  # balanced: each class counts
-    # as much as another; or a weight for each class, as 1,2.5
+    # balanced: each class counts as much as another; or a weight for each class, as 1,2.5.
+    config.loss.class_weights = FieldReference("none", field_type=object)
     config.loss.focal_gamma = 0.0  # the exponent of the focal loss, 0 to 10; 0: cross-entropy
 
     # What follows may differ when a run is resumed; of the above, only convolutions, data_dir,
