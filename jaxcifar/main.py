@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcifar.errors import UserError, first_line
-from jaxcifar.host import terminal
+from jaxcifar.host import terminal, waiting
 from jaxcifar.host.laps import Laps
 from jaxcifar.host.signals import Stopped, Stopping
 
@@ -35,9 +35,11 @@ def main(argv: list[str]) -> int:
         if values.mode == "report":
             _report(workdir)
             return 0
+        waiting.show("importing JAX")
         if evaluated := _run(values, workdir, laps, stopping):
+            waiting.show("")
             _print(*evaluated, trained=values.mode == "train")
-            laps.end("evaluation")
+            laps.end("evaluation", "writing the report")
             _report(workdir, laps if values.mode == "train" else None)
     except UserError as error:
         return _end(f"error: {error}", 2)
@@ -48,6 +50,8 @@ def main(argv: list[str]) -> int:
         return _end(f"error: a file of the run cannot be written or read ({error}): {again}", 2)
     except Stopped as stopped:
         return _end(str(stopped), stopped.exit_code)
+    finally:
+        waiting.show("")
     return 0
 
 
@@ -81,8 +85,9 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
     try:
         # Not before: modules of the user's own, which this imports, may start JAX.
         settings = read_config(values.config)
-        for line in without_effect(overridden(values), values.config):
-            print(line)
+        with waiting.hidden():
+            for line in without_effect(overridden(values), values.config):
+                print(line)
         if training:
             return run.train(
                 settings,
@@ -93,6 +98,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
                 stopping=stopping,
                 meanwhile=_import_report,
             )
+        waiting.show("evaluating")
         return run_evaluation.evaluate(settings, workdir, values.step)
     except Stopped:
         if values.distributed and training:
@@ -114,6 +120,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
 
 
 def _end(line: str, exit_code: int) -> int:
+    waiting.show("")
     print(" ".join(line.split()), file=sys.stderr)
     return exit_code
 
@@ -126,6 +133,7 @@ def _report(workdir: Path, laps: Laps | None = None) -> None:
     from jaxcifar.report import run_report
 
     page = run_report.write_report(workdir)
+    waiting.show("")
     if laps:
         laps.end("report")
         laps.report_end(print)

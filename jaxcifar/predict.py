@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jaxcifar.host import terminal
+from jaxcifar.host import terminal, waiting
 from jaxcifar.host.signals import Stopping
 
 if __name__ == "__main__":
@@ -66,6 +66,8 @@ def main(argv: list[str]) -> int:
         if values.help:
             print(f"{__doc__}{values.get_help(include_special_flags=False)}")
             return 0
+        if sys.stderr.isatty():  # standard output is for the answers
+            waiting.show("restoring the network")
         classifier = Classifier(values.workdir, values.step, convolutions=values.convolutions)
         if values.threshold is not None and len(classifier.class_names) != 2:
             raise UserError(
@@ -74,6 +76,7 @@ def main(argv: list[str]) -> int:
             )
         unread = _answer_all(classifier, list(find_images(paths)), values)
     except UserError as error:
+        waiting.show("")
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     return 1 if unread else 0
@@ -91,9 +94,11 @@ def _answer_all(classifier: Classifier, files: list[Path], values: flags.FlagVal
             try:
                 read.append((path, read_image(path, classifier.image_shape)))
             except UserError as error:
+                waiting.show("")
                 print("error:", error, file=sys.stderr)
                 unread += 1
         answers = classifier([image for _, image in read])
+        waiting.show("")
         for (path, _), probabilities in zip(read, answers, strict=True):
             best = _ranking(classifier, probabilities, values.threshold)[: values.top_k]
             named = [(classifier.class_names[i], float(probabilities[i])) for i in best]

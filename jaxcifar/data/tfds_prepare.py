@@ -8,6 +8,8 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
+from tqdm import tqdm
+
 from jaxcifar.errors import UserError, did_you_mean, first_line
 from jaxcifar.host import compat
 from jaxcifar.host.files import expanded
@@ -126,7 +128,7 @@ def _prepare(builder):
             "(from a machine with a network, where this command prepares it) and name its directory "
             f"with --config.data.data_dir or TFDS_DATA_DIR; {_WITHOUT}"
         )
-    print(f"preparing {builder.name} in {builder.data_path} (once)", flush=True)
+    tqdm.write(f"preparing {builder.name} in {builder.data_path} (once)")
     try:
         with compat.tfds_without_tensorflow(builder):
             builder.download_and_prepare()

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+from jaxcifar.host import waiting
+
 
 class Laps:
     """A clock that is started with the program."""
@@ -12,10 +14,11 @@ class Laps:
         self._seconds: dict[str, float] = {}
         self._told = False
 
-    def end(self, name: str) -> None:
-        """End the lap that ran since the last, and name it."""
+    def end(self, name: str, then: str = "") -> None:
+        """End the lap that ran since the last, and name it; `then` is what the user sees meanwhile."""
         now = time.monotonic()
         self._seconds[name], self._last = now - self._last, now
+        waiting.show(then)
 
     def report_first_step(self, say: Callable[[str], None]) -> None:
         """Say, the first time, how long it took."""

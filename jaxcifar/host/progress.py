@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
+from jaxcifar.host import waiting
+
 
 def warn(line: str) -> None:
     """Print a warning, above the bar if there is one."""
@@ -23,9 +25,8 @@ def bar(images: int, words: str) -> Iterator[Callable[[int], object]]:
     shown = sys.stderr.isatty()
     if not shown:
         print(f"{words}: {images:,} images", flush=True)
-    with tqdm(
-        desc=words, total=images, unit=" images", unit_scale=True, leave=False, disable=not shown
-    ) as counted:
+    options = {"unit": " images", "unit_scale": True, "leave": False, "disable": not shown}
+    with waiting.hidden(), tqdm(desc=words, total=images, **options) as counted:
         yield counted.update
 
 
@@ -45,18 +46,14 @@ class Progress:
         self._total = epochs * images_per_epoch
         self._first = self._done = images_done
         self._began = time.monotonic()
-        self._bar = tqdm(
-            total=self._total,
-            initial=images_done,
-            unit=" images",
-            unit_scale=True,
-            dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt} [{elapsed}<{remaining}{postfix}]",
-        )
+        self._bar: tqdm | None = None
 
     def advance(self, images: int, *, loss: float, accuracy: float) -> None:
         """Move on by `images`, the newest of which had this loss and accuracy."""
+        if (
+            self._bar is None
+        ):  # not before: what the program does until then stands in the same line
+            self._bar = self._new_bar()
         epoch = min(self._done // self._images_per_epoch + 1, self._epochs)
         self._done += images
         self._bar.set_description_str(f"epoch {epoch}/{self._epochs}", refresh=False)
@@ -66,7 +63,7 @@ class Progress:
     def log(self, values: dict[str, float]) -> None:
         """Print a line of metrics: always those of an evaluation, others only without a bar."""
         evaluated = any(name.endswith("/accuracy") and name != "train/accuracy" for name in values)
-        if not (self._bar.disable or evaluated):
+        if sys.stderr.isatty() and not evaluated:
             return
         epoch = f"{self._done / self._images_per_epoch:.2f}".rstrip("0").rstrip(".")
         parts = [f"epoch {epoch}/{self._epochs}"]
@@ -87,4 +84,16 @@ class Progress:
 
     def close(self) -> None:
         """Leave the bar as it stands."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
+
+    def _new_bar(self) -> tqdm:
+        return tqdm(
+            total=self._total,
+            initial=self._done,
+            unit=" images",
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt} [{elapsed}<{remaining}{postfix}]",
+        )

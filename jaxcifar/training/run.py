@@ -62,7 +62,7 @@ def train(  # noqa: PLR0913, what main knows
         not finite, or a checkpoint cannot be written.
       Stopped: by a signal; what was computed is saved.
     """
-    laps.end("imports")
+    laps.end("imports", "starting the devices")
     layout = start_layout(config)
     checks.check_devices(config, len(layout.devices))
     with contextlib.ExitStack() as stack:
@@ -74,7 +74,7 @@ def train(  # noqa: PLR0913, what main knows
         agreement.check_same_config(config, saved, workdir, extend=extend)
         if layout.leads:
             agreement.warn_of_changed_modules(config, saved.description)
-        laps.end("devices")
+        laps.end("devices", "reading the data")
 
         def check(train: Dataset, facts: DataFacts) -> None:
             of_tfds = not config.data.component
@@ -82,45 +82,45 @@ def train(  # noqa: PLR0913, what main knows
             agreement.check_same_data(facts, saved, workdir, read_otherwise)
 
         setup, dataset = set_up(config, layout, check)
-        laps.end("data")
+        laps.end("data", "tracing the training step")
         dispatch = saved.steps_per_dispatch(config.logging.every_steps)
         stepper = Stepper(setup, dataset, dispatch, saved.step)
-        laps.end("training program")
+        laps.end("training program", "reading the held-out data")
         held_out = load_held_out(config, dataset)
-        laps.end("held-out data")
+        laps.end("held-out data", "making the parameters")
 
         agreement.check_processes_agree(config, setup.experiment.facts, saved, profile)
         if saved.step:
             checkpoints.tidy(saved.damaged, saved.description["config"]["checkpoint"]["keep"])
         restored = setup.restored_state(checkpoints, saved.step) if saved.step else None
         stepper.begin(restored)
-        laps.end("state")
+        laps.end("state", "summing up the data")
         evaluators = {name: Evaluator(setup, split) for name, split in held_out.items()}
         augmented = evaluators["test"].augmented()
         progress, recorder = _start_recording(setup, stepper, saved, workdir, laps)
         if layout.leads:
             _describe_data(setup, {"train": dataset} | held_out, workdir, progress.say)
         saver = Saver(checkpoints, layout, progress.say, saved.step)
-        laps.end("overview")
+        laps.end("overview", "compiling")
 
         if layout.rows_per_dispatch > 1:  # nothing is to be compiled or imported between two steps
             for evaluator in (*evaluators.values(), *augmented.values()):
                 evaluator.prepare(stepper.state)()
             saver.prepare(stepper.state)
-            laps.end("other programs")
+            laps.end("other programs", "compiling the training step")
         background = stack.enter_context(contextlib.closing(Background()))
         if jax.process_count() == 1:
             background.submit(checkpoints.prepare)
         drawn = background.submit(draw_augmented, setup, dataset)
         background.submit(meanwhile)
         stepper.wait_until_compiled()
-        laps.end("compilation")
+        laps.end("compilation", "training the first steps")
         if profile is not None:  # of the steps alone
             background.finish()
         profiler = Profiler(profile, workdir, layout, progress.say)
         loop = Loop(setup, stepper, recorder, evaluators, saver, profiler, stopping, background)
         evaluated = loop.run(workdir)
-        laps.end("training")
+        laps.end("training", "evaluating")
 
         state = stepper.state
         answers = evaluated["test"] if evaluated else evaluators["test"](state)

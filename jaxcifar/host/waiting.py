@@ -1,0 +1,70 @@
+"""What the program is doing while it has nothing else to show: on a terminal a line that counts seconds."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+_EVERY_SECONDS = 0.25
+_TOLD_AFTER_SECONDS = 1
+"""Where there is no terminal a line is printed once, of what takes longer."""
+
+
+class _Waiting:
+    def __init__(self):
+        self._changed = threading.Condition()
+        self._words = ""
+        self._began = 0.0
+        self._told = False
+        self._line: tqdm | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def words(self) -> str:
+        return self._words
+
+    def show(self, words: str) -> None:
+        with self._changed:
+            if self._line is not None:
+                self._line.close()
+                self._line = None
+            self._words, self._began, self._told = words, time.monotonic(), False
+            if words and sys.stderr.isatty():
+                self._line = tqdm(desc=f"{words} …", bar_format="{desc}", leave=False)
+            if words and self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait(_EVERY_SECONDS if self._words and not self._told else None)
+                seconds = time.monotonic() - self._began
+                if self._line is not None:
+                    self._line.set_description_str(f"{self._words} … {seconds:.0f} s")
+                elif self._words and not self._told and seconds >= _TOLD_AFTER_SECONDS:
+                    self._told = True
+                    print(f"{self._words} …", flush=True)
+
+
+_WAITING = _Waiting()
+
+
+def show(words: str) -> None:
+    """Show what the program does from now on, until it is shown something else; nothing if it is empty."""
+    _WAITING.show(words)
+
+
+@contextlib.contextmanager
+def hidden() -> Iterator[None]:
+    """Show nothing, for something else is shown meanwhile."""
+    words = _WAITING.words
+    show("")
+    try:
+        yield
+    finally:
+        show(words)
