@@ -141,39 +141,12 @@ def _report(workdir: Path, laps: Laps | None = None) -> None:
 
 
 def _print(folder: Path, evaluation: dict, *, trained: bool) -> None:
-    from jaxcifar.evaluation.by_class import at_chance
+    from jaxcifar.evaluation import result_lines
     from jaxcifar.host.progress import warn
 
-    for name, augmented in evaluation["test_time_augmentation"].items():
-        print(
-            f"{evaluation['split']} under test-time augmentation ({name}): accuracy "
-            f"{augmented['accuracy']:.2%}, loss {augmented['loss']:.4f}"
-        )
-    alike = ""
-    if evaluation["unequal_classes"]:
-        low, high = evaluation["balanced_accuracy_interval"]
-        alike = (
-            f"balanced accuracy {evaluation['balanced_accuracy']:.2%} (95% interval {low:.2%} to "
-            f"{high:.2%}), macro-F1 {evaluation['macro_f1']:.2%}, "
-        )
-    print(
-        f"{evaluation['split']}: {alike}accuracy {evaluation['accuracy']:.2%} "
-        f"({evaluation['correct']:,} of {evaluation['examples']:,}), loss {evaluation['loss']:.4f}, "
-        f"step {evaluation['step']}"
-    )
-    two = evaluation["two_classes"]
-    if two and (at := two["at_threshold"]):
-        print(
-            f"{evaluation['split']}, taken for {two['positive']} from a probability of {at['threshold']:.3f} "
-            f"on, which the validation split chose: balanced accuracy {at['balanced_accuracy']:.2%}, recall "
-            f"{at['recall']:.2%}, precision {at['precision']:.2%}"
-        )
-    if chance := at_chance(evaluation):
-        remedy = "; train for longer, or at another --config.optimizer.learning_rate"
-        warn(
-            f"this split does not show that the network has learned: {chance}, and the result is not clearly "
-            f"above that{remedy if trained else ''}"
-        )
+    print("\n".join(result_lines.scores(evaluation)))
+    if fault := result_lines.fault(evaluation, trained=trained):
+        warn(fault)
     print(f"evaluation: {folder / 'evaluation.json'}")
 
 

@@ -27,10 +27,11 @@ if __name__ == "__main__":
 import numpy as np
 from absl import flags
 
-from jaxcifar.config.command_line import definers
+from jaxcifar.config.command_line import definers, explain_error
 from jaxcifar.data.images import find_images, read_image
-from jaxcifar.errors import UserError, first_line
+from jaxcifar.errors import UserError
 from jaxcifar.evaluation.classifier import MOST_AT_ONCE, Classifier
+from jaxcifar.host.files import expanded
 
 
 def _parse(argv: list[str]) -> tuple[flags.FlagValues, list[Path]]:
@@ -41,14 +42,18 @@ def _parse(argv: list[str]) -> tuple[flags.FlagValues, list[Path]]:
     number("top_k", 3, "how many classes to name, the likeliest first", lower_bound=1)
     text("convolutions", None, "on a CPU: auto, onednn or xla; else what the run's config says")
     switch("json", False, "print one JSON object an image")
-    switch("csv", False, "print CSV: the columns file, class and probability, top_k lines an image")
-    threshold = "of two classes, name the rarer one of the training split from this probability on"
-    flags.DEFINE_float("threshold", None, threshold, 0, 1, flag_values=values)
+    switch("csv", False, "print CSV: a line an image, with the probabilities of all classes")
+    text(
+        "threshold",
+        None,
+        "of two classes, name the one that is rarer in the training split from this probability on; "
+        "validation: the threshold that the run's validation split has chosen",
+    )
     switch("help", False, "show this", short_name="h")
     try:
         paths = values(argv)[1:]
     except flags.Error as error:
-        raise UserError(f"{first_line(error)} (--help lists the flags)") from error
+        raise explain_error(error, values) from error
     if not values.help:
         if values.workdir is None:
             raise UserError("--workdir is missing: the directory of a run, such as runs/default")
@@ -69,12 +74,8 @@ def main(argv: list[str]) -> int:
         if sys.stderr.isatty():  # standard output is for the answers
             waiting.show("restoring the network")
         classifier = Classifier(values.workdir, values.step, convolutions=values.convolutions)
-        if values.threshold is not None and len(classifier.class_names) != 2:
-            raise UserError(
-                f"--threshold={values.threshold} is of two classes, and the run has "
-                f"{len(classifier.class_names)}: leave it out"
-            )
-        unread = _answer_all(classifier, list(find_images(paths)), values)
+        threshold = _threshold(values.threshold, classifier, Path(values.workdir))
+        unread = _answer_all(classifier, list(find_images(paths)), values, threshold)
     except UserError as error:
         waiting.show("")
         print("error:", " ".join(str(error).split()), file=sys.stderr)
@@ -82,12 +83,41 @@ def main(argv: list[str]) -> int:
     return 1 if unread else 0
 
 
-def _answer_all(classifier: Classifier, files: list[Path], values: flags.FlagValues) -> int:
+def _threshold(given: str | None, classifier: Classifier, workdir: Path) -> float | None:
+    """Return the threshold that the user names, as a number or as `validation`."""
+    if given is None:
+        return None
+    if (count := len(classifier.class_names)) != 2:
+        raise UserError(
+            f"--threshold={given} is of two classes, and the run has {count}: leave it out"
+        )
+    if given == "validation":
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            evaluation = json.loads((expanded(workdir) / "evaluation.json").read_text())
+            return float(evaluation["two_classes"]["at_threshold"]["threshold"])
+        raise UserError(
+            f"--threshold=validation: {workdir}/evaluation.json holds no threshold: name a number, or train "
+            "with a validation split"
+        )
+    try:
+        threshold = float(given)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold <= 1:
+        raise UserError(
+            f"--threshold={given}: it must be a probability from 0 to 1, as 0.25, or validation"
+        )
+    return threshold
+
+
+def _answer_all(
+    classifier: Classifier, files: list[Path], values: flags.FlagValues, threshold: float | None
+) -> int:
     """Print the answers, and return how many files could not be read."""
     unread = 0
     width = max(map(len, map(str, files)))
     if values.csv:
-        _write("file,class,probability")
+        _write(_csv_line("file", "prediction", *classifier.class_names))
     for start in range(0, len(files), MOST_AT_ONCE):
         read = []
         for path in files[start : start + MOST_AT_ONCE]:
@@ -100,30 +130,37 @@ def _answer_all(classifier: Classifier, files: list[Path], values: flags.FlagVal
         answers = classifier([image for _, image in read])
         waiting.show("")
         for (path, _), probabilities in zip(read, answers, strict=True):
-            best = _ranking(classifier, probabilities, values.threshold)[: values.top_k]
+            prediction = _prediction(classifier, probabilities, threshold)
+            best = np.argsort(-probabilities, kind="stable")[: values.top_k]
             named = [(classifier.class_names[i], float(probabilities[i])) for i in best]
             if values.json:
                 answer = [{"class": name, "probability": share} for name, share in named]
-                _write(json.dumps({"file": str(path), "predictions": answer}))
+                _write(
+                    json.dumps({"file": str(path), "prediction": prediction, "predictions": answer})
+                )
             elif values.csv:
-                lines = io.StringIO()
-                csv.writer(lines, lineterminator="\n").writerows((path, *one) for one in named)
-                _write(lines.getvalue(), end="")
+                _write(_csv_line(path, prediction, *(f"{share:.6g}" for share in probabilities)))
             else:
                 shares = "  ".join(f"{name} {share:.1%}" for name, share in named)
-                _write(f"{path!s:{width}}  {shares}")
+                said = "" if threshold is None else f"{prediction}:  "
+                _write(f"{path!s:{width}}  {said}{shares}")
     _write("", end="", flush=True)
     return unread
 
 
-def _ranking(
-    classifier: Classifier, probabilities: np.ndarray, threshold: float | None
-) -> list[int]:
-    """Return the classes, the prediction first: the likeliest, or what the threshold says of two."""
-    if threshold is None:
-        return np.argsort(-probabilities, kind="stable").tolist()
-    rarer = classifier.rarer_class
-    return [rarer, 1 - rarer] if probabilities[rarer] >= threshold else [1 - rarer, rarer]
+def _prediction(classifier: Classifier, probabilities: np.ndarray, threshold: float | None) -> str:
+    """Return the likeliest class, or of two that which the threshold says."""
+    index = int(probabilities.argmax())
+    if threshold is not None:
+        rarer = classifier.rarer_class
+        index = rarer if probabilities[rarer] >= threshold else 1 - rarer
+    return classifier.class_names[index]
+
+
+def _csv_line(*cells: Any) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue().removesuffix("\n")
 
 
 def _write(line: str, **options: Any) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import html
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from jaxcifar.data import datasets, folder_contents, image_folder, images
 from jaxcifar.data.reading import Reading, decoded
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.classifier import Classifier
+from jaxcifar.report import workdir_files
 from jaxcifar.training import data_overview
 from tests import mnist
 
@@ -152,6 +154,13 @@ def test_a_folder_is_trained_evaluated_reported_and_predicted(
     assert evaluation["examples"] == sum(counts["test"])
     page = (tmp_path / "run/report/index.html").read_text()
     assert "new\\nline" in page and "cat/notes.txt: not an image by its name" in page
+    with (tmp_path / "run/predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == evaluation["examples"]
+    assert sum(row["label"] == row["prediction"] for row in rows) == evaluation["correct"]
+    classes = {path.split("/")[0] for path in (row["file"] for row in rows)}
+    assert classes == {row["label"] for row in rows} == set(evaluation["class_names"])
+    assert any(f"<br>{html.escape(row['file'].split('/')[1])}" in page for row in rows)
     assert run_here(*flags, "--mode=evaluate").returncode == 0
     assert predict.main(["predict", f"--workdir={tmp_path}/run", str(odd_photographs / "dog")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 41
@@ -489,6 +498,11 @@ def test_an_evaluation_counts_what_was_trained_on_wherever_the_files_lie(
     moved = run_here(*flags, f"--config.data.folder.path={copy}", "--mode=evaluate")
     assert moved.returncode == 0 and f"evaluation: {tmp_path}/run/evaluation.json" in moved.stdout
     assert not (tmp_path / "run/evaluations").exists()
+    runs = [tmp_path / "run", shutil.copytree(tmp_path / "run", tmp_path / "of copy")]
+    settings = json.loads((runs[1] / "config.json").read_text())
+    settings["data"]["folder"]["path"] = str(copy)
+    (runs[1] / "config.json").write_text(json.dumps(settings))
+    assert len({workdir_files.load(run).tested_on for run in runs}) == 1
     whole = ["--config.data.test_split=all"]
     found, warned = evaluated(f"--config.data.folder.path={copy}", *whole)
     assert found == count and f"warning: {count} of the 80 examples" in warned

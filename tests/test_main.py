@@ -26,7 +26,7 @@ QUICK = "--config=configs/quick.py"
 
 def test_an_empty_workdir_cannot_be_evaluated(fails, tmp_path):
     line = fails("--mode=evaluate", f"--workdir={tmp_path}")
-    assert f"{tmp_path} holds no run to evaluate" in line and "--config=configs/default.py" in line
+    assert f"{tmp_path} holds no run to evaluate" in line and "main --config=NAME" in line
     assert not list(tmp_path.iterdir())
 
 
@@ -347,7 +347,7 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
         "--config.data.test_split=test[:9]+train[:30]",
         "--config.evaluation.test_time_augmentation=mirror",
     )
-    assert "train[:30]: balanced accuracy" in part.stdout and "of 39)" in part.stdout
+    assert "train[:30]: balanced accuracy" in part.stdout and "of 39; naming" in part.stdout
     assert "train[:30] under test-time augmentation (mirror): accuracy" in part.stdout
     folder = workdir / "evaluations/shapes-test[:9]+train[:30]"
     assert f"evaluation: {folder}/evaluation.json" in part.stdout

@@ -91,14 +91,21 @@ def test_answers_as_csv_are_those_as_json_whatever_the_files_are_called(
 ):
     for name in ("a, b.png", 'say "no".png', "new\nline.png"):
         Image.fromarray(test_images[0]).save(tmp_path / name)
-    as_json = [json.loads(line) for line in predict("--json", tmp_path).stdout.splitlines()]
+    (tmp_path / "phone.heic").touch()
+    said = predict("--json", "--top_k=10", tmp_path)
+    assert said.returncode == 1
+    heic = f"{tmp_path}/phone.heic cannot be read: Pillow does not read HEIC: convert it to JPEG or PNG"
+    assert said.stderr == f"error: {heic}\n"
+    as_json = [json.loads(line) for line in said.stdout.splitlines()]
     as_csv = list(csv.DictReader(io.StringIO(predict("--csv", tmp_path).stdout)))
-    assert as_csv == [
-        {"file": each["file"]} | {name: str(value) for name, value in one.items()}
-        for each in as_json
-        for one in each["predictions"]
-    ]
-    assert len(as_csv) == 3 * 3
+    assert len(as_csv) == 3
+    for one, line in zip(as_json, as_csv, strict=True):
+        assert (line.pop("file"), line.pop("prediction")) == (one["file"], one["prediction"])
+        assert one["prediction"] == one["predictions"][0]["class"]
+        found = {name: float(share) for name, share in line.items()}
+        assert found == pytest.approx(
+            {p["class"]: p["probability"] for p in one["predictions"]}, 1e-5
+        )
 
 
 def test_arrays_are_answered_as_the_evaluation_did(classifier, trained_run, test_images):
@@ -210,10 +217,10 @@ def test_files_that_cannot_be_read_are_named_and_the_others_answered(
         (["--top_k=0", "a.png"], "--top_k"),
         (["--workdir=nowhere", "a.png"], "--workdir=nowhere holds no checkpoint"),
         (["--step=7", "a.png"], "--step=7: .* holds checkpoints of the steps 16, 24"),
-        (["--tpo_k=2", "a.png"], "Unknown command line flag 'tpo_k'"),
+        (["--tpo_k=2", "a.png"], "there is no flag --tpo_k: did you mean --top_k"),
         (["."], "holds no image"),
         (["--json", "--csv", "a.png"], "--json and --csv exclude each other"),
-        (["--threshold=1.5", "a.png"], "--threshold=1.5"),
+        (["--csv=a.csv", "a.png"], "--csv=a.csv: --csv is a switch, and takes no value"),
         (["--threshold=0.5", "a.png"], "--threshold=0.5 is of two classes, and the run has 10"),
     ],
 )

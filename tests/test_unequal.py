@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
+from jaxcifar import predict
 from jaxcifar.evaluation import analysis, two_classes
 from jaxcifar.evaluation.by_class import at_chance, by_class, is_unequal
 from jaxcifar.evaluation.two_classes import Curve
@@ -127,6 +129,16 @@ def test_scores_of_a_classifier_that_is_always_right_are_one_and_their_intervals
     assert 0.3 < these.balanced_accuracy_interval[0] < these.balanced_accuracy_interval[1] <= 1
 
 
+def test_an_interval_holds_its_own_score():
+    for right in (0, 3, 6):
+        found = analysis.Predictions.of(
+            np.eye(2)[[0] * right + [1] * (6 - right)], np.zeros(6, int)
+        )
+        alike = by_class(found, 2)
+        low, high = alike.balanced_accuracy_interval
+        assert low <= alike.balanced_accuracy <= high
+
+
 def test_classes_are_unequal_from_one_and_a_half_times_on():
     assert not is_unequal(np.array([10, 15])) and is_unequal(np.array([10, 16]))
 
@@ -200,6 +212,10 @@ def test_a_run_of_two_unequal_classes_leads_with_balanced_accuracy_and_chooses_a
     assert "class weights: disc 0.6" in result.stdout
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     two, scores = evaluation["two_classes"], evaluation["per_class"]
+    assert "\nclass  images  recall (95% interval)" in result.stdout
+    for score in scores:
+        low, high = score["recall_interval"]
+        assert 0 <= low <= score["recall"] <= high <= 1
     assert evaluation["unequal_classes"] and two["positive"] == "ring"
     assert evaluation["balanced_accuracy"] == pytest.approx(
         (scores[0]["recall"] + scores[1]["recall"]) / 2
@@ -211,11 +227,33 @@ def test_a_run_of_two_unequal_classes_leads_with_balanced_accuracy_and_chooses_a
     again = run_here(*flags, "--mode=evaluate")
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "evaluation.json").read_text())["two_classes"] == two
+    # On other examples the threshold is the one that the run has chosen.
     assert run_here(*flags, "--mode=evaluate", "--config.data.test_split=train").returncode == 0
-    assert run_here("--mode=report", f"--workdir={tmp_path}").returncode == 0
-    assert (
-        "<th>balanced accuracy (95% interval)</th>" in (tmp_path / "report/index.html").read_text()
-    )
+    (other,) = (tmp_path / "evaluations").glob("*/evaluation.json")
+    at = json.loads(other.read_text())["two_classes"]["at_threshold"]
+    assert at["threshold"] == two["at_threshold"]["threshold"]
+    held_out = run_here(*flags, "--mode=evaluate", "--config.data.test_split=train[70%:]")
+    assert held_out.returncode == 0 and "which the validation split chose" not in held_out.stdout
+    page = (tmp_path / "report/index.html").read_text()
+    assert "<th>balanced accuracy (95% interval)</th>" in page
+    assert "<th>recall (95% interval)</th>" in page
+
+    Image.fromarray(unequal("test").images[0]).save(tmp_path / "one.png")
+
+    def said(threshold):
+        file = f"{tmp_path}/one.png"
+        assert predict.main(["", *flags[-1:], "--json", f"--threshold={threshold}", file]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert said(0)["prediction"] == "ring" and said(1)["prediction"] == "disc"
+    share = {each["class"]: each["probability"] for each in said(0)["predictions"]}["ring"]
+    taken = share >= two["at_threshold"]["threshold"]
+    assert said("validation")["prediction"] == ("ring" if taken else "disc")
+    for wrong in ("21.9%", "1.5", "auto"):
+        assert predict.main(["", *flags[-1:], f"--threshold={wrong}", "one.png"]) == 2
+        assert (
+            "must be a probability from 0 to 1, as 0.25, or validation" in capsys.readouterr().err
+        )
 
 
 def test_a_result_on_unequal_classes_is_at_chance_if_its_balanced_accuracy_is():

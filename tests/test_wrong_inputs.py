@@ -140,12 +140,12 @@ ALONE = {
     f"{QUICK} evaluate": "'evaluate' is a mode: write --mode=evaluate",
     f"{QUICK} --config.data.test_split train stray": "'stray' belongs to no flag",
     f"{QUICK} stray": "'stray' belongs to no flag",
-    f"{QUICK} --extend=perhaps": "flag --extend=perhaps: ",
+    f"{QUICK} --extend=perhaps": "--extend=perhaps: --extend is a switch, and takes no value",
     f"{QUICK} --step=last": "flag --step=last: ",
     f"{QUICK} --profile=some": "flag --profile=some: ",
     f"{QUICK} --profile=0": "flag --profile=0: ",
-    f"{QUICK} --help=x": "flag --help=x: ",
-    f"{QUICK} --distributed=2": "flag --distributed=2: ",
+    f"{QUICK} --help=x": "--help=x: --help is a switch, and takes no value",
+    f"{QUICK} --distributed=2": "--distributed=2: --distributed is a switch, and takes no value",
     f"{QUICK} --workdir=pyproject.toml": "--workdir=pyproject.toml: ",
 }
 """What is wrong by itself: the command line, and words of the line that it must give."""

@@ -1,6 +1,7 @@
 """The command line: its flags, the config they name, and what can be wrong with either."""
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from jaxcifar.config import config_file, saved_config
 from jaxcifar.config.fields import check_overrides, explain_flag, explain_value, fields
 from jaxcifar.errors import UserError, did_you_mean, first_line
 from jaxcifar.host import compat
-from jaxcifar.host.files import expanded
+from jaxcifar.host.files import expanded, near_runs
 
 _MODES = ["train", "evaluate", "report"]
 _WHAT_MODES_DO = (
@@ -26,6 +27,28 @@ def definers(values: flags.FlagValues) -> Iterator[Callable]:
     """Return what defines a flag that is text, a whole number or a switch: `(name, default, help)`."""
     kinds = (flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool)
     return (functools.partial(define, flag_values=values) for define in kinds)
+
+
+def explain_error(
+    error: flags.Error, known: flags.FlagValues, config: ConfigDict | None = None
+) -> UserError:
+    """Return the error for a flag that there is none of, or that has a wrong value.
+
+    Args:
+      error: of absl.
+      known: the flags of the program.
+      config: whose fields an unknown flag may mean.
+    """
+    if isinstance(error, flags.UnrecognizedFlagError):
+        name = error.flagname
+        hint = explain_flag(name, config) if config is not None else ""
+        hint = hint or did_you_mean(name, known, form="--{}")
+        return UserError(f"there is no flag --{name}: {hint}--help lists the flags")
+    if config is not None and str(error).startswith("flag --config."):
+        return explain_value(str(error), config)
+    if found := re.match(r"flag (--\w+)=(.*): \('Non-boolean argument", str(error)):
+        return UserError(f"{found[1]}={found[2]}: {found[1]} is a switch, and takes no value")
+    return UserError(f"{first_line(error)} (--help lists the flags)")
 
 
 def define_flags() -> flags.FlagValues:
@@ -97,17 +120,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
         values = define_flags()
         compat.let_config_flags_see(argv)
         stray = values(argv)[1:]
-    except flags.IllegalFlagValueError as error:
-        raise explain_value(str(error), config) from error
-    except flags.UnrecognizedFlagError as error:
-        hint = explain_flag(error.flagname, config) or did_you_mean(
-            error.flagname, define_flags(), form="--{}"
-        )
-        raise UserError(
-            f"there is no flag --{error.flagname}: {hint}--help lists the flags"
-        ) from error
     except flags.Error as error:
-        raise UserError(f"{first_line(error)} (--help lists the flags)") from error
+        raise explain_error(error, define_flags(), config) from error
     if stray:
         raise UserError(f"{stray[0]!r} belongs to no flag: flags are written --name=value")
     if values.step is not None and values.mode != "evaluate":
@@ -212,6 +226,6 @@ def _check_holds_run(workdir: str | None, mode: str | None) -> None:
         raise UserError(f"--mode={mode} needs --workdir=DIR, the directory of a run to {mode}")
     if not holds_run:
         raise UserError(
-            f"--workdir={workdir} holds no run to {mode}: train one with python -m jaxcifar.main "
-            f"--config=configs/default.py --workdir={workdir}, or name the directory of a run"
+            f"--workdir={workdir} holds no run to {mode}: {near_runs(Path(workdir))}train one with python -m "
+            f"jaxcifar.main --config=NAME --workdir={workdir}, or name the directory of a run"
         )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -38,6 +38,8 @@ class Dataset:
     """Examples of each whole split of the dataset, by name."""
     digests: np.ndarray | None = None
     """[n] uint64, another for another content of an example's file; None where examples are no files."""
+    files: Sequence[str] = ()
+    """[n], the path of each example's file, as it can be printed; empty where examples are no files."""
     survey: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What else is known of the whole dataset, as JSON takes it; see `image_folder.folder`."""
     name: str = ""

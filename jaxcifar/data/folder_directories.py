@@ -8,8 +8,6 @@ from pathlib import Path
 from jaxcifar.data import images
 from jaxcifar.data.folder_listing import SPLIT_OF, File, LeftOut, Listing, fault, normal, printable
 
-_UNKNOWN_TO_PILLOW = {".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".svg"}
-"""Images, or what people take for such, by their suffixes."""
 _NOT_TOLD = {"Thumbs.db", "desktop.ini", "__MACOSX"}
 
 
@@ -102,10 +100,7 @@ def _walk(
             else:
                 yield from _walk(root, path, left_out, [*above, here])
         elif not image:
-            suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
-            why = "not an image by its name"
-            if suffix in _UNKNOWN_TO_PILLOW:
-                why = f"Pillow does not read {suffix[1:].upper()}: convert it to JPEG or PNG"
+            why = images.unknown_format(path) or "not an image by its name"
             left_out.append(LeftOut(printable(path), why))
         elif entry.is_file() or not os.path.exists(
             entry.path

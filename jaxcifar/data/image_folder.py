@@ -47,9 +47,9 @@ def folder(  # noqa: PLR0913, the options of a folder
     Images without a size in `reading` must have one size; they become RGB unless `reading` says otherwise.
 
     Returns:
-      The dataset, with `digests` and a `survey`: `sizes`, height and width of the `smallest`, `median` and
-      `largest` image; `left_out` and `unreadable`, path and reason of each such file; `same_in_two_classes`
-      and `same_in_two_splits`, paths of files that have the same content.
+      The dataset, with `digests`, `files` and a `survey`: `sizes`, height and width of the `smallest`,
+      `median` and `largest` image; `left_out` and `unreadable`, path and reason of each such file;
+      `same_in_two_classes` and `same_in_two_splits`, paths of files that have the same content.
 
     Raises:
       UserError: there is no such folder, its classes are not clear, or a class has no image in a split.
@@ -90,9 +90,16 @@ def folder(  # noqa: PLR0913, the options of a folder
         for number, name in enumerate(SPLITS)
     }
     own = [digests[name][start:stop] for name, start, stop in dataset.parts]
-    return dataclasses.replace(
-        dataset, digests=np.concatenate(own), survey=_survey(listing, contents)
-    )
+    examples = {
+        name: np.flatnonzero(contents.split == number) for number, name in enumerate(SPLITS)
+    }
+    files = [
+        printable(listing.files[index].path)
+        for name, start, stop in dataset.parts
+        for index in examples[name][start:stop]
+    ]
+    survey = _survey(listing, contents)
+    return dataclasses.replace(dataset, digests=np.concatenate(own), files=files, survey=survey)
 
 
 def _check_classes(

@@ -137,11 +137,23 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, kind in known.items() if kind in Image.OPEN)
 
 
+_UNKNOWN_TO_PILLOW = {".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".svg"}
+"""Images, or what people take for such, by their suffixes."""
+
+
+def unknown_format(path: str | Path) -> str:
+    """Return why a file that is an image by its name cannot be read; nothing if Pillow knows the format."""
+    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
+    if suffix not in _UNKNOWN_TO_PILLOW:
+        return ""
+    return f"Pillow does not read {suffix[1:].upper()}: convert it to JPEG or PNG"
+
+
 def find_images(paths: Sequence[Path]) -> Iterator[Path]:
     """Yield the files among `paths`, and the images in the directories among them, by name.
 
-    In a directory an image is a file that ends as one. The files `._NAME` are left out, which macOS puts
-    beside others.
+    In a directory an image is a file that ends as one, be it one that Pillow does not read. The files
+    `._NAME` are left out, which macOS puts beside others.
 
     Raises:
       UserError: a directory holds no image.
@@ -154,7 +166,7 @@ def find_images(paths: Sequence[Path]) -> Iterator[Path]:
         found = sorted(
             file
             for file in path.rglob("*")
-            if file.suffix.lower() in known
+            if file.suffix.lower() in known | _UNKNOWN_TO_PILLOW
             and not file.name.startswith("._")
             # Unlike those of Path these raise nothing; what cannot be looked at is named when it is read.
             and (os.path.isfile(file) or not os.path.exists(file))  # noqa: PTH113
@@ -175,7 +187,8 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except Exception as error:
-        raise UserError(f"{path} cannot be read: {reason(error)}") from error
+        why = unknown_format(path) or reason(error)
+        raise UserError(f"{path} cannot be read: {why}") from error
 
 
 def read_bytes(path: Path) -> bytes:

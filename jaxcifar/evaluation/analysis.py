@@ -117,6 +117,20 @@ def per_class(found: Predictions, classes: int) -> dict[str, np.ndarray]:
     }
 
 
+def intervals_per_class(
+    found: Predictions, classes: int
+) -> dict[str, list[tuple[float, float] | None]]:
+    """Return Wilson's interval of each class's `precision` and `recall`, None where there is no example."""
+    hits, examples, predicted = (
+        np.bincount(values, minlength=classes).tolist()
+        for values in (found.labels[found.right], found.labels, found.predictions)
+    )
+    return {
+        score: [wilson_interval(k, n) if n else None for k, n in zip(hits, of)]
+        for score, of in (("precision", predicted), ("recall", examples))
+    }
+
+
 def confused_pairs(found: Predictions, most: int | None = None) -> list[ConfusedPair]:
     """Return the pairs of classes that were confused at all, the most confused first, at most so many."""
     wrong = np.stack([found.labels, found.predictions])[:, ~found.right].astype(np.int64)

@@ -57,8 +57,12 @@ def by_class(found: Predictions, classes: int, draws: int = 1000) -> ByClass:
     unseen = rng.standard_gamma(0.5, right.shape)  # wrong in a way that was not seen
     scale = examples / np.maximum(sums(right + unseen, labels) + sums(wrong, label_of), 1e-300)
     drawn = means(right * scale[:, labels], wrong * scale[:, label_of])
+    # The posterior of a score that is near 1 may lie below the score itself.
     accuracy_interval, f1_interval = (
-        (float(low), float(high)) for low, high in (np.quantile(x, (0.025, 0.975)) for x in drawn)
+        (min(float(low), float(score)), max(float(high), float(score)))
+        for score, (low, high) in zip(
+            (accuracy, f1), (np.quantile(each, (0.025, 0.975)) for each in drawn)
+        )
     )
     return ByClass(float(accuracy), accuracy_interval, float(f1), f1_interval)
 

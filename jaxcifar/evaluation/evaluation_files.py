@@ -1,5 +1,6 @@
 """Writes `evaluation.json`, and the arrays that belong to it."""
 
+import csv
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
 ) -> dict:
     """Write `evaluation.json`, `predictions.npz` and `examples.npz`, and return the first.
 
+    Where the examples are files, `predictions.csv` names them.
+
     Args:
       folder: where they go; made if need be.
       dataset: the split that was evaluated.
@@ -54,6 +57,7 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
     found, classes = analysis.Predictions.of(probabilities, labels), len(dataset.class_names)
     correct, examples = int(counts.correct), int(counts.seen)
     scores, alike = analysis.per_class(found, classes), by_class(found, classes)
+    intervals = analysis.intervals_per_class(found, classes)
     matrix = None
     if classes <= MOST_CLASSES_OF_A_MATRIX:
         matrix = analysis.confusion_matrix(found, classes).tolist()
@@ -78,7 +82,9 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
         "two_classes": _two_classes(found, dataset, positive, threshold),
         "class_names": list(dataset.class_names),
         "per_class": [
-            {"name": name} | {score: values[i].item() for score, values in scores.items()}
+            {"name": name}
+            | {score: values[i].item() for score, values in scores.items()}
+            | {f"{score}_interval": found[i] for score, found in intervals.items()}
             for i, name in enumerate(dataset.class_names)
         ],
         "confused_pairs": [
@@ -101,9 +107,28 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
     )
     mistakes, of_pairs = analysis.worth_seeing(found)
     shown = np.unique(np.concatenate([mistakes, *of_pairs.values()]))
-    write_arrays(folder / "examples.npz", images=dataset.images[shown], index=shown)
+    examples = {"images": dataset.images[shown], "index": shown}
+    (folder / "predictions.csv").unlink(missing_ok=True)
+    if dataset.files:
+        examples["files"] = np.array([dataset.files[index] for index in shown], str)
+        _write_csv(folder / "predictions.csv", dataset, probabilities)
+    write_arrays(folder / "examples.npz", **examples)
     write_json(folder / "evaluation.json", evaluation)
     return evaluation
+
+
+def _write_csv(path: Path, dataset: Dataset, probabilities: np.ndarray) -> None:
+    """Write a line for each file: its label, the likeliest class and how probable that is."""
+    names, guesses = dataset.class_names, probabilities.argmax(1)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["file", "label", "prediction", "probability"])
+        lines.writerows(
+            (name, names[label], names[guess], f"{share:.6f}")
+            for name, label, guess, share in zip(
+                dataset.files, dataset.labels, guesses, probabilities.max(1), strict=True
+            )
+        )
 
 
 def _two_classes(

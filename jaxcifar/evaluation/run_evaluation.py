@@ -1,7 +1,9 @@
 """Evaluates a run, plainly and under test-time augmentation, and writes down what came of it."""
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,9 +19,11 @@ from jaxcifar.data.facts import fingerprint
 from jaxcifar.evaluation.evaluation_files import write_evaluation
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.evaluation.threshold import decision
+from jaxcifar.evaluation.two_classes import positive_class
 from jaxcifar.experiment import agreement
-from jaxcifar.experiment.setup import load_split, set_up_from_workdir
+from jaxcifar.experiment.setup import Setup, load_split, set_up_from_workdir
 from jaxcifar.host.progress import warn
+from jaxcifar.step.state import TrainState
 
 
 def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dict] | None:
@@ -48,26 +52,19 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     trained_on = _count_trained_on(own, config, dataset, workdir)
     if setup.layout.leads:
         _warn(config, dataset, trained_on, earlier=not setup.experiment.facts.fingerprint)
-    tested = _tested(workdir, dataset.split)
-    same_examples = bool(tested) and tested["fingerprint"] == fingerprint(dataset)
+    tested = _split_before(workdir, "test", dataset)
     folder, name = workdir, _name_if_not_own(own, config)
-    if name and not (own.data.name == config.data.name and same_examples):
+    if name and not (own.data.name == config.data.name and tested and tested["same"]):
         folder = workdir / "evaluations" / name
-    elif tested and not same_examples and setup.layout.leads:
-        warn(
-            f"the test split has changed since the run was trained: it held {sum(tested['class_counts']):,} "
-            f"examples then, and holds {len(dataset):,}"
-        )
+    elif setup.layout.leads:
+        _warn_if_changed("test", tested, dataset)
     evaluator = Evaluator(setup, dataset)
     answers = evaluator(state)
     augmented = {name: views(state) for name, views in evaluator.augmented().items()}
-    facts = setup.experiment.facts
-    needed = len(facts.class_names) == 2 and config.data.validation_split
-    chosen = decision(
-        facts.class_counts,
-        load_split(config, "validation_split") if needed else None,
-        lambda validation: Evaluator(setup, validation)(state),
-    )
+    if folder == workdir:
+        chosen = _decision(setup, config, workdir, state)
+    else:
+        chosen = _earlier_decision(setup, own, workdir, state, dataset)
     if not setup.layout.leads:
         return None
     step = int(state.step)
@@ -76,13 +73,53 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     )
 
 
-def _tested(workdir: Path, split: str) -> dict[str, Any]:
-    """Return what is known of the run's own test split when it was trained; nothing if it is another."""
+def _decision(setup: Setup, config: Config, workdir: Path, state: TrainState) -> dict[str, Any]:
+    """Choose how two classes are told apart by the run's own validation split."""
+    facts, validation = setup.experiment.facts, None
+    if len(facts.class_names) == 2 and config.data.validation_split:
+        validation = load_split(config, "validation_split")
+        if setup.layout.leads:
+            before = _split_before(workdir, "validation", validation)
+            _warn_if_changed("validation", before, validation)
+    return decision(
+        facts.class_counts, validation, lambda validation: Evaluator(setup, validation)(state)
+    )
+
+
+def _earlier_decision(
+    setup: Setup, own: Config, workdir: Path, state: TrainState, dataset: Dataset
+) -> dict[str, Any]:
+    """Return what the run's own evaluation has chosen, for examples that have not chosen it."""
+    threshold, validation = None, own.data.validation_split
+    if not (dataset.name == own.data.name and dataset.split == validation):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            evaluation = json.loads((workdir / "evaluation.json").read_text())
+            if evaluation["step"] == int(state.step):
+                threshold = evaluation["two_classes"]["at_threshold"]["threshold"]
+    positive = positive_class(setup.experiment.facts.class_counts)
+    return {"positive": positive, "threshold": threshold}
+
+
+def _split_before(workdir: Path, name: str, dataset: Dataset) -> dict[str, Any]:
+    """Return what is known of the run's own split when it was trained, and whether it is the `same` now.
+
+    Nothing if `dataset` is of another split, or if it is not known.
+    """
     try:
-        tested = json.loads((workdir / "data.json").read_text())["splits"]["test"]
-        return tested if tested["split"] == split else {}
-    except (OSError, ValueError, KeyError):  # an earlier version has trained the run
+        found = json.loads((workdir / "data.json").read_text())["splits"][name]
+        if found["split"] != dataset.split:
+            return {}
+        return found | {"same": found["fingerprint"] == fingerprint(dataset)}
+    except (OSError, ValueError, KeyError, TypeError):  # an earlier version has trained the run
         return {}
+
+
+def _warn_if_changed(name: str, before: Mapping[str, Any], dataset: Dataset) -> None:
+    if before and not before["same"]:
+        warn(
+            f"the {name} split has changed since the run was trained: it held "
+            f"{sum(before['class_counts']):,} examples then, and holds {len(dataset):,}"
+        )
 
 
 def _warn(config: Config, dataset: Dataset, trained_on: int | None, *, earlier: bool) -> None:

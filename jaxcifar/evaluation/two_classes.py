@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxcifar.evaluation.analysis import Predictions
+from jaxcifar.evaluation.analysis import Predictions, wilson_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def summarise(found: Predictions, positive: int, name: str, threshold: float | N
     Returns:
       `positive`, its name; `roc_area`; `average_precision`; and `at_threshold`, with the `threshold` and the
       `recall`, `precision`, `specificity` (the recall of the other class) and `balanced_accuracy` there, None
-      without one.
+      without one; recall and precision with their intervals.
     """
     is_positive = found.labels == positive
     scores = scores_of(found, positive)
@@ -102,10 +102,13 @@ def summarise(found: Predictions, positive: int, name: str, threshold: float | N
         hits = int((taken & is_positive).sum())
         recall = hits / curve.positives
         specificity = float((~taken & ~is_positive).sum() / curve.negatives)
+        named = int(taken.sum())
         at = {
             "threshold": threshold,
             "recall": recall,
-            "precision": hits / max(int(taken.sum()), 1),
+            "recall_interval": wilson_interval(hits, curve.positives),
+            "precision": hits / max(named, 1),
+            "precision_interval": wilson_interval(hits, named) if named else None,
             "specificity": specificity,
             "balanced_accuracy": (recall + specificity) / 2,
         }

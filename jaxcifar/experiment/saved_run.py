@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jaxcifar.errors import UserError
 from jaxcifar.host.checkpoints import Checkpoints
-from jaxcifar.host.files import read_records
+from jaxcifar.host.files import near_runs, read_records
 from jaxcifar.host.progress import warn
 
 
@@ -87,9 +87,8 @@ def chosen_step(checkpoints: Checkpoints, workdir: Path, step: int | None) -> in
     steps = checkpoints.steps()
     if not steps:
         raise UserError(
-            f"--workdir={workdir} holds no checkpoint: train one with "
-            f"python -m jaxcifar.main --config=configs/default.py --workdir={workdir}, or name the "
-            "workdir of a run"
+            f"--workdir={workdir} holds no checkpoint: {near_runs(workdir)}train one with python -m "
+            f"jaxcifar.main --config=NAME --workdir={workdir}, or name the workdir of a run"
         )
     if step is None:
         return newest_whole(checkpoints, workdir)[0]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, did_you_mean
 
 
 def user_cache(part: str) -> Path | None:
@@ -22,6 +22,12 @@ def user_cache(part: str) -> Path | None:
     except RuntimeError:
         return None
     return Path(base) / "jaxcifar" / part
+
+
+def near_runs(workdir: Path) -> str:
+    """Return a question that names the run beside `workdir` with a near name; nothing if there is none."""
+    runs = [str(file.parent) for file in workdir.parent.glob("*/config.json")]
+    return did_you_mean(str(workdir), runs, form="{}")
 
 
 def expanded(path: str | Path) -> Path:

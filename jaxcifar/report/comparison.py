@@ -117,6 +117,11 @@ def _alike(run: Run, score: str) -> str:
     return html_pieces.with_interval(run.evaluation, score) if unequal else ""
 
 
+def _of_two(run: Run, form: str) -> str:
+    two = run.evaluation.get("two_classes")
+    return form.format_map(two) if two else ""
+
+
 _COMPARED = {
     "balanced accuracy (95% interval)": lambda run: _alike(run, "balanced_accuracy"),
     "macro-F1 (95% interval)": lambda run: _alike(run, "macro_f1"),
@@ -127,7 +132,13 @@ _COMPARED = {
         f"{found['accuracy']:.2%} ({name})"
         for name, found in run.evaluation.get("test_time_augmentation", {}).items()
     ),
-    "top 5": _evaluated("top_5_accuracy", "{:.2%}"),
+    "area under the ROC curve": lambda run: _of_two(run, "{roc_area:.4f} ({positive})"),
+    "average precision": lambda run: _of_two(run, "{average_precision:.4f} ({positive})"),
+    "top 5": lambda run: (
+        f"{run.evaluation['top_5_accuracy']:.2%}"
+        if len(run.evaluation.get("class_names", ())) > 5
+        else ""
+    ),
     "loss": _evaluated("loss", "{:.4f}"),
     "calibration error": _evaluated("calibration_error", "{:.2%}"),
     "dataset": _evaluated("dataset", "{}"),

@@ -12,14 +12,18 @@ from jaxcifar.report.workdir_files import Run
 def _answer_images(run: Run, found: Predictions, examples: Iterable[int]) -> str:
     """Return the images of examples, with the label, the prediction and how sure that was."""
     names, kept = run.evaluation["class_names"], run.examples["index"].tolist()
+    files = run.examples.get("files")
     figures = []
     for index in examples:
         label, guess = names[found.labels[index]], names[found.predictions[index]]
         confidence = found.confidence[index]
-        text = f"example {index}: {label}, taken for {guess} ({confidence:.1%})"
+        place = kept.index(index)
+        file = str(files[place]) if files is not None else ""
+        text = f"{file or f'example {index}'}: {label}, taken for {guess} ({confidence:.1%})"
+        named = f"<br>{escape(file.rpartition('/')[2])}" if file else ""
         figures.append(
-            f"<figure>{html_pieces.image(run.examples['images'][kept.index(index)], text)}<figcaption>"
-            f"{escape(label)}<br><b>{escape(guess)}</b> {confidence:.0%}</figcaption></figure>"
+            f"<figure>{html_pieces.image(run.examples['images'][place], text)}<figcaption>"
+            f"{escape(label)}<br><b>{escape(guess)}</b> {confidence:.0%}{named}</figcaption></figure>"
         )
     return "".join(figures)
 

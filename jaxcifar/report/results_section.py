@@ -32,7 +32,11 @@ def headline(run: Run) -> str:
     low, high = found["accuracy_interval"]
     cards = [
         *_scores_alike(found),
-        ("accuracy", f"{found['accuracy']:.2%}", f"95% interval {low:.2%} to {high:.2%}"),
+        (
+            "accuracy",
+            f"{found['accuracy']:.2%}",
+            f"95% interval {low:.2%} to {high:.2%}{_of_the_commonest(found)}",
+        ),
         ("top 5", f"{found['top_5_accuracy']:.2%}", "label among the five likeliest"),
         ("loss", f"{found['loss']:.4f}", "cross-entropy, nats"),
         ("calibration error", f"{found['calibration_error']:.2%}", "expected, 15 bins"),
@@ -63,6 +67,13 @@ def headline(run: Run) -> str:
     if chance := at_chance(found):
         notes.append(f"<b>This does not show that the network has learned</b>: {chance}.")
     return f'<div class="cards">{shown}</div><p class="note">{" ".join(notes)}</p>'
+
+
+def _of_the_commonest(found: dict) -> str:
+    """Return the accuracy of naming the commonest class always, where the classes are unequal."""
+    if not found.get("unequal_classes"):
+        return ""
+    return f"; naming the commonest class always: {found['majority_accuracy']:.2%}"
 
 
 def _scores_alike(found: dict) -> list[tuple[str, str, str]]:

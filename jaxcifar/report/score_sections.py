@@ -1,5 +1,8 @@
 """The parts of the page that explain scores: those of training, of the classes and of other splits."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from jaxcifar.report import html_pieces, run_figures
 from jaxcifar.report.workdir_files import Run
 
@@ -34,17 +37,36 @@ def confusion_note(run: Run) -> str:
 
 
 def all_scores(run: Run) -> str:
-    """Return a table of all classes, by their numbers, where the plots do not name them all."""
+    """Return a table of all classes; by their numbers, where the plots do not name them all."""
     scores = run.evaluation.get("per_class", [])
-    if len(scores) <= run_figures.MOST_NAMED_CLASSES:
+    if not scores:
         return ""
-    shares = ("precision", "recall", "f1")
+    numbered = len(scores) > run_figures.MOST_NAMED_CLASSES
     entries = (
-        (f"{i}: {s['name']}", [f"{s['examples']:,}", *(f"{s[share]:.1%}" for share in shares)])
-        for i, s in enumerate(scores)
+        (
+            f"{i}: {score['name']}" if numbered else score["name"],
+            [
+                f"{score['examples']:,}",
+                *(_share(score, name) for name in ("recall", "precision")),
+                f"{score['f1']:.1%}",
+            ],
+        )
+        for i, score in enumerate(scores)
     )
-    table = html_pieces.table(entries, ["examples", "precision", "recall", "F1"])
-    return f"<details><summary>The scores of all {len(scores):,} classes</summary>{table}</details>"
+    intervals = "recall (95% interval)", "precision (95% interval)"
+    table = html_pieces.table(entries, ["examples", *intervals, "F1"])
+    shown = " open" if len(scores) <= _MOST_OPEN else ""
+    return f"<details{shown}><summary>The scores of all {len(scores):,} classes</summary>{table}</details>"
+
+
+_MOST_OPEN = 10
+"""Classes, of a table that stands open."""
+
+
+def _share(score: Mapping[str, Any], name: str) -> str:
+    """Return the recall or the precision of a class, with its interval if it has one."""
+    interval = score.get(f"{name}_interval")
+    return f"{score[name]:.1%}" + (f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval else "")
 
 
 def calibration_note(run: Run) -> str:

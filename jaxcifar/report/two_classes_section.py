@@ -41,8 +41,9 @@ def note(run: Run) -> str:
     if not two:
         return ""
     text = (
-        f"As the threshold on the probability of {escape(two['positive'])} falls. The area under the ROC "
-        f"curve is {two['roc_area']:.4f}, the average precision {two['average_precision']:.4f}."
+        f"An image is taken for {escape(two['positive'])} if its probability reaches a threshold; along the "
+        f"curves the threshold falls from 1 to 0. The area under the ROC curve is {two['roc_area']:.4f}, the "
+        f"average precision {two['average_precision']:.4f}."
     )
     if not (at := two["at_threshold"]):
         return text + " With a validation split a threshold would be chosen."

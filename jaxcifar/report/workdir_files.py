@@ -120,8 +120,14 @@ class Run:
 
     @property
     def tested_on(self) -> str:
-        """The dataset, its options if it has some, and the split of the evaluation."""
+        """The dataset, its options if it has some, and the split of the evaluation.
+
+        Of files it is known by what they hold, wherever they lie.
+        """
         name, split = self.evaluation["dataset"], self.evaluation["split"]
+        known = self.data.get("splits", {}).get("test", {})
+        if name == "folder" and known.get("split") == split:
+            return f"{name}, split {split}, {known['fingerprint']}"
         options = {
             path.rpartition(".")[2]: value
             for path, value in self.fields.items()
