@@ -1,5 +1,6 @@
 """Unequal classes: the order that evens them out, the loss that weighs them, the scores in which they count."""
 
+import dataclasses
 import json
 
 import jax
@@ -11,11 +12,13 @@ from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
 from jaxcifar import predict
+from jaxcifar.data.datasets import Dataset
 from jaxcifar.evaluation import analysis, two_classes
 from jaxcifar.evaluation.by_class import at_chance, by_class, is_unequal
 from jaxcifar.evaluation.two_classes import Curve
 from jaxcifar.step.losses import balanced_weights, make_loss, scaled_weights
 from jaxcifar.step.order import balanced_order
+from jaxcifar.training.data_overview import describe_balance
 
 
 def found(labels, predictions):
@@ -127,6 +130,20 @@ def test_scores_of_a_classifier_that_is_always_right_are_one_and_their_intervals
     these = by_class(found([0, 0, 0, 1], [0, 0, 0, 1]), 2)
     assert these.balanced_accuracy == these.macro_f1 == 1
     assert 0.3 < these.balanced_accuracy_interval[0] < these.balanced_accuracy_interval[1] <= 1
+
+
+def test_unequal_classes_are_told_with_what_makes_up_for_them():
+    labels = np.array([0] * 30 + [1] * 10, np.int32)
+    train = Dataset(np.zeros((40, 1, 1, 1), np.uint8), labels, ("dog", "cat"))
+    assert describe_balance("shuffled", train, None) == (
+        "unequal classes: 30 examples of dog, 10 of cat: --config.loss.class_weights=balanced or "
+        "--config.sampling=balanced has them count alike"
+    )
+    assert "one of cat comes 2.0 times" in describe_balance("balanced", train, None)
+    weights = np.array([2 / 3, 2])
+    assert describe_balance("shuffled", train, weights) == "class weights: dog 0.667, cat 2"
+    equal = dataclasses.replace(train, images=train.images[20:], labels=labels[20:])
+    assert describe_balance("shuffled", equal, None) == ""
 
 
 def test_an_interval_holds_its_own_score():

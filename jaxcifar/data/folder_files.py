@@ -26,7 +26,8 @@ def find(path: Path) -> Listing:
         from_here = "" if path.is_absolute() else f" in {printable(str(Path.cwd()))}"
         raise fault(
             path,
-            f"does not exist{from_here}: name a directory that holds one for each class, or a CSV file",
+            f"does not exist{from_here}: name a directory that holds one for each class, or a CSV file; a "
+            "run whose images were moved is told their new place so",
         )
     if not path.is_dir() and path.suffix.lower() != ".csv":
         raise fault(path, "is neither a directory nor a CSV file")

@@ -8,14 +8,19 @@ from jaxcifar.report.workdir_files import Run
 
 
 def loss_note(run: Run) -> str:
-    """Return what the training loss is, where it is not the one of the other splits."""
-    loss = run.settings.get("loss", {})
-    if loss.get("class_weights", "none") == "none" and not loss.get("focal_gamma"):
-        return ""
-    return (
-        " The training loss is the one that is minimised, with its class weights or its focus, and not to be "
-        "compared with the others, which are the plain cross-entropy."
-    )
+    """Return what sets the training figures apart from those of the other splits."""
+    loss, note = run.settings.get("loss", {}), ""
+    if loss.get("class_weights", "none") != "none" or loss.get("focal_gamma"):
+        note += (
+            " The training loss is the one that is minimised, with its class weights or its focus, and not "
+            "to be compared with the others, which are the plain cross-entropy."
+        )
+    if run.settings.get("sampling") == "balanced":
+        note += (
+            " Training examples are drawn such that the classes are equal; the other curves are of the "
+            "classes as they are, so that the curves are not to be compared."
+        )
+    return note
 
 
 def confusion_note(run: Run) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxcifar.config.schema import Config
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts, fingerprint
+from jaxcifar.evaluation.by_class import is_unequal
 from jaxcifar.host.progress import warn
 
 _MOST_CLASSES = 20
@@ -83,12 +84,33 @@ def describe(summary: dict) -> str:
     return "\n".join(lines)
 
 
-def describe_weights(train: Dataset, weights: np.ndarray | None) -> str:
-    """Return a line that names the weights of the classes in the loss, nothing without them."""
-    if weights is None:
+def describe_balance(sampling: str, train: Dataset, weights: np.ndarray | None) -> str:
+    """Return a line that says what makes up for unequal classes, or what could; nothing for equal ones.
+
+    Args:
+      sampling: as the config has it.
+      train: the training split.
+      weights: of the classes in the loss, [class]; None if all are 1.
+    """
+    if weights is not None:
+        named = [f"{name} {weight:.3g}" for name, weight in zip(train.class_names, weights)]
+        more = " …" if len(named) > _MOST_CLASSES else ""
+        return f"class weights: {', '.join(named[:_MOST_CLASSES])}{more}"
+    counts = _class_counts(train)
+    if not is_unequal(counts):
         return ""
-    named = [f"{name} {weight:.3g}" for name, weight in zip(train.class_names, weights)]
-    return f"class weights: {', '.join(named[:_MOST_CLASSES])}{' …' if len(named) > _MOST_CLASSES else ''}"
+    smallest, largest = int(counts.argmin()), int(counts.argmax())
+    if sampling == "balanced":
+        times = len(train) / len(counts) / max(counts[smallest], 1)
+        return (
+            "balanced sampling: an epoch holds as many examples of each class; one of "
+            f"{train.class_names[smallest]} comes {times:.1f} times in the mean"
+        )
+    return (
+        f"unequal classes: {counts[largest]:,} examples of {train.class_names[largest]}, "
+        f"{counts[smallest]:,} of {train.class_names[smallest]}: --config.loss.class_weights=balanced or "
+        "--config.sampling=balanced has them count alike"
+    )
 
 
 def warn_of_faults(summary: dict) -> None:

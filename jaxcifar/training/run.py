@@ -176,8 +176,8 @@ def _describe_data(
     write_arrays(workdir / "data.npz", **data_overview.examples(train))
     unused = data_overview.describe_unused(config, len(train), len(setup.layout.devices))
     weights = class_weights(config, setup.experiment.facts)
-    weighted = data_overview.describe_weights(train, weights)
-    for lines in filter(None, (data_overview.describe(summary), weighted, unused)):
+    balance = data_overview.describe_balance(config.sampling, train, weights)
+    for lines in filter(None, (data_overview.describe(summary), balance, unused)):
         say(lines)
     data_overview.warn_of_faults(summary)
 
