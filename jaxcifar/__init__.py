@@ -1,14 +1,36 @@
-"""Image classification in JAX and Flax: `Classifier` answers with a model that was trained here."""
+"""Image classification in JAX and Flax.
+
+From Python: `get_config`, `train` and `evaluate`; `Run` reads what a run has left, and `Classifier` answers
+with a network that was trained here. What a user can get wrong raises `UserError`.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
 
-__all__ = ["Classifier"]  # pyright: ignore[reportUnsupportedDunderAll]
+_EXPORTED = {
+    "Classifier": "jaxcifar.evaluation.classifier",
+    "Run": "jaxcifar.report.workdir_files",
+    "UserError": "jaxcifar.errors",
+    "evaluate": "jaxcifar.main",
+    "get_config": "jaxcifar.config.config_file",
+    "train": "jaxcifar.main",
+}
+"""By name, the module that holds it."""
+
+# pyright: reportUnsupportedDunderAll=false
+__all__ = [
+    "Classifier",
+    "Run",
+    "UserError",
+    "evaluate",
+    "get_config",
+    "train",
+]
 
 
 def __getattr__(name: str):
-    """Import what is exported when it is first asked for: the rest does without JAX."""
-    if name == "Classifier":
-        from jaxcifar.evaluation.classifier import Classifier
-
-        return Classifier
+    """Import what is exported when it is first asked for: some of it does without JAX."""
+    if name in _EXPORTED:
+        return getattr(importlib.import_module(_EXPORTED[name]), name)
     raise AttributeError(f"module 'jaxcifar' has no attribute {name!r}")

@@ -17,7 +17,7 @@ from jaxcifar.data import datasets, folder_contents, image_folder, images
 from jaxcifar.data.reading import Reading, decoded
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.classifier import Classifier
-from jaxcifar.report import workdir_files
+from jaxcifar.report.workdir_files import Run
 from jaxcifar.training import data_overview
 from tests import mnist
 
@@ -502,7 +502,7 @@ def test_an_evaluation_counts_what_was_trained_on_wherever_the_files_lie(
     settings = json.loads((runs[1] / "config.json").read_text())
     settings["data"]["folder"]["path"] = str(copy)
     (runs[1] / "config.json").write_text(json.dumps(settings))
-    assert len({workdir_files.load(run).tested_on for run in runs}) == 1
+    assert len({Run(run).tested_on for run in runs}) == 1
     whole = ["--config.data.test_split=all"]
     found, warned = evaluated(f"--config.data.folder.path={copy}", *whole)
     assert found == count and f"warning: {count} of the 80 examples" in warned

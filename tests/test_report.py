@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from jaxcifar.errors import UserError
+from jaxcifar.evaluation import difference
 from jaxcifar.host import files
-from jaxcifar.report import comparison, results_section, run_report, workdir_files
+from jaxcifar.report import comparison, results_section, run_report
+from jaxcifar.report.workdir_files import Run
 from tests.conftest import ROOT
 
 
@@ -195,18 +197,18 @@ def test_a_report_of_many_classes_by_an_earlier_version_is_of_limited_pixels_too
 
 
 def test_the_schedule_is_drawn_whole_however_few_its_records(make_run, trained_run):
-    run = workdir_files.load(trained_run)
+    run = Run(trained_run)
     epochs, rates = run.schedule
     assert len(epochs) == 24 > len(run.records) and epochs[-1] == 3
     recorded = {record["step"]: record["learning_rate"] for record in run.records}
     assert all(rates[step - 1] == pytest.approx(rate) for step, rate in recorded.items())
     assert np.argmax(rates) == 7  # at the end of an epoch of warm-up
-    earlier = workdir_files.load(make_run())
+    earlier = Run(make_run())
     assert earlier.schedule == earlier.series("learning_rate")
 
 
 def test_a_run_at_chance_is_said_not_to_have_learned(make_run):
-    headline = lambda workdir: results_section.headline(workdir_files.load(workdir))
+    headline = lambda workdir: results_section.headline(Run(workdir))
     learned = "This does not show that the network has learned"
     assert learned not in headline(make_run())
     assert learned not in headline(make_run(names=("a",)))
@@ -247,9 +249,44 @@ def change_json(file, **changes):
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
+def with_batch_size(workdir, batch_size):
+    change_json(workdir / "config.json", batch_size=batch_size)
+    return workdir
+
+
+def test_runs_under_several_seeds_are_one_row_and_recipes_are_compared_over_seeds(
+    make_run, tmp_path
+):
+    a = [make_run(f"a{seed}", seed=seed) for seed in range(3)]
+    page = comparison.write_comparison(a, tmp_path / "a.html")
+    accuracies = [json.loads((run / "evaluation.json").read_text())["accuracy"] for run in a]
+    row = (
+        f"a0, a1, a2</th><td>3</td><td>{np.mean(accuracies):.2%} ± {np.std(accuracies, ddof=1):.2%}"
+    )
+    assert row in page.read_text() and "less that of" not in page.read_text()
+    b = [with_batch_size(make_run(f"b{seed}", seed=seed + 9), 64) for seed in range(3)]
+    words = text_of(comparison.write_comparison([*a, *b], tmp_path / "ab.html"))
+    others = [json.loads((run / "evaluation.json").read_text())["accuracy"] for run in b]
+    apart = (np.mean(accuracies) - np.mean(others)) * 100
+    assert f"The accuracy of a0, a1, a2 less that of b0, b1, b2:  {apart:+.2f} points" in words
+    assert "Welch's test over 3 and 3 runs" in words and "could not be shown" not in words
+
+
+def test_two_runs_are_compared_by_the_examples_on_which_one_alone_is_right(make_run, tmp_path):
+    runs = [make_run("one", seed=1), with_batch_size(make_run("two", seed=2), 64)]
+    words = text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
+    right = [Run(run).predictions.right for run in runs]
+    found = difference.of_examples(*right)
+    assert f"less that of two:  {found.value * 100:+.2f} points" in words
+    assert "McNemar's exact test, on the same examples" in words
+    assert "differ in the seed alone" not in words
+    (runs[0] / "predictions.npz").unlink()
+    assert "less that of" not in text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
+
+
 def test_runs_evaluated_on_other_examples_are_flagged_not_mixed(make_run, tmp_path, capsys):
     workdirs = [make_run("one"), two := make_run("two", seed=1)]
-    mixed = lambda: comparison._mixed([workdir_files.load(workdir) for workdir in workdirs])
+    mixed = lambda: comparison._mixed([Run(workdir) for workdir in workdirs])
 
     def evaluate(*splits, dataset, **options):
         for workdir, split in zip(workdirs, splits, strict=True):
@@ -270,7 +307,7 @@ def test_runs_evaluated_on_other_examples_are_flagged_not_mixed(make_run, tmp_pa
     page = comparison.write_comparison(workdirs, tmp_path / "a.html")
     assert "not evaluated on the same examples" in text_of(page)
     assert "not evaluated on the same examples" in capsys.readouterr().err
-    headlines = [results_section.headline(workdir_files.load(workdir)) for workdir in workdirs]
+    headlines = [results_section.headline(Run(workdir)) for workdir in workdirs]
     assert ["not the test split of the config" in each for each in headlines] == [False, True]
 
 

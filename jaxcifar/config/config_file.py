@@ -1,9 +1,12 @@
 """Config files: the flag that names one, and what can be wrong with it."""
 
+import contextlib
 import re
+import runpy
 import sys
 import traceback
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
@@ -84,11 +87,11 @@ def load(file: str, name: str) -> ConfigDict:
       UserError: the file cannot be run, or gives no config.
     """
     compat.let_config_flags_see(sys.argv[:1])
-    _find_configs(Path(file))
     values = flags.FlagValues()
     define_flag(values)
     try:
-        values([__file__, f"--config={file}"])
+        with _configs_found(Path(file)):
+            values([__file__, f"--config={file}"])
     except SyntaxError as error:
         raise UserError(
             f"{error.filename} line {error.lineno} is no Python: {error.msg}"
@@ -115,17 +118,43 @@ def load(file: str, name: str) -> ConfigDict:
     return values.config
 
 
-def _find_configs(file: Path) -> None:
+def get_config(named: str) -> ConfigDict:
+    """Return a config, to be changed and trained.
+
+    Args:
+      named: its file, or the name of one of ours, as `default`.
+
+    Raises:
+      UserError: there is none.
+    """
+    file = find(named)
+    with _configs_found(Path(file)):
+        return runpy.run_path(file)["get_config"]()
+
+
+@contextlib.contextmanager
+def _configs_found(file: Path) -> Iterator[None]:
     """Have the package `configs`, from which a config file imports others, hold those beside it, and ours.
 
     A directory or a module `configs` where the program is started, as many projects have, would hide ours.
     """
+    hidden = {name: module for name, module in sys.modules.items() if _is_configs(name)}
     package = types.ModuleType("configs")
     beside = [file.resolve().parent] if file.resolve().parent.name == "configs" else []
     package.__path__ = [str(folder) for folder in [*beside, SHIPPED, Path.cwd() / "configs"]]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "configs"]:
+    for name in hidden:
         del sys.modules[name]
     sys.modules["configs"] = package
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if _is_configs(name)]:
+            del sys.modules[name]
+        sys.modules.update(hidden)
+
+
+def _is_configs(module: str) -> bool:
+    return module.partition(".")[0] == "configs"
 
 
 def _line_of(error: Exception, file: str) -> int | None:

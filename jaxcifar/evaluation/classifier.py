@@ -1,8 +1,10 @@
 """A trained model that answers with probabilities."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from PIL import Image
@@ -12,6 +14,8 @@ from jaxcifar.errors import UserError
 from jaxcifar.evaluation.two_classes import positive_class
 from jaxcifar.experiment.setup import set_up_from_workdir
 from jaxcifar.host.files import expanded
+from jaxcifar.models.dense import Dense
+from jaxcifar.step.batch import normalise, with_full_products
 from jaxcifar.step.evaluation_step import Answers
 
 MOST_AT_ONCE = 256
@@ -35,7 +39,14 @@ class Classifier:
           UserError: there is no such checkpoint, or this machine cannot run it.
         """
         setup, self._state = set_up_from_workdir(expanded(workdir), step, convolutions=convolutions)
-        self._layout = setup.layout
+        self._layout, self._experiment = setup.layout, setup.experiment
+        self.module: nn.Module = setup.experiment.model
+        """The Linen module: `module.apply(variables, images, train=False)` returns logits of images that are
+        normalised, [n, height, width, channel] float."""
+        self.variables: dict[str, Any] = {
+            "params": self._state.params,
+            "batch_stats": self._state.batch_stats,
+        }
         self._run = setup.mapped(
             setup.experiment.evaluation_step, "evaluation", Answers.empty(), updates_state=False
         )
@@ -59,14 +70,75 @@ class Classifier:
           TypeError: these are no such images, or a single one.
           UserError: an image has no pixels or too many, or values whose black and white are not known.
         """
+        return self._in_chunks(images, self._answer, (len(self.class_names),))
+
+    def logits(self, images: Any) -> np.ndarray:
+        """Return the logits, whose softmax are the probabilities: [n, class] float32; images as of a call."""
+        return self._in_chunks(
+            images, lambda chunk: self._passed(chunk)[0], (len(self.class_names),)
+        )
+
+    def features(self, images: Any) -> np.ndarray:
+        """Return what the network's last dense layer takes: [n, feature] float32; images as of a call.
+
+        Raises:
+          UserError: the network does not end in a dense layer.
+        """
+        shape = (1, *self.image_shape)
+        _, features = jax.eval_shape(
+            self._forward, self.variables, jax.ShapeDtypeStruct(shape, np.uint8)
+        )
+        if features is None:
+            raise UserError(
+                f"{type(self.module).__name__} has no features: it does not end in a dense layer of Flax's, "
+                "or of jaxcifar.models"
+            )
+        return self._in_chunks(images, lambda chunk: self._passed(chunk)[1], features.shape[1:])
+
+    def _in_chunks(self, images: Any, function: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Return `function(chunk)` of all images, of so many at a time: [n, *shape] float32."""
         if isinstance(images, Image.Image) or getattr(images, "ndim", 4) != 4:
             raise TypeError("images are several: [n, height, width, channel], or a list of them")
         fitted = [self._fit(place, image) for place, image in enumerate(images)]
         if not fitted:
-            return np.zeros((0, len(self.class_names)), np.float32)
+            return np.zeros((0, *shape), np.float32)
         chunks = range(0, len(fitted), MOST_AT_ONCE)
-        answers = [self._answer(np.stack(fitted[i : i + MOST_AT_ONCE])) for i in chunks]
-        return np.concatenate(jax.device_get(answers))[: len(fitted)]
+        answers = [function(np.stack(fitted[i : i + MOST_AT_ONCE])) for i in chunks]
+        return np.concatenate(jax.device_get(answers)).astype(np.float32)
+
+    def _passed(self, images: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        padded = _padded(images, 1 << (len(images) - 1).bit_length())
+        logits, features = self._forward(self.variables, padded)
+        return logits[: len(images)], features[: len(images)]
+
+    @functools.cached_property
+    def _forward(self) -> Any:
+        """Return logits and features, None without any, of `images: [n, height, width, channel] uint8`."""
+        wide, facts, classes = (
+            self._experiment.compute.wide,
+            self._experiment.facts,
+            len(self.class_names),
+        )
+        mean, std = np.asarray(facts.mean, wide), np.asarray(facts.std, wide)
+
+        def forward(variables, images):
+            taken = []
+
+            def take(layer, args, kwargs, context):
+                answer = layer(*args, **kwargs)
+                if isinstance(context.module, nn.Dense | Dense) and answer.shape == (
+                    len(images),
+                    classes,
+                ):
+                    taken.append(args[0])
+                return answer
+
+            with nn.intercept_methods(take):
+                normalised = normalise(images.astype(wide) / 255, mean, std)
+                logits = self.module.apply(variables, normalised, train=False)
+            return logits, taken[-1] if taken else None
+
+        return jax.jit(with_full_products(forward))
 
     def _fit(self, place: int, image: Any) -> np.ndarray:
         try:
@@ -78,10 +150,15 @@ class Classifier:
         devices = len(self._layout.devices)
         padded = 1 << (len(images) - 1).bit_length()
         padded = -(-padded // devices) * devices
-        padding = np.zeros((padded - len(images), *images.shape[1:]), np.uint8)
-        data = (np.concatenate([images, padding]), np.zeros(padded, np.int32))
+        data = (_padded(images, padded), np.zeros(padded, np.int32))
         data, order = self._layout.put((data, np.arange(padded, dtype=np.int32)[None]))
         return self._run(self._state, data, order, 0, 1).probabilities[0, : len(images)]
+
+
+def _padded(images: np.ndarray, count: int) -> np.ndarray:
+    """Return the images, and black ones behind them, so that they are as many as `count`."""
+    padding = np.zeros((count - len(images), *images.shape[1:]), np.uint8)
+    return np.concatenate([images, padding])
 
 
 def _as_pillow(image: Any) -> Image.Image:

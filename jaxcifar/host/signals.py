@@ -35,13 +35,15 @@ class Stopping:
     stopped where all ask; there only a second Ctrl-C does more.
     """
 
-    def __init__(self):
-        """Take the signals from now on."""
+    def __init__(self, *, take: bool = True):
+        """Take the signals from now on; without `take` leave them to the program that uses this package."""
         self.number: int | None = None
         """Of the signal that came, if one did."""
         self._deferred = False
         self._several = False
         self._dispatches = 0
+        if not take:
+            return
         signal.signal(signal.SIGINT, self._take)
         signal.signal(signal.SIGTERM, self._take)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup

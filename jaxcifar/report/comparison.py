@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxcifar.errors import UserError
 from jaxcifar.host.progress import warn
-from jaxcifar.report import html_pieces, plots, workdir_files
+from jaxcifar.report import html_pieces, plots, seeds_section, workdir_files
 from jaxcifar.report.workdir_files import Run
 
 
@@ -16,9 +16,9 @@ def write_comparison(workdirs: Sequence[Path], page: Path) -> Path:
     """Write a page that puts runs side by side, and return it.
 
     Raises:
-      UserError: as `workdir_files.load`, or the page cannot be written.
+      UserError: as `Run`, or the page cannot be written.
     """
-    runs = [workdir_files.load(workdir) for workdir in workdirs]
+    runs = [Run(workdir) for workdir in workdirs]
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         runs = [
@@ -44,7 +44,11 @@ def _comparison_body(runs: Sequence[Run]) -> str:
         [
             "<header><h1>Comparison</h1></header>",
             section(
-                "Results", part("Mixed", lambda: _mixed(runs)), part("Table", lambda: _table(runs))
+                "Results",
+                part("Mixed", lambda: _mixed(runs)),
+                part("Difference", lambda: seeds_section.compared(runs)),
+                part("Seeds", lambda: seeds_section.table(runs)),
+                part("Table", lambda: _table(runs)),
             ),
             section("Curves", curves),
             section("What their configs differ in", differing),
@@ -127,6 +131,9 @@ _COMPARED = {
     "macro-F1 (95% interval)": lambda run: _alike(run, "macro_f1"),
     "accuracy (95% interval)": lambda run: (
         html_pieces.with_interval(run.evaluation) if run.evaluation else ""
+    ),
+    "validation accuracy": lambda run: (
+        "" if (found := seeds_section.validation_accuracy(run)) is None else f"{found:.2%}"
     ),
     "under test-time augmentation": lambda run: ", ".join(
         f"{found['accuracy']:.2%} ({name})"

@@ -9,14 +9,14 @@ from jaxcifar.report.workdir_files import Run
 def subtitle(run: Run) -> str:
     """Return what was trained, on what and for how long."""
     model, data, optimizer = (
-        escape(run.settings[part]["name"]) for part in ("model", "data", "optimizer")
+        escape(run.config[part]["name"]) for part in ("model", "data", "optimizer")
     )
-    epochs = run.settings["num_epochs"]
+    epochs = run.config["num_epochs"]
     preset = run.summary.get("preset")
     network = f"{model} ({escape(preset)})" if preset else model
     return (
         f"<p>{network} on {data}, {optimizer}, {epochs} {'epoch' if epochs == 1 else 'epochs'}, "
-        f"seed {run.settings['seed']}</p>"
+        f"seed {run.config['seed']}</p>"
     )
 
 
@@ -25,7 +25,7 @@ def headline(run: Run) -> str:
     if not run.evaluation:
         done = run.records[-1]["epoch"] if run.records else 0
         return (
-            f'<p class="note">Not evaluated yet: {done:.1f} of {run.settings["num_epochs"]} epochs '
+            f'<p class="note">Not evaluated yet: {done:.1f} of {run.config["num_epochs"]} epochs '
             f"are done (step {run.step}).</p>"
         )
     found = run.evaluation
@@ -59,7 +59,7 @@ def headline(run: Run) -> str:
         f"{found['examples']:,} examples right, with the parameters of step {found['step']:,}."
     ]
     if not run.on_own_test_split:
-        data = run.settings["data"]
+        data = run.config["data"]
         notes.append(
             f"<b>This is not the test split of the config</b>, which is {escape(data['name'])}, split "
             f"{escape(data['test_split'])}."

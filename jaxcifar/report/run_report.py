@@ -38,9 +38,9 @@ def write_report(workdir: Path) -> Path:
       The page.
 
     Raises:
-      UserError: as `workdir_files.load`, or the report cannot be written.
+      UserError: as `Run`, or the report cannot be written.
     """
-    run = workdir_files.load(workdir)
+    run = Run(workdir)
     folder = workdir / "report"
     page = folder / "index.html"
     try:
@@ -170,7 +170,7 @@ def _facts(run: Run) -> str:
         }
     if run.records:
         facts["time in training steps"] = html_pieces.duration(run.training_seconds)
-        rate = run.step * run.settings["batch_size"] / run.training_seconds
+        rate = run.step * run.config["batch_size"] / run.training_seconds
         facts["training rate"] = f"{rate:,.0f} images a second"
     return html_pieces.table((name, [value]) for name, value in facts.items())
 

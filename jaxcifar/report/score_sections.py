@@ -9,13 +9,13 @@ from jaxcifar.report.workdir_files import Run
 
 def loss_note(run: Run) -> str:
     """Return what sets the training figures apart from those of the other splits."""
-    loss, note = run.settings.get("loss", {}), ""
+    loss, note = run.config.get("loss", {}), ""
     if loss.get("class_weights", "none") != "none" or loss.get("focal_gamma"):
         note += (
             " The training loss is the one that is minimised, with its class weights or its focus, and not "
             "to be compared with the others, which are the plain cross-entropy."
         )
-    if run.settings.get("sampling") == "balanced":
+    if run.config.get("sampling") == "balanced":
         note += (
             " Training examples are drawn such that the classes are equal; the other curves are of the "
             "classes as they are, so that the curves are not to be compared."

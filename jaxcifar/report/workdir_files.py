@@ -13,19 +13,49 @@ import numpy as np
 from jaxcifar.data.datasets import options_of_split
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.analysis import Predictions
-from jaxcifar.host.files import read_records
+from jaxcifar.host.files import expanded, near_runs, read_records
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Hold what a workdir holds; a file is read when it is first asked for, and empty if it is not there yet.
 
-    A file that cannot be read raises `UserError` wherever it is asked for.
+    Neither JAX nor the run's data are needed.
+
+    Raises:
+      UserError: there is no run in `workdir`, or its config cannot be read; or later, wherever a file is
+        asked for that cannot be read.
     """
 
-    name: str
     workdir: Path
-    settings: dict
+    """The directory of the run; a string will do."""
+    name: str = ""
+    """That of the directory, unless it is given."""
+
+    def __post_init__(self):
+        workdir = expanded(self.workdir)
+        if not (workdir / "config.json").is_file():
+            raise UserError(
+                f"{workdir} holds no run to report on: {near_runs(workdir)}name the directory of one, which "
+                "python -m jaxcifar.main --config=NAME makes"
+            )
+        object.__setattr__(self, "workdir", workdir)
+        object.__setattr__(self, "name", self.name or workdir.resolve().name)
+        _ = self.config
+
+    @functools.cached_property
+    def config(self) -> dict:
+        """Of `config.json`."""
+        return _read(_json, self.workdir / "config.json")
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """The values of all records by name, as `train/loss`: [record] float; NaN where there is none."""
+        names = dict.fromkeys(name for record in self.records for name in record)
+        return {
+            name: np.array([record.get(name, np.nan) for record in self.records], float)
+            for name in names
+        }
 
     @functools.cached_property
     def summary(self) -> dict:
@@ -87,7 +117,7 @@ class Run:
     @property
     def training_seconds(self) -> float:
         """Seconds spent in training steps, however often the run was cut off."""
-        images, before = self.settings["batch_size"], 0
+        images, before = self.config["batch_size"], 0
         seconds = 0.0
         for record in self.records:
             seconds += (record["step"] - before) * images / record["images_per_second"]
@@ -104,17 +134,17 @@ class Run:
     @property
     def fields(self) -> dict[str, str]:
         """The settings that count, as JSON, by their names on the command line; of an earlier run, all."""
-        return _as_json(self.summary.get("config") or dict(_flattened(self.settings)))
+        return _as_json(self.summary.get("config") or dict(_flattened(self.config)))
 
     @property
     def all_fields(self) -> dict[str, str]:
         """All settings, likewise."""
-        return _as_json(dict(_flattened(self.settings)))
+        return _as_json(dict(_flattened(self.config)))
 
     @property
     def on_own_test_split(self) -> bool:
         """Whether the evaluation is on the test split that the config names; earlier versions kept any."""
-        data = self.settings["data"]
+        data = self.config["data"]
         evaluated = self.evaluation["dataset"], self.evaluation["split"]
         return evaluated == (data["name"], data["test_split"])
 
@@ -167,20 +197,6 @@ def _flattened(fields, prefix=""):
             yield from _flattened(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def load(workdir: Path) -> Run:
-    """Return what a run has left so far.
-
-    Raises:
-      UserError: there is no run in `workdir`, or its config cannot be read.
-    """
-    if not (workdir / "config.json").is_file():
-        raise UserError(
-            f"{workdir} holds no run to report on: name the directory of one, which "
-            "python -m jaxcifar.main --config=configs/default.py makes"
-        )
-    return Run(workdir.resolve().name, workdir, _read(_json, workdir / "config.json"))
 
 
 def _read(read: Callable[[Path], Any], path: Path) -> Any:

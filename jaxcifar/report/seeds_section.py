@@ -1,0 +1,117 @@
+"""The part of a comparison that takes runs together which differ in their seeds alone."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from html import escape
+
+from jaxcifar.evaluation import difference
+from jaxcifar.evaluation.difference import Difference
+from jaxcifar.report import html_pieces
+from jaxcifar.report.workdir_files import Run
+
+
+def grouped(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs that are evaluated, those of one config under several seeds together."""
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        if run.evaluation:
+            fields = sorted((name, value) for name, value in run.fields.items() if name != "seed")
+            key = *fields, run.tested_on, run.evaluation["step"]
+            groups.setdefault(key, []).append(run)
+    return list(groups.values())
+
+
+def table(runs: Sequence[Run]) -> str:
+    """Return a row for each config, of its runs under several seeds; nothing if there is no such config."""
+    groups = grouped(runs)
+    if all(len(group) == 1 for group in groups):
+        return ""
+    known = {
+        title: form
+        for title, (find, form) in _SCORES.items()
+        if any(find(run) is not None for group in groups for run in group)
+    }
+    entries = (
+        (
+            _name(group),
+            [str(len(group)), *(_spread(group, *_SCORES[title]) for title in known)],
+        )
+        for group in groups
+    )
+    note = (
+        '<p class="note">Runs that differ in the seed alone are taken together: mean ± standard deviation '
+        "over n runs.</p>"
+    )
+    return note + html_pieces.table(entries, ["n", *known])
+
+
+def compared(runs: Sequence[Run]) -> str:
+    """Return by how much two runs, or two configs, differ; nothing of more, or if it cannot be told."""
+    groups = grouped(runs)
+    if len(groups) != 2:
+        return ""
+    a, b = groups
+    if len(a) > 1 and len(b) > 1:
+        accuracies = ([run.evaluation["accuracy"] for run in group] for group in groups)
+        found, how = (
+            difference.of_runs(*accuracies),
+            f"Welch's test over {len(a)} and {len(b)} runs",
+        )
+    elif len(a) == len(b) == 1 and (found := _of_examples(a[0], b[0])):
+        how = "McNemar's exact test, on the same examples"
+    else:
+        return ""
+    return _sentence(_name(a), _name(b), found, how)
+
+
+def _of_examples(a: Run, b: Run) -> Difference | None:
+    """Compare two runs by the examples on which one alone is right; None if these are not the same."""
+    if a.tested_on != b.tested_on or a.predictions is None or b.predictions is None:
+        return None
+    if a.predictions.labels.tolist() != b.predictions.labels.tolist():
+        return None
+    return difference.of_examples(a.predictions.right, b.predictions.right)
+
+
+def _sentence(a: str, b: str, found: Difference, how: str) -> str:
+    low, high = found.interval
+    told = "" if low <= 0 <= high else " <b>The interval does not hold 0.</b>"
+    p_value = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
+    return (
+        f"<p>The accuracy of {escape(a)} less that of {escape(b)}: <b>{found.value * 100:+.2f} points</b> "
+        f"(95% interval {low * 100:+.2f} to {high * 100:+.2f}; {how}: {p_value}).{told}</p>"
+    )
+
+
+def _name(group: Sequence[Run]) -> str:
+    names = [run.name for run in group]
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]}"
+
+
+def _spread(group: Sequence[Run], find: Callable[[Run], float | None], form: str) -> str:
+    """Return mean and standard deviation of a score, of the runs that have it."""
+    values = [value for run in group if (value := find(run)) is not None]
+    if not values:
+        return ""
+    mean = format(statistics.fmean(values), form)
+    return f"{mean} ± {format(statistics.stdev(values), form)}" if len(values) > 1 else mean
+
+
+def validation_accuracy(run: Run) -> float | None:
+    """Return the newest accuracy on the validation split, None without one."""
+    _, values = run.series("validation/accuracy")
+    return values[-1] if values else None
+
+
+_SCORES: dict[str, tuple[Callable[[Run], float | None], str]] = {
+    "test accuracy": (lambda run: run.evaluation["accuracy"], ".2%"),
+    "balanced accuracy": (
+        lambda run: (
+            run.evaluation["balanced_accuracy"] if run.evaluation.get("unequal_classes") else None
+        ),
+        ".2%",
+    ),
+    "validation accuracy": (validation_accuracy, ".2%"),
+    "test loss": (lambda run: run.evaluation["loss"], ".4f"),
+}
+"""By title: the score of a run, None if it has none, and how it is written."""
