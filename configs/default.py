@@ -163,6 +163,7 @@ def get_config() -> ConfigDict:
     # cache_dir, resident_bytes, folder.path, folder.strict and the held-out splits may.
     config.logging = ConfigDict()
     config.logging.every_steps = 50  # optimiser steps a record, at least 1; also at an epoch's end
+    config.logging.loggers = ""  # functions of step and values, as my_logger:log,another:log
 
     config.evaluation = ConfigDict()
     config.evaluation.every_epochs = 1  # and after the last

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcifar.errors import UserError, first_line
-from jaxcifar.host import terminal, waiting
+from jaxcifar.host import output, terminal, waiting
 from jaxcifar.host.files import expanded
 from jaxcifar.host.laps import Laps
 from jaxcifar.host.signals import Stopped, Stopping
@@ -32,6 +32,7 @@ def main(argv: list[str]) -> int:
         if values.help:
             print(f"{__doc__}{define_flags().get_help(include_special_flags=False)}")
             return 0
+        output.choose(values.log_format)
         workdir = Path(values.workdir)
         _check_writable(workdir)
         if values.mode == "report":
@@ -89,7 +90,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
         settings = read_config(values.config)
         with waiting.hidden():
             for line in without_effect(overridden(values), values.config):
-                print(line)
+                output.say(line)
         if training:
             return run.train(
                 settings,
@@ -213,18 +214,21 @@ def _report(workdir: Path, laps: Laps | None = None) -> None:
     waiting.show("")
     if laps:
         laps.end("report")
-        laps.report_end(print)
-    print(f"report: {page}")
+        laps.report_end(output.say)
+    output.say(f"report: {page}")
 
 
 def _print(folder: Path, evaluation: dict, *, trained: bool) -> None:
     from jaxcifar.evaluation import result_lines
     from jaxcifar.host.progress import warn
 
-    print("\n".join(result_lines.scores(evaluation)))
+    if output.is_json():
+        output.emit("evaluation", result_lines.summary(evaluation))
+    else:
+        output.say("\n".join(result_lines.scores(evaluation)))
     if fault := result_lines.fault(evaluation, trained=trained):
         warn(fault)
-    print(f"evaluation: {folder / 'evaluation.json'}")
+    output.say(f"evaluation: {folder / 'evaluation.json'}")
 
 
 def _check_writable(workdir: Path) -> None:

@@ -17,7 +17,7 @@ from jaxcifar.data import datasets
 from jaxcifar.data.reading import Reading
 from jaxcifar.devices import backend
 from jaxcifar.errors import UserError
-from jaxcifar.host.files import user_cache
+from jaxcifar.host.files import read_records, user_cache
 from tests.conftest import ROOT
 from tests.test_faults import assert_same_end
 
@@ -380,3 +380,55 @@ def test_the_built_in_images_are_learnt(run_program, tmp_path, epochs, accuracy)
     result = run_program(*flags, f"--workdir={tmp_path / 'run'}")
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "run/evaluation.json").read_text())["accuracy"] >= accuracy
+
+
+def test_standard_output_for_a_program_is_a_json_object_a_line(run_here, tiny_flags, tmp_path):
+    flags = [*tiny_flags, "--config.num_epochs=1", f"--workdir={tmp_path}/run"]
+    result = run_here(*flags, "--log_format=json")
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {kind for line in lines for kind in line} == {"message", "record", "evaluation"}
+    records = [line["record"] for line in lines if "record" in line]
+    written = read_records(tmp_path / "run/metrics.jsonl")
+    assert records == [{k: v for k, v in record.items() if k != "time"} for record in written]
+    (evaluation,) = (line["evaluation"] for line in lines if "evaluation" in line)
+    saved = json.loads((tmp_path / "run/evaluation.json").read_text())
+    assert evaluation == {name: saved[name] for name in evaluation} and "accuracy" in evaluation
+    assert {"message": f"report: {tmp_path}/run/report/index.html"} == lines[-1]
+    assert not run_here(*flags, "--mode=evaluate").stdout.startswith("{")
+
+
+LOGGERS = """
+records, calls = [], 0
+
+def keep(step, values):
+    records.append((step, values))
+
+def fail(step, values):
+    global calls
+    calls += 1
+    raise OSError("no network")
+"""
+
+
+def test_loggers_of_ones_own_are_given_each_record_and_cannot_stop_a_run(
+    run_here, fails, tiny_flags, tmp_path, monkeypatch
+):
+    (tmp_path / "my_loggers.py").write_text(LOGGERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    flags = [*tiny_flags, "--config.num_epochs=1", f"--workdir={tmp_path}/run"]
+    both = "--config.logging.loggers=my_loggers:fail,my_loggers:keep"
+    line = fails(*flags, "--config.logging.loggers=my_loggers:none")
+    assert "holds no function or class none" in line
+    assert "import path" in fails(*flags, "--config.logging.loggers=my_loggers")
+    result = run_here(*flags, both)
+    assert result.returncode == 0, result.stderr
+    loggers = sys.modules.pop("my_loggers")
+    written = read_records(tmp_path / "run/metrics.jsonl")
+    assert loggers.records == [
+        (record.pop("step"), {k: v for k, v in record.items() if k != "time"}) for record in written
+    ]
+    assert loggers.calls == 1
+    assert "warning: the logger fail is given no more records" in result.stderr
+    # They do not make it another run.
+    assert "is finished" in run_here(*flags).stdout

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 from jaxcifar.config import config_file, saved_config
 from jaxcifar.config.fields import check_overrides, explain_flag, explain_value, fields
 from jaxcifar.errors import UserError, did_you_mean, first_line
-from jaxcifar.host import compat
+from jaxcifar.host import compat, output
 from jaxcifar.host.files import expanded, near_runs
 
 _MODES = ["train", "evaluate", "report"]
@@ -58,6 +58,8 @@ def define_flags() -> flags.FlagValues:
     text, number, switch = definers(values)
     text("workdir", None, "directory of the run; by default runs/ and the config's name")
     flags.DEFINE_enum("mode", "train", _MODES, _WHAT_MODES_DO, flag_values=values)
+    formats = "on standard output: lines for a person, or a JSON object a line"
+    flags.DEFINE_enum("log_format", "text", output.FORMATS, formats, flag_values=values)
     number("step", None, "with --mode=evaluate: of which checkpoint; by default the newest")
     switch(
         "extend",

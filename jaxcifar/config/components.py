@@ -42,6 +42,7 @@ CHOSEN_BY_NAME = {
 }
 """By section of the config: the field `name` in it names the component."""
 AUGMENTATION = Kind(AUGMENTATIONS, ("keys", "examples"))
+LOGGER = Kind({}, ("step", "values"), has_options=False)
 VIEWS = Kind(TEST_TIME_AUGMENTATIONS, ("images",), has_options=False)
 
 
@@ -105,6 +106,20 @@ def _check_no_options(section: str, name: str, groups: Mapping[str, Mapping]) ->
             f"--config.{section}.options are for a component of your own, and {flag(section, 'name')}={name} "
             "is none: leave them out"
         )
+
+
+def loggers(paths: str) -> tuple[Callable, ...]:
+    """Return the functions that import paths, separated by commas, name.
+
+    Raises:
+      UserError: there is no such function, or it cannot be called with step and values.
+    """
+    field, found = "--config.logging.loggers", []
+    for path in filter(None, map(str.strip, paths.split(","))):
+        if not _IMPORT_PATH.fits(path):
+            raise UserError(f"{field}={path}: it must be {_IMPORT_PATH.words}")
+        found.append(_imported(path, field, LOGGER))
+    return tuple(found)
 
 
 def choose_views(name: str) -> Component:

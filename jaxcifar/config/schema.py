@@ -157,6 +157,11 @@ class Logging:
     """Hold `config.logging`."""
 
     every_steps: Annotated[int, at_least(1), "optimiser steps a record", MAY_CHANGE]
+    loggers: Annotated[
+        str, "import paths, separated by commas, of functions of step and values", MAY_CHANGE
+    ] = ""
+    functions: tuple[Callable[[int, Mapping[str, float]], object], ...] = ()
+    """Which these paths name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

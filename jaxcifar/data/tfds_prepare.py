@@ -8,10 +8,8 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from tqdm import tqdm
-
 from jaxcifar.errors import UserError, did_you_mean, first_line
-from jaxcifar.host import compat
+from jaxcifar.host import compat, output
 from jaxcifar.host.files import expanded
 
 _WITHOUT = "to run without a dataset: --config=configs/quick.py draws its own images"
@@ -128,7 +126,7 @@ def _prepare(builder):
             "(from a machine with a network, where this command prepares it) and name its directory "
             f"with --config.data.data_dir or TFDS_DATA_DIR; {_WITHOUT}"
         )
-    tqdm.write(f"preparing {builder.name} in {builder.data_path} (once)")
+    output.say(f"preparing {builder.name} in {builder.data_path} (once)")
     try:
         with compat.tfds_without_tensorflow(builder):
             builder.download_and_prepare()

@@ -44,6 +44,12 @@ def scores(evaluation: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def summary(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores without those of single classes."""
+    longer = ("class_names", "per_class", "confused_pairs", "confusion_matrix")
+    return {name: value for name, value in evaluation.items() if name not in longer}
+
+
 def _classes(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a table of the classes; of many, of those with the lowest recall."""
     shown = found

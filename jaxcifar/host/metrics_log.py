@@ -2,12 +2,19 @@
 
 import json
 import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from jaxcifar.errors import first_line
 from jaxcifar.host import compat
 from jaxcifar.host.files import read_records, write_text
+from jaxcifar.host.progress import warn
 
 EventsWriter, Event, Summary = compat.tensorboardx()
+
+
+Logger = Callable[[int, Mapping[str, float]], object]
+"""Takes a step and the values of its record, such as `train/loss`."""
 
 
 class MetricsLog:
@@ -17,8 +24,12 @@ class MetricsLog:
     once, however often the run was cut off and started again.
     """
 
-    def __init__(self, workdir: Path, *, last_step: int):
-        """Open the files in `workdir`, dropping records of steps after `last_step`."""
+    def __init__(self, workdir: Path, *, last_step: int, loggers: Iterable[Logger] = ()):
+        """Open the files in `workdir`, dropping records of steps after `last_step`.
+
+        Each record that is written is given to `loggers` too; one that fails is dropped with a warning.
+        """
+        self._loggers = list(loggers)
         path = workdir / "metrics.jsonl"
         records = [record for record in read_records(path) if record["step"] <= last_step]
         kept = "".join(json.dumps(record) + "\n" for record in records)
@@ -40,6 +51,16 @@ class MetricsLog:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         self._write_events(record)
+        for logger in tuple(self._loggers):
+            try:
+                logger(step, dict(values))
+            except Exception as error:
+                self._loggers.remove(logger)
+                name = getattr(logger, "__name__", type(logger).__name__)
+                warn(
+                    f"the logger {name} is given no more records, for it failed at step {step} "
+                    f"({type(error).__name__}: {first_line(error)})"
+                )
         if time.monotonic() - self._flushed > 10:
             self._flush_events()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
-from jaxcifar.host import waiting
+from jaxcifar.host import output, waiting
 
 
 def warn(line: str) -> None:
@@ -24,7 +24,7 @@ def bar(images: int, words: str) -> Iterator[Callable[[int], object]]:
     """
     shown = sys.stderr.isatty()
     if not shown:
-        print(f"{words}: {images:,} images", flush=True)
+        output.say(f"{words}: {images:,} images")
     options = {"unit": " images", "unit_scale": True, "leave": False, "disable": not shown}
     with waiting.hidden(), tqdm(desc=words, total=images, **options) as counted:
         yield counted.update
@@ -60,8 +60,11 @@ class Progress:
         self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}", refresh=False)
         self._bar.update(images)
 
-    def log(self, values: dict[str, float]) -> None:
+    def log(self, step: int, values: dict[str, float]) -> None:
         """Print a line of metrics: always those of an evaluation, others only without a bar."""
+        if output.is_json():
+            output.emit("record", {"step": step} | values)
+            return
         evaluated = any(name.endswith("/accuracy") and name != "train/accuracy" for name in values)
         if sys.stderr.isatty() and not evaluated:
             return
@@ -79,8 +82,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
-        tqdm.write(line)
-        sys.stdout.flush()
+        output.say(line)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

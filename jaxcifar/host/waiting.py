@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
+from jaxcifar.host import output
+
 _EVERY_SECONDS = 0.25
 _TOLD_AFTER_SECONDS = 1
 """Where there is no terminal a line is printed once, of what takes longer."""
@@ -48,7 +50,7 @@ class _Waiting:
                     self._line.set_description_str(f"{self._words} … {seconds:.0f} s")
                 elif self._words and not self._told and seconds >= _TOLD_AFTER_SECONDS:
                     self._told = True
-                    print(f"{self._words} …", flush=True)
+                    output.say(f"{self._words} …")
 
 
 _WAITING = _Waiting()

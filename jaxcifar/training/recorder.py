@@ -77,7 +77,7 @@ class Recorder:
     def record(self, step: int, values: dict[str, float]) -> None:
         """Write a record, and begin another interval."""
         self._log.write(step, values)
-        self._progress.log(values)
+        self._progress.log(step, values)
         self.interval = Interval()
 
     def close(self) -> None:

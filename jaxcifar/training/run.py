@@ -148,7 +148,8 @@ def _start_recording(
     if setup.layout.leads:
         write_json(workdir / "config.json", config.whole)
         write_json(workdir / "run.json", summary)
-        log = MetricsLog(workdir, last_step=saved.step)
+        loggers = config.logging.functions
+        log = MetricsLog(workdir, last_step=saved.step, loggers=loggers)
         progress = Progress(
             epochs=config.num_epochs,
             images_per_epoch=experiment.steps_per_epoch * config.batch_size,
