@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation import difference
@@ -247,6 +250,25 @@ def test_runs_side_by_side_show_results_and_only_what_differs(make_run, tmp_path
 
 def change_json(file, **changes):
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_tensorboard_is_shown_the_config_and_the_confusion_matrix(make_run):
+    workdir = make_run()
+    for _ in range(2):
+        run_report.write_report(workdir)
+    (file,) = (workdir / "tensorboard").glob("summary.*")
+    data, values = file.read_bytes(), {}
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
+        values |= {value.tag: value for value in event.summary.value}
+    png = (workdir / "report/confusion.png").read_bytes()
+    assert values["confusion matrix"].image.encoded_image_string == png
+    start = HParamsPluginData.FromString(
+        values["_hparams_/session_start_info"].metadata.plugin_data.content
+    ).session_start_info.hparams
+    assert start["batch_size"].number_value == 128
+    assert start["model.cnn.widths"].string_value == "[64, 128, 256, 256]"
 
 
 def with_batch_size(workdir, batch_size):

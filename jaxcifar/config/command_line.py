@@ -121,7 +121,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
         check_overrides(argv, config, config_name)
         values = define_flags()
         compat.let_config_flags_see(argv)
-        stray = values(argv)[1:]
+        with config_file.configs_found(Path(file)):  # which is run again
+            stray = values(argv)[1:]
     except flags.Error as error:
         raise explain_error(error, define_flags(), config) from error
     if stray:

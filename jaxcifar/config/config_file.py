@@ -90,7 +90,7 @@ def load(file: str, name: str) -> ConfigDict:
     values = flags.FlagValues()
     define_flag(values)
     try:
-        with _configs_found(Path(file)):
+        with configs_found(Path(file)):
             values([__file__, f"--config={file}"])
     except SyntaxError as error:
         raise UserError(
@@ -128,12 +128,12 @@ def get_config(named: str) -> ConfigDict:
       UserError: there is none.
     """
     file = find(named)
-    with _configs_found(Path(file)):
+    with configs_found(Path(file)):
         return runpy.run_path(file)["get_config"]()
 
 
 @contextlib.contextmanager
-def _configs_found(file: Path) -> Iterator[None]:
+def configs_found(file: Path) -> Iterator[None]:
     """Have the package `configs`, from which a config file imports others, hold those beside it, and ours.
 
     A directory or a module `configs` where the program is started, as many projects have, would hide ours.

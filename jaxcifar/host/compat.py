@@ -144,8 +144,8 @@ def tfds_without_tensorflow(builder: Any) -> Iterator[None]:
 
 
 @functools.cache
-def tensorboardx() -> tuple[Any, Any, Any]:
-    """Return tensorboardX's `EventsWriter`, `Event` and `Summary`, imported without PyTorch.
+def tensorboardx() -> tuple[Any, Any, Any, Any]:
+    """Return tensorboardX's `EventsWriter`, `Event`, `Summary` and `hparams`, imported without PyTorch.
 
     Seen in tensorboardX 2.6.5: it imports PyTorch where that is installed, which takes more than a second,
     for what is not used here. Its `SummaryWriter` is not used because a full disk ends its thread, for
@@ -158,11 +158,12 @@ def tensorboardx() -> tuple[Any, Any, Any]:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
         from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
+        from tensorboardX.summary import hparams
     finally:
         del sys.modules["torch"]
         if found is not None:
             sys.modules["torch"] = found
-    return EventsWriter, Event, Summary
+    return EventsWriter, Event, Summary, hparams
 
 
 def let_config_flags_see(argv: list[str]) -> None:

@@ -10,7 +10,7 @@ from jaxcifar.host import compat
 from jaxcifar.host.files import read_records, write_text
 from jaxcifar.host.progress import warn
 
-EventsWriter, Event, Summary = compat.tensorboardx()
+EventsWriter, Event, Summary, hparams = compat.tensorboardx()
 
 
 Logger = Callable[[int, Mapping[str, float]], object]
@@ -81,3 +81,34 @@ class MetricsLog:
         """Close both."""
         self._file.close()
         self._events.close()
+
+
+def write_summary(
+    workdir: Path,
+    hyperparameters: Mapping[str, bool | float | str],
+    metrics: Iterable[str],
+    images: Mapping[str, bytes],
+    step: int,
+) -> None:
+    """Show in TensorBoard with what a run was made and what came of it, beside its metrics.
+
+    Args:
+      workdir: of the run.
+      hyperparameters: by name.
+      metrics: which of the run's are shown beside them.
+      images: PNG files, by the names under which they are shown.
+      step: at which they are shown.
+    """
+    events = (workdir / "tensorboard").absolute()
+    events.mkdir(exist_ok=True)
+    for old in events.glob("summary.*"):
+        old.unlink()
+    writer = EventsWriter(str(events / "summary"))
+    pictures = [
+        Summary.Value(tag=name, image=Summary.Image(encoded_image_string=png))
+        for name, png in images.items()
+    ]
+    about = hparams(dict(hyperparameters), dict.fromkeys(metrics))
+    for summary in (*about, Summary(value=pictures)):
+        writer.write_event(Event(step=step, wall_time=time.time(), summary=summary))
+    writer.close()

@@ -5,6 +5,7 @@ python -m jaxcifar.report DIR DIR ...      writes comparison.html, or what --out
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from html import escape
@@ -12,7 +13,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, first_line
+from jaxcifar.host.metrics_log import write_summary
+from jaxcifar.host.progress import warn
 from jaxcifar.report import (
     data_section,
     html_pieces,
@@ -48,11 +51,27 @@ def write_report(workdir: Path) -> Path:
         for old in folder.glob("*.png"):
             old.unlink()
         page.write_text(html_pieces.page(run.name, _body(run, folder)), encoding="utf-8")
+        _write_to_tensorboard(run, folder)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error}): make room or set it free"
         ) from error
     return page
+
+
+def _write_to_tensorboard(run: Run, folder: Path) -> None:
+    """Show the run's config, and its confusion matrix if it has one, in TensorBoard; or warn."""
+    try:
+        # As TensorBoard takes them: tuples and the like as text.
+        fields = {
+            name: value if isinstance(value := json.loads(text), bool | int | float | str) else text
+            for name, text in run.fields.items()
+        }
+        matrix = folder / "confusion.png"
+        images = {"confusion matrix": matrix.read_bytes()} if matrix.exists() else {}
+        write_summary(run.workdir, fields, ["test/accuracy", "test/loss"], images, run.step)
+    except Exception as error:
+        warn(f"nothing was shown in TensorBoard ({type(error).__name__}: {first_line(error)})")
 
 
 def _body(run: Run, folder: Path) -> str:
