@@ -1,5 +1,6 @@
 """The report: what it shows, what it escapes, and that it asks for nothing outside itself."""
 
+import html
 import json
 import re
 import shutil
@@ -269,6 +270,25 @@ def test_tensorboard_is_shown_the_config_and_the_confusion_matrix(make_run):
     ).session_start_info.hparams
     assert start["batch_size"].number_value == 128
     assert start["model.cnn.widths"].string_value == "[64, 128, 256, 256]"
+
+
+def test_the_page_says_first_what_came_out_and_shows_what_is_right(make_run):
+    workdir = make_run(names=("cat", "dog", "<fox>"), examples=100)
+    page = run_report.write_report(workdir).read_text()
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    accuracy = f"names the right class for <b>{evaluation['accuracy']:.1%}</b> of 100 images"
+    assert accuracy in page and page.index(accuracy) < page.index('class="cards"')
+    a, b = (html.escape(name) for name in evaluation["confused_pairs"][0]["classes"])
+    assert f"It takes {a} and {b} for one another most often" in page
+    assert page.count("taken for what it is") == 2 * 3
+    assert re.search(r"On: alternating_flip, .*crop \(padding 3\)", page)
+    # An earlier version has kept the images of the mistakes alone.
+    with np.load(workdir / "examples.npz") as saved:
+        wrong = ~Run(workdir).predictions.right[saved["index"]]
+        files.write_arrays(
+            workdir / "examples.npz", images=saved["images"][wrong], index=saved["index"][wrong]
+        )
+    assert "taken for what it is" not in run_report.write_report(workdir).read_text()
 
 
 def with_batch_size(workdir, batch_size):

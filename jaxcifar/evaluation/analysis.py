@@ -183,17 +183,32 @@ def confident_mistakes(found: Predictions) -> np.ndarray:
     return wrong[np.argsort(-found.confidence[wrong], kind="stable")]
 
 
-def worth_seeing(found: Predictions) -> tuple[np.ndarray, dict[tuple[int, int], np.ndarray]]:
-    """Return the indices of the examples whose images tell most: [n] int each.
+@dataclasses.dataclass(frozen=True)
+class WorthSeeing:
+    """Hold the indices of the examples whose images tell most: [n] int each."""
 
-    Returns:
-      The 24 most confident mistakes, and for each direction of the eight most confused pairs, as
-      (label, prediction), its four most confident.
-    """
+    mistakes: np.ndarray
+    """The most confident, at most 24."""
+    of_pairs: dict[tuple[int, int], np.ndarray]
+    """The four most confident of each direction, (label, prediction), of the eight most confused pairs."""
+    right: np.ndarray
+    """Of the first 24 classes the most confident right prediction, if there is one."""
+
+    @property
+    def all(self) -> np.ndarray:
+        """All of them, once each."""
+        return np.unique(np.concatenate([self.mistakes, *self.of_pairs.values(), self.right]))
+
+
+def worth_seeing(found: Predictions) -> WorthSeeing:
+    """Return the examples whose images tell most."""
     mistakes = confident_mistakes(found)
     of_pairs = {}
     for pair in confused_pairs(found, 8):
         for label, guess in ((pair.a, pair.b), (pair.b, pair.a)):
             own = (found.labels[mistakes] == label) & (found.predictions[mistakes] == guess)
             of_pairs[label, guess] = mistakes[own][:4]
-    return mistakes[:24], of_pairs
+    right = np.flatnonzero(found.right)
+    right = right[np.argsort(-found.confidence[right], kind="stable")]
+    classes, first = np.unique(found.labels[right], return_index=True)
+    return WorthSeeing(mistakes[:24], of_pairs, right[first[classes < 24]])

@@ -105,8 +105,7 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
         **dataclasses.asdict(found),
         index=np.arange(examples),
     )
-    mistakes, of_pairs = analysis.worth_seeing(found)
-    shown = np.unique(np.concatenate([mistakes, *of_pairs.values()]))
+    shown = analysis.worth_seeing(found).all
     examples = {"images": dataset.images[shown], "index": shown}
     (folder / "predictions.csv").unlink(missing_ok=True)
     if dataset.files:

@@ -1,6 +1,6 @@
 """The parts of a run's report that show its images, as HTML; empty where the run has none."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 
 from jaxcifar.evaluation import analysis
@@ -16,14 +16,17 @@ def _answer_images(run: Run, found: Predictions, examples: Iterable[int]) -> str
     figures = []
     for index in examples:
         label, guess = names[found.labels[index]], names[found.predictions[index]]
+        is_right = label == guess
         confidence = found.confidence[index]
         place = kept.index(index)
         file = str(files[place]) if files is not None else ""
-        text = f"{file or f'example {index}'}: {label}, taken for {guess} ({confidence:.1%})"
+        taken = "taken for what it is" if is_right else f"taken for {guess}"
+        text = f"{file or f'example {index}'}: {label}, {taken} ({confidence:.1%})"
+        answer = "" if is_right else f"{escape(label)}<br>"
         named = f"<br>{escape(file.rpartition('/')[2])}" if file else ""
         figures.append(
             f"<figure>{html_pieces.image(run.examples['images'][place], text)}<figcaption>"
-            f"{escape(label)}<br><b>{escape(guess)}</b> {confidence:.0%}{named}</figcaption></figure>"
+            f"{answer}<b>{escape(guess)}</b> {confidence:.0%}{named}</figcaption></figure>"
         )
     return "".join(figures)
 
@@ -32,7 +35,7 @@ def mistakes(run: Run) -> str:
     """Return the most confident mistakes."""
     if run.predictions is None or not run.examples:
         return ""
-    examples, _ = analysis.worth_seeing(run.predictions)
+    examples = analysis.worth_seeing(run.predictions).mistakes
     return (
         f'<div class="images">{_answer_images(run, run.predictions, examples)}</div>'
         if len(examples)
@@ -40,11 +43,21 @@ def mistakes(run: Run) -> str:
     )
 
 
+def right(run: Run) -> str:
+    """Return the most confident right prediction of each class, of at most 24 classes."""
+    if run.predictions is None or not run.examples:
+        return ""
+    kept = set(run.examples["index"].tolist())  # an earlier version has kept the mistakes alone
+    examples = [i for i in analysis.worth_seeing(run.predictions).right.tolist() if i in kept]
+    images = _answer_images(run, run.predictions, examples)
+    return f'<div class="images">{images}</div>' if images else ""
+
+
 def confused_pairs(run: Run) -> str:
     """Return the pairs of classes taken for one another, with images of those where there are any."""
     names = run.evaluation.get("class_names", [])
     found = run.predictions if run.examples else None
-    _, shown = analysis.worth_seeing(found) if found else ([], {})
+    shown = analysis.worth_seeing(found).of_pairs if found else {}
     with_images, others = [], []
     for pair in run.evaluation.get("confused_pairs", ()):
         a, b = pair["classes"]
@@ -69,12 +82,25 @@ def augmentation(run: Run) -> str:
     if not run.augmentation:
         return ""
     strips = [run.augmentation["images"], *run.augmentation["augmented"]]
-    return "".join(
-        '<div class="strip">'
-        + "".join(
-            html_pieces.image(image, "as it is" if draw == 0 else f"draw {draw}")
-            for image in images
+    rows = (
+        f"<div><span>{name}</span>"
+        f'<div class="strip">{"".join(html_pieces.image(image, name) for image in images)}</div></div>'
+        for name, images in zip(
+            ["as it is", *(f"draw {draw}" for draw in range(1, len(strips)))], strips
         )
-        + "</div>"
-        for draw, images in enumerate(strips)
     )
+    return f'<p class="note">{_enabled(run)}</p><div class="strips">{"".join(rows)}</div>'
+
+
+def _enabled(run: Run) -> str:
+    """Return the augmentations that were on, with their options."""
+    named = []
+    for name, group in run.config.get("augmentation", {}).items():
+        if isinstance(group, Mapping) and group.get("enabled"):
+            options = ", ".join(
+                f"{option} {value}"
+                for option, value in group.items()
+                if option not in ("enabled", "function")
+            )
+            named.append(f"{escape(name)} ({escape(options)})" if options else escape(name))
+    return f"On: {', '.join(named)}." if named else "None was on."

@@ -66,7 +66,33 @@ def headline(run: Run) -> str:
         )
     if chance := at_chance(found):
         notes.append(f"<b>This does not show that the network has learned</b>: {chance}.")
-    return f'<div class="cards">{shown}</div><p class="note">{" ".join(notes)}</p>'
+    return (
+        f'<p class="lead">{_sentence(found)}</p><div class="cards">{shown}</div>'
+        f'<p class="note">{" ".join(notes)}</p>'
+    )
+
+
+def _sentence(found: dict) -> str:
+    """Return what came out, in words."""
+    low, high = found["accuracy_interval"]
+    text = (
+        f"The network names the right class for <b>{found['accuracy']:.1%}</b> of {found['examples']:,} "
+        f"images (95% interval {low:.1%} to {high:.1%})"
+    )
+    scores = [score for score in found.get("per_class", ()) if score["examples"]]
+    if found.get("unequal_classes") and scores:
+        rarest = min(scores, key=lambda score: score["examples"])
+        hits = round(rarest["recall"] * rarest["examples"])
+        text += (
+            f"; of the rarest class, {escape(rarest['name'])}, it finds <b>{hits:,} of "
+            f"{rarest['examples']:,}</b>"
+        )
+    if pairs := found.get("confused_pairs"):
+        a, b = map(escape, pairs[0]["classes"])
+        text += (
+            f". It takes {a} and {b} for one another most often, {sum(pairs[0]['counts']):,} times"
+        )
+    return f"{text}."
 
 
 def _of_the_commonest(found: dict) -> str:

@@ -140,6 +140,11 @@ def _body(run: Run, folder: Path) -> str:
                 part("Mistakes", lambda: image_sections.mistakes(run)),
             ),
             section(
+                "Right, and most confident",
+                part("Right", lambda: image_sections.right(run)),
+                note="Of each class the test image that is named rightly with the highest probability.",
+            ),
+            section(
                 "Does it know when it is right?",
                 html_pieces.grid(
                     [plot("reliability", "Accuracy by confidence", run_figures.reliability)]
