@@ -66,9 +66,11 @@ def run_program():
 def run_here(capsys, monkeypatch):
     """Run the program in this process, on its eight devices, which is sooner done: as `run_program`."""
     from jaxcifar import main as program
+    from jaxcifar.evaluation import inside
     from jaxcifar.report import plots
 
     monkeypatch.setattr("sys.argv", ["main"])
+    monkeypatch.setattr(inside, "look", lambda *arguments: {})  # which is compiled anew in each run
     # Drawing is most of a report's time.
     monkeypatch.setattr(plots, "png", lambda figure, path: path.touch())
     monkeypatch.setattr(plots, "svg", lambda figure, title: "<svg></svg>")

@@ -2,7 +2,7 @@
 
 import csv
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,10 @@ MOST_CLASSES_OF_A_MATRIX = 100
 """`evaluation.json` holds no confusion matrix of more classes; `predictions.npz` tells the same."""
 
 
+_MOST_LOOKED_AT = 8
+"""Images, mistakes first, of which the report shows where the network looked."""
+
+
 def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
     folder: Path,
     dataset: Dataset,
@@ -28,6 +32,7 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
     trained_on: int | None = 0,
     positive: int = 1,
     threshold: float | None = None,
+    look: Callable[[np.ndarray], Mapping[str, np.ndarray]] = lambda images: {},
 ) -> dict:
     """Write `evaluation.json`, `predictions.npz` and `examples.npz`, and return the first.
 
@@ -42,6 +47,7 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
       trained_on: how many of the examples the state was trained on; None if that is not known.
       positive: of two classes that which is to be found.
       threshold: from which probability on an example is taken for one of it; None for none.
+      look: returns what the report shows of the inside of the network for some images, see `inside.look`.
 
     Returns:
       What `evaluation.json` holds: `accuracy` is top-1 in [0, 1], `accuracy_interval` what holds
@@ -105,8 +111,11 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
         **dataclasses.asdict(found),
         index=np.arange(examples),
     )
-    shown = analysis.worth_seeing(found).all
-    examples = {"images": dataset.images[shown], "index": shown}
+    worth = analysis.worth_seeing(found)
+    shown = worth.all
+    looked_at = np.concatenate([worth.mistakes, worth.right])[:_MOST_LOOKED_AT]
+    examples = {"images": dataset.images[shown], "index": shown, "looked_at": looked_at}
+    examples |= look(dataset.images[looked_at])
     (folder / "predictions.csv").unlink(missing_ok=True)
     if dataset.files:
         examples["files"] = np.array([dataset.files[index] for index in shown], str)

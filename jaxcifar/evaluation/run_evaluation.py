@@ -17,6 +17,7 @@ from jaxcifar.data import datasets
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import fingerprint
 from jaxcifar.evaluation.evaluation_files import write_evaluation
+from jaxcifar.evaluation.inside import looker
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.evaluation.threshold import decision
 from jaxcifar.evaluation.two_classes import positive_class
@@ -68,8 +69,9 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
     if not setup.layout.leads:
         return None
     step = int(state.step)
+    look = looker(setup, state)
     return folder, write_evaluation(
-        folder, dataset, answers, augmented, step, trained_on=trained_on, **chosen
+        folder, dataset, answers, augmented, step, trained_on=trained_on, look=look, **chosen
     )
 
 

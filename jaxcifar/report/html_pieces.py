@@ -43,12 +43,38 @@ def grid(items: Iterable[str]) -> str:
 
 def image(pixels: np.ndarray, text: str) -> str:
     """Return an image element; `pixels: [height, width, channel] uint8`."""
+    return _encoded(pixels, text, (_LARGEST_IMAGE, _LARGEST_IMAGE))
+
+
+def _encoded(pixels: np.ndarray, text: str, most: tuple[int, int] | None = None) -> str:
     scaled = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    scaled.thumbnail((_LARGEST_IMAGE, _LARGEST_IMAGE))
+    if most:
+        scaled.thumbnail(most)
     file = io.BytesIO()
     scaled.save(file, format="png")
     data = base64.b64encode(file.getvalue()).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{escape(text)}" title="{escape(text)}">'
+
+
+def mosaic(tiles: Sequence[np.ndarray], text: str, side: int = 48) -> str:
+    """Return one image of tiles of the same shape, each `[height, width, channel] uint8`, in rows.
+
+    Args:
+      tiles: at least one.
+      text: that stands for the image.
+      side: about which a tile is high, in pixels.
+    """
+    height, width, channels = tiles[0].shape
+    scale = max(round(side / height), 1)
+    columns = min(len(tiles), 16)
+    rows = -(-len(tiles) // columns)
+    cell = (height * scale + 4, width * scale + 4)
+    whole = np.full((rows * cell[0], columns * cell[1], channels), 255, np.uint8)
+    for place, tile in enumerate(tiles):
+        y, x = (place // columns) * cell[0], (place % columns) * cell[1]
+        enlarged = tile.repeat(scale, 0).repeat(scale, 1)
+        whole[y : y + enlarged.shape[0], x : x + enlarged.shape[1]] = enlarged
+    return f'<figure class="mosaic">{_encoded(whole, text)}<figcaption>{escape(text)}</figcaption></figure>'
 
 
 def plot(figure: Figure, title: str) -> str:

@@ -20,6 +20,7 @@ from jaxcifar.report import (
     data_section,
     html_pieces,
     image_sections,
+    inside_section,
     plots,
     profile_section,
     results_section,
@@ -143,6 +144,13 @@ def _body(run: Run, folder: Path) -> str:
                 "Right, and most confident",
                 part("Right", lambda: image_sections.right(run)),
                 note="Of each class the test image that is named rightly with the highest probability.",
+            ),
+            section(
+                "Where it looked",
+                part("Where it looked", lambda: inside_section.attention(run)),
+                part("First layer", lambda: inside_section.first_layer(run)),
+                note="Red is where the last layer with a height and a width spoke for the class that was "
+                "named (Grad-CAM), in a few images, mistakes first.",
             ),
             section(
                 "Does it know when it is right?",

@@ -11,6 +11,7 @@ from jaxcifar.config.schema import Config
 from jaxcifar.data.datasets import Dataset, was_read_otherwise
 from jaxcifar.data.facts import DataFacts
 from jaxcifar.evaluation.evaluation_files import write_evaluation
+from jaxcifar.evaluation.inside import looker
 from jaxcifar.evaluation.split_evaluator import Evaluator
 from jaxcifar.evaluation.threshold import decision
 from jaxcifar.experiment import agreement
@@ -134,7 +135,10 @@ def train(  # noqa: PLR0913, what main knows
             return None
         write_arrays(workdir / "augmentation.npz", **drawn.result())
         step, test = int(state.step), held_out["test"]
-        return workdir, write_evaluation(workdir, test, answers, answers_to_views, step, **chosen)
+        look = looker(setup, state)
+        return workdir, write_evaluation(
+            workdir, test, answers, answers_to_views, step, look=look, **chosen
+        )
 
 
 def _start_recording(
