@@ -34,3 +34,7 @@ def __getattr__(name: str):
     if name in _EXPORTED:
         return getattr(importlib.import_module(_EXPORTED[name]), name)
     raise AttributeError(f"module 'jaxcifar' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTED})

@@ -28,5 +28,7 @@ def did_you_mean(
     value: str, known: Iterable[str], *, form: str = "{!r}", most: int = 1, cutoff: float = 0.6
 ) -> str:
     """Return a question that names the nearest of `known`, at most so many; nothing if none is near."""
-    near = difflib.get_close_matches(value, list(known), most, cutoff)
+    by_lower = {name.lower(): name for name in known}  # of two, the last
+    near = difflib.get_close_matches(value.lower(), list(by_lower), most, cutoff)
+    near = [by_lower[name] for name in near]
     return f"did you mean {' or '.join(map(form.format, near))}? " if near else ""

@@ -1,8 +1,11 @@
 """Train and evaluate image classifiers, and report on them.
 
-python -m jaxcifar.main --config=configs/default.py --workdir=DIR [--config.key=value ...]
+python -m jaxcifar.main --config=default --workdir=DIR [--config.key=value ...]
 python -m jaxcifar.main --workdir=DIR --mode=evaluate [--step=N] [--config.key=value ...]
 python -m jaxcifar.main --workdir=DIR --mode=report
+
+`jaxcifar train` and `jaxcifar evaluate` are the first two. `jaxcifar list fields` names the keys of a
+config, and `jaxcifar list` what they choose between.
 """
 
 import errno
@@ -25,12 +28,12 @@ def main(argv: list[str]) -> int:
     """Run the program and return its exit code."""
     laps = Laps()
     stopping = Stopping()
-    from jaxcifar.config.command_line import define_flags, parse  # takes a while
+    from jaxcifar.config.command_line import define_flags, help_of, parse  # takes a while
 
     try:
         values = parse(argv)
         if values.help:
-            print(f"{__doc__}{define_flags().get_help(include_special_flags=False)}")
+            print(f"{__doc__}{help_of(define_flags())}", end="")
             return 0
         output.choose(values.log_format)
         workdir = Path(values.workdir)

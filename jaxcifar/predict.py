@@ -27,7 +27,7 @@ if __name__ == "__main__":
 import numpy as np
 from absl import flags
 
-from jaxcifar.config.command_line import definers, explain_error
+from jaxcifar.config.command_line import definers, explain_error, help_of
 from jaxcifar.data.images import find_images, read_image
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.classifier import MOST_AT_ONCE, Classifier
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     try:
         values, paths = _parse(argv)
         if values.help:
-            print(f"{__doc__}{values.get_help(include_special_flags=False)}")
+            print(f"{__doc__}\n{help_of(values)}", end="")
             return 0
         if sys.stderr.isatty():  # standard output is for the answers
             waiting.show("restoring the network")

@@ -68,11 +68,18 @@ def test_fields_are_listed_all_or_those_of_a_section():
     assert of("seed") == ["--config.seed"]
 
 
+def test_a_config_of_ours_is_listed_with_what_it_changes():
+    head, *lines = catalogue.lines("quick")
+    assert head.startswith("--config=quick: A small pyramid on the built-in images")
+    assert "  --config.data.name=shapes" in lines and "  --config.num_epochs=8" in lines
+    assert not any("seed" in line for line in lines)
+
+
 def test_a_name_of_nothing_is_one_line(capsys):
     assert catalogue.main(["list", "resnet21"]) == 2
     out, err = capsys.readouterr()
     assert not out
-    assert err.startswith("error: there is nothing to list: 'resnet21' is unknown: did you mean")
+    assert err.startswith("error: there is nothing to list of 'resnet21': did you mean 'resnet")
     assert len(err.splitlines()) == 1
 
 

@@ -66,7 +66,7 @@ def test_own_components_train_go_on_evaluate_and_predict(own, run_here, capsys):
         ("data.name=shapes", "--config.data.name=shapes is none: leave them out"),
         ("data.name=cifar10", "--config.data.name=cifar10 is none: leave them out"),
         ("schedule.name=cosine", "is none: leave them out"),
-        ("augmentation.grey.function=my_parts", "it must be an import path, as my_nets:grey"),
+        ("augmentation.grey.function=my_parts", "it must be an import path, as my_module:name"),
         (
             "evaluation.test_time_augmentation=my_parts:grey",
             "cannot be called as grey(images): ",

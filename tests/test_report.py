@@ -305,13 +305,21 @@ def test_runs_under_several_seeds_are_one_row_and_recipes_are_compared_over_seed
     row = (
         f"a0, a1, a2</th><td>3</td><td>{np.mean(accuracies):.2%} ± {np.std(accuracies, ddof=1):.2%}"
     )
-    assert row in page.read_text() and "less that of" not in page.read_text()
+    assert row in page.read_text() and "minus that of" not in page.read_text()
     b = [with_batch_size(make_run(f"b{seed}", seed=seed + 9), 64) for seed in range(3)]
     words = text_of(comparison.write_comparison([*a, *b], tmp_path / "ab.html"))
     others = [json.loads((run / "evaluation.json").read_text())["accuracy"] for run in b]
     apart = (np.mean(accuracies) - np.mean(others)) * 100
-    assert f"The accuracy of a0, a1, a2 less that of b0, b1, b2:  {apart:+.2f} points" in words
+    assert f"Accuracy of a0, a1, a2, minus that of b0, b1, b2:  {apart:+.2f} points" in words
     assert "Welch's test over 3 and 3 runs" in words and "could not be shown" not in words
+    c = [with_batch_size(make_run(f"c{seed}", seed=seed + 20), 32) for seed in range(2)]
+    settings = json.loads((c[0] / "config.json").read_text())
+    settings["logging"]["every_steps"] = 7  # which makes no other config
+    (c[0] / "config.json").write_text(json.dumps(settings))
+    words = text_of(comparison.write_comparison([*a, *b, *c], tmp_path / "abc.html"))
+    assert words.count("minus that of") == 2 and "Welch's test over 3 and 2 runs" in words
+    with pytest.raises(UserError, match="a run is named twice"):
+        comparison.write_comparison([a[0], a[0]], tmp_path / "a.html")
 
 
 def test_two_runs_are_compared_by_the_examples_on_which_one_alone_is_right(make_run, tmp_path):
@@ -319,11 +327,11 @@ def test_two_runs_are_compared_by_the_examples_on_which_one_alone_is_right(make_
     words = text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
     right = [Run(run).predictions.right for run in runs]
     found = difference.of_examples(*right)
-    assert f"less that of two:  {found.value * 100:+.2f} points" in words
+    assert f"minus that of two:  {found.value * 100:+.2f} points" in words
     assert "McNemar's exact test, on the same examples" in words
     assert "differ in the seed alone" not in words
     (runs[0] / "predictions.npz").unlink()
-    assert "less that of" not in text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
+    assert "minus that of" not in text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
 
 
 def test_runs_evaluated_on_other_examples_are_flagged_not_mixed(make_run, tmp_path, capsys):
@@ -413,7 +421,8 @@ def test_chromium_finds_no_error_in_the_page_and_no_request_that_leaves_it(
     # The page's own policy makes an error of every request.
     page = run_report.write_report(make_run())
     assert problems(page) == []
-    page = comparison.write_comparison([page.parent.parent] * 2, tmp_path / "compared.html")
+    runs = [page.parent.parent, make_run("other")]
+    page = comparison.write_comparison(runs, tmp_path / "compared.html")
     assert problems(page) == []
     broken = tmp_path / "broken.html"
     outside = '<img src="https://example.org/a.png"><script>alert(1)</script></body>'

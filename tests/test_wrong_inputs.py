@@ -140,6 +140,8 @@ ALONE = {
     f"{QUICK} evaluate": "'evaluate' is a mode: write --mode=evaluate",
     f"{QUICK} --config.data.test_split train stray": "'stray' belongs to no flag",
     f"{QUICK} stray": "'stray' belongs to no flag",
+    f"{QUICK} --log_format=yaml": "flag --log_format=yaml: value should be one of <text|json>",
+    f"{QUICK} trian": "'trian' belongs to no flag: did you mean 'train'? flags are written",
     f"{QUICK} --extend=perhaps": "--extend=perhaps: --extend is a switch, and takes no value",
     f"{QUICK} --step=last": "flag --step=last: ",
     f"{QUICK} --profile=some": "flag --profile=some: ",

@@ -3,20 +3,24 @@
 jaxcifar list                    all components and configs, a line each
 jaxcifar list fields             all fields of a config that are no component's options
 jaxcifar list SECTION            those of a section, as data or optimizer
-jaxcifar list NAME               a component, with its options; a preset, with the numbers that it sets
+jaxcifar list NAME               a component, with its options; a preset, with the numbers that it sets; or
+                                 one of our configs, with what it changes of the default
 """
 
 import ast
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from jaxcifar.config import config_file
 from jaxcifar.config.components import AUGMENTATION, CHOSEN_BY_NAME, VIEWS
 from jaxcifar.config.fields import fields
 from jaxcifar.config.schema import FIELDS
-from jaxcifar.errors import UserError, unknown
+from jaxcifar.errors import UserError, did_you_mean
 from jaxcifar.models import MODELS, PRESETS
 from jaxcifar.options import Option, flag, options_of
 
@@ -57,13 +61,22 @@ def lines(name: str = "") -> Iterable[str]:
         yield from _table(
             (option, _text(value)) for option, value in (options | dict(changes)).items()
         )
+    elif name in (configs := {path.stem: path for path in config_file.shipped()}) and (
+        name not in components
+    ):
+        yield f"--config={name}: {_about_config(configs[name])}"
+        yield from _changes(name)
     elif name in components:
         title, function = components[name]
         _, section, _ = _KINDS[title]
         yield f"{name}, of the {title.replace('_', ' ')}: {_about(function)}"
         yield from _options(options_of(function) if section else {}, f"{section}.{name}.")
     else:
-        raise unknown("there is nothing to list:", name, ["fields", *components], PRESETS)
+        hint = did_you_mean(name, ["fields", *components, *PRESETS, *configs])
+        raise UserError(
+            f"there is nothing to list of {name!r}: {hint}`jaxcifar list` names what there is, and fields, a "
+            "section as data, or a field as data.name are listed too"
+        )
 
 
 def _everything() -> Iterable[str]:
@@ -76,9 +89,25 @@ def _everything() -> Iterable[str]:
             yield "  any image-classification dataset of TFDS: cifar10, cifar100, svhn_cropped …"
         yield ""
     yield "configs (--config)"
-    yield from _table(
-        (path.stem, _first(ast.get_docstring(ast.parse(path.read_text())) or ""))
-        for path in config_file.shipped()
+    yield from _table((path.stem, _about_config(path)) for path in config_file.shipped())
+
+
+def _about_config(path: Path) -> str:
+    return _first(ast.get_docstring(ast.parse(path.read_text())) or "")
+
+
+def _changes(name: str) -> Iterable[str]:
+    """Yield the fields in which one of our configs differs from the default."""
+    of = lambda config: {
+        path: value
+        for path, value in fields(config_file.load(config_file.find(config), config))
+        if not isinstance(value, ConfigDict)
+    }
+    default = of("default")
+    yield from (
+        f"  {flag('', path)}={_text(value)}"
+        for path, value in of(name).items()
+        if default.get(path) != value
     )
 
 

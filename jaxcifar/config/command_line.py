@@ -2,6 +2,7 @@
 
 import functools
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,27 @@ def definers(values: flags.FlagValues) -> Iterator[Callable]:
     """Return what defines a flag that is text, a whole number or a switch: `(name, default, help)`."""
     kinds = (flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool)
     return (functools.partial(define, flag_values=values) for define in kinds)
+
+
+def help_of(values: flags.FlagValues) -> str:
+    """Return a line for each flag, with its default and what it means."""
+    known = {flag.name: flag for flag in map(values.__getitem__, values)}
+    shown = {}
+    for name in sorted(known, key=lambda name: (name not in ("config", "workdir"), name)):
+        default = (known[name].default_as_str or "").strip("'")
+        about = " ".join((known[name].help or "").split())
+        shown[f"--{name}={default}" if default else f"--{name}"] = about
+    width = max(map(len, shown))
+    return "".join(
+        textwrap.fill(
+            about,
+            100,
+            initial_indent=f"  {flag:{width}}  ",
+            subsequent_indent=" " * (width + 4),
+        )
+        + "\n"
+        for flag, about in shown.items()
+    )
 
 
 def explain_error(
@@ -126,7 +148,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
     except flags.Error as error:
         raise explain_error(error, define_flags(), config) from error
     if stray:
-        raise UserError(f"{stray[0]!r} belongs to no flag: flags are written --name=value")
+        hint = did_you_mean(stray[0], ("train", "evaluate", "predict", "report", "list"))
+        raise UserError(f"{stray[0]!r} belongs to no flag: {hint}flags are written --name=value")
     if values.step is not None and values.mode != "evaluate":
         raise UserError(f"--step={values.step} names a checkpoint to evaluate: add --mode=evaluate")
     if values.extend and values.mode != "train":

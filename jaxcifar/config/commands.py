@@ -27,7 +27,8 @@ train     trains, going on where the workdir stands, evaluates, and writes a rep
 evaluate  evaluates the newest checkpoint, or that of --step
 predict   says what is on images; --json or --csv for programs
 report    makes the report of a run again; of several runs, a page that compares them
-list      names models, augmentations, optimisers, datasets …; of one of them, its options
+list      names models, augmentations, optimisers, datasets, configs; of one of them, its options;
+          of `fields`, or of a section as `data`, the keys of a config
 
 --config  a file, or one of default, fast, folder, quick, resnet18, resnet8
 

@@ -134,7 +134,7 @@ def choose_views(name: str) -> Component:
 
 _IMPORT_PATH = Limit(
     lambda name: re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name) is not None,
-    "an import path, as my_nets:grey",
+    "an import path, as my_module:name",
 )
 
 
@@ -243,7 +243,7 @@ def _imported(name: str, field: str, kind: Kind) -> Callable:
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
     if not {"", here} & set(sys.path):
-        sys.path.append(here)
+        sys.path.insert(0, here)  # as `python -m` does
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -269,8 +269,9 @@ def _imported(name: str, field: str, kind: Kind) -> Callable:
         wanted = set(kind.wanted) & set(signature.parameters)
         signature.bind(*kind.positional, **dict.fromkeys([*kind.keywords, *wanted, *options]))
     except (TypeError, ValueError, NameError) as error:
+        options_are = "; options are the parameters whose types are Annotated"
         raise UserError(
             f"{field}={name}: {attribute} in {where} cannot be called as {attribute}({call}): "
-            f"{first_line(error)}; options are the parameters whose types are Annotated"
+            f"{first_line(error)}{options_are if kind.has_options else ''}"
         ) from error
     return function

@@ -19,6 +19,8 @@ def write_comparison(workdirs: Sequence[Path], page: Path) -> Path:
       UserError: as `Run`, or the page cannot be written.
     """
     runs = [Run(workdir) for workdir in workdirs]
+    if len({run.workdir.resolve() for run in runs}) < len(runs):
+        raise UserError("a run is named twice: name each directory once")
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         runs = [
@@ -143,7 +145,7 @@ _COMPARED = {
     "average precision": lambda run: _of_two(run, "{average_precision:.4f} ({positive})"),
     "top 5": lambda run: (
         f"{run.evaluation['top_5_accuracy']:.2%}"
-        if len(run.evaluation.get("class_names", ())) > 5
+        if len(run.evaluation.get("class_names", ())) > 10
         else ""
     ),
     "loss": _evaluated("loss", "{:.4f}"),

@@ -41,7 +41,7 @@ def headline(run: Run) -> str:
         ("loss", f"{found['loss']:.4f}", "cross-entropy, nats"),
         ("calibration error", f"{found['calibration_error']:.2%}", "expected, 15 bins"),
     ]
-    if len(found["class_names"]) <= 5:
+    if len(found["class_names"]) <= 10:
         cards = [card for card in cards if card[0] != "top 5"]
     if two := found.get("two_classes"):
         cards.append(

@@ -71,6 +71,8 @@ _MOST_OPEN = 10
 def _share(score: Mapping[str, Any], name: str) -> str:
     """Return the recall or the precision of a class, with its interval if it has one."""
     interval = score.get(f"{name}_interval")
+    if f"{name}_interval" in score and not interval:
+        return "–"  # of no image
     return f"{score[name]:.1%}" + (f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval else "")
 
 

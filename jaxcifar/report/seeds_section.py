@@ -9,13 +9,24 @@ from jaxcifar.evaluation.difference import Difference
 from jaxcifar.report import html_pieces
 from jaxcifar.report.workdir_files import Run
 
+_NOT_COUNTED = (
+    *("seed", "convolutions", "logging.", "checkpoint."),
+    *("evaluation.every_epochs", "evaluation.batch_size"),
+    *("data.data_dir", "data.cache_dir", "data.resident_bytes", "data.folder.path"),
+)
+"""Fields, and sections, in which runs of one config may differ."""
+
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     """Return the runs that are evaluated, those of one config under several seeds together."""
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         if run.evaluation:
-            fields = sorted((name, value) for name, value in run.fields.items() if name != "seed")
+            fields = sorted(
+                (name, value)
+                for name, value in run.fields.items()
+                if not name.startswith(_NOT_COUNTED)
+            )
             key = *fields, run.tested_on, run.evaluation["step"]
             groups.setdefault(key, []).append(run)
     return list(groups.values())
@@ -46,22 +57,20 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def compared(runs: Sequence[Run]) -> str:
-    """Return by how much two runs, or two configs, differ; nothing of more, or if it cannot be told."""
-    groups = grouped(runs)
-    if len(groups) != 2:
-        return ""
-    a, b = groups
+    """Return by how much the first run, or config, differs from each other; nothing if it cannot be told."""
+    first, *others = grouped(runs) or [[]]
+    return "".join(_compared(first, other) for other in others)
+
+
+def _compared(a: Sequence[Run], b: Sequence[Run]) -> str:
     if len(a) > 1 and len(b) > 1:
-        accuracies = ([run.evaluation["accuracy"] for run in group] for group in groups)
-        found, how = (
-            difference.of_runs(*accuracies),
-            f"Welch's test over {len(a)} and {len(b)} runs",
-        )
-    elif len(a) == len(b) == 1 and (found := _of_examples(a[0], b[0])):
-        how = "McNemar's exact test, on the same examples"
-    else:
-        return ""
-    return _sentence(_name(a), _name(b), found, how)
+        accuracies = ([run.evaluation["accuracy"] for run in group] for group in (a, b))
+        how = f"Welch's test over {len(a)} and {len(b)} runs"
+        return _sentence(_name(a), _name(b), difference.of_runs(*accuracies), how)
+    if len(a) == len(b) == 1 and (found := _of_examples(a[0], b[0])):
+        how = "McNemar's exact test, on the same examples; other seeds may differ by more"
+        return _sentence(_name(a), _name(b), found, how)
+    return ""
 
 
 def _of_examples(a: Run, b: Run) -> Difference | None:
@@ -75,11 +84,11 @@ def _of_examples(a: Run, b: Run) -> Difference | None:
 
 def _sentence(a: str, b: str, found: Difference, how: str) -> str:
     low, high = found.interval
-    told = "" if low <= 0 <= high else " <b>The interval does not hold 0.</b>"
+    told = "This does not show a difference." if low <= 0 <= high else "They differ."
     p_value = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
     return (
-        f"<p>The accuracy of {escape(a)} less that of {escape(b)}: <b>{found.value * 100:+.2f} points</b> "
-        f"(95% interval {low * 100:+.2f} to {high * 100:+.2f}; {how}: {p_value}).{told}</p>"
+        f"<p>Accuracy of {escape(a)}, minus that of {escape(b)}: <b>{found.value * 100:+.2f} points</b> "
+        f"(95% interval {low * 100:+.2f} to {high * 100:+.2f}; {how}: {p_value}). {told}</p>"
     )
 
 

@@ -162,6 +162,11 @@ def _start_recording(
     interval = Interval(**saved.description["interval"] if saved.unrecorded else {})
     recorder = Recorder(rates, experiment.steps_per_epoch, log, progress, laps, interval)
     progress.say(overview.describe(summary, stepper.state))
+    if config.schedule.warmup_epochs >= config.num_epochs:
+        progress.say(
+            f"all {config.num_epochs} epochs are warm-up, and the learning rate never falls: "
+            "--config.schedule.warmup_epochs=0.2 begins sooner"
+        )
     if saved.step == experiment.total_steps:
         progress.say(f"{workdir} is finished: all {saved.step} steps are done")
     elif saved.step:
