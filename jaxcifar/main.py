@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
         if values.mode == "report":
             _report(workdir)
             return 0
-        waiting.show("importing JAX")
+        waiting.show("" if values.distributed else "importing JAX")
         if evaluated := _run(values, workdir, laps, stopping):
             waiting.show("")
             _print(*evaluated, trained=values.mode == "train")
@@ -104,7 +104,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
                 stopping=stopping,
                 meanwhile=_import_report,
             )
-        waiting.show("evaluating")
+        waiting.show("" if values.distributed else "evaluating")
         return run_evaluation.evaluate(settings, workdir, values.step)
     except Stopped:
         if values.distributed and training:

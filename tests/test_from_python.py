@@ -13,6 +13,7 @@ import pytest
 
 import jaxcifar
 from jaxcifar import Classifier, Run, UserError
+from jaxcifar.evaluation import inside
 from jaxcifar.step.batch import normalise
 from tests.conftest import ROOT, TINY
 
@@ -27,6 +28,7 @@ def config():
 @pytest.fixture
 def nothing_is_taken(monkeypatch):
     """Leave a command line that is none of ours, and look whether it and the signals are as they were."""
+    monkeypatch.setattr(inside, "look", lambda *arguments: {})  # compiled anew in each run
     theirs = ["notebook", "--config=theirs", "--config.seed=3"]
     monkeypatch.setattr("sys.argv", theirs)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -26,11 +26,10 @@ def define_flag(values: flags.FlagValues) -> None:
     )
 
 
-SHIPPED = next(
-    folder / "configs"
-    for folder in Path(__file__).parents[1:3]
-    if (folder / "configs/default.py").is_file()
-)
+_PACKAGE = Path(__file__).parents[1]
+SHIPPED = _PACKAGE / "configs"
+if not SHIPPED.is_dir():
+    SHIPPED = _PACKAGE.parent / "configs"
 """The configs of this project: in the package where it is installed, beside it in a clone."""
 
 

@@ -23,12 +23,14 @@ class _Waiting:
         self._told = False
         self._line: tqdm | None = None
         self._thread: threading.Thread | None = None
+        self.is_silent = False
 
     @property
     def words(self) -> str:
         return self._words
 
     def show(self, words: str) -> None:
+        words = "" if self.is_silent else words
         with self._changed:
             if self._line is not None:
                 self._line.close()
@@ -59,6 +61,12 @@ _WAITING = _Waiting()
 def show(words: str) -> None:
     """Show what the program does from now on, until it is shown something else; nothing if it is empty."""
     _WAITING.show(words)
+
+
+def silence() -> None:
+    """Show nothing from now on: of several processes one speaks."""
+    _WAITING.is_silent = True
+    show("")
 
 
 @contextlib.contextmanager

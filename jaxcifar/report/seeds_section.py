@@ -37,11 +37,11 @@ def table(runs: Sequence[Run]) -> str:
     groups = grouped(runs)
     if all(len(group) == 1 for group in groups):
         return ""
-    known = {
-        title: form
-        for title, (find, form) in _SCORES.items()
+    known = [
+        title
+        for title, (find, _) in _SCORES.items()
         if any(find(run) is not None for group in groups for run in group)
-    }
+    ]
     entries = (
         (
             _name(group),

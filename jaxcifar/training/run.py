@@ -18,6 +18,7 @@ from jaxcifar.experiment import agreement
 from jaxcifar.experiment.build import class_weights
 from jaxcifar.experiment.saved_run import SavedRun
 from jaxcifar.experiment.setup import Setup, load_split, set_up, start_layout
+from jaxcifar.host import waiting
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import sole_writer, write_arrays, write_json
 from jaxcifar.host.laps import Laps
@@ -65,6 +66,8 @@ def train(  # noqa: PLR0913, what main knows
     """
     laps.end("imports", "starting the devices")
     layout = start_layout(config)
+    if not layout.leads:
+        waiting.silence()
     checks.check_devices(config, len(layout.devices))
     with contextlib.ExitStack() as stack:
         if layout.leads:
