@@ -432,3 +432,12 @@ def test_loggers_of_ones_own_are_given_each_record_and_cannot_stop_a_run(
     assert "warning: the logger fail is given no more records" in result.stderr
     # They do not make it another run.
     assert "is finished" in run_here(*flags).stdout
+
+
+def test_the_line_at_an_epoch_s_end_has_the_means_of_the_epoch(run_here, tiny_flags, tmp_path):
+    result = run_here(*tiny_flags, "--config.num_epochs=1", f"--workdir={tmp_path}")
+    records = read_records(tmp_path / "metrics.jsonl")
+    steps = np.diff([0, *(record["step"] for record in records)])
+    assert steps.tolist() == [3, 3, 2]  # the last record is of what is left
+    loss = np.average([record["train/loss"] for record in records], weights=steps)
+    assert f"\nepoch 1/1  train loss {loss:.4f} accuracy " in result.stdout

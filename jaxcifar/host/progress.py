@@ -60,21 +60,27 @@ class Progress:
         self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}", refresh=False)
         self._bar.update(images)
 
-    def log(self, step: int, values: dict[str, float]) -> None:
-        """Print a line of metrics: always those of an evaluation, others only without a bar."""
+    def log(self, step: int, values: dict[str, float], shown: dict[str, float]) -> None:
+        """Print a line of metrics: always those of an evaluation, others only without a bar.
+
+        Args:
+          step: of the record.
+          values: of the record, for a program.
+          shown: those for a person.
+        """
         if output.is_json():
             output.emit("record", {"step": step} | values)
             return
-        evaluated = any(name.endswith("/accuracy") and name != "train/accuracy" for name in values)
+        evaluated = any(name.endswith("/accuracy") and name != "train/accuracy" for name in shown)
         if sys.stderr.isatty() and not evaluated:
             return
         epoch = f"{self._done / self._images_per_epoch:.2f}".rstrip("0").rstrip(".")
         parts = [f"epoch {epoch}/{self._epochs}"]
-        for split in dict.fromkeys(name.split("/")[0] for name in values if "/" in name):
-            if f"{split}/accuracy" in values:
-                loss, accuracy = values[f"{split}/loss"], values[f"{split}/accuracy"]
+        for split in dict.fromkeys(name.split("/")[0] for name in shown if "/" in name):
+            if f"{split}/accuracy" in shown:
+                loss, accuracy = shown[f"{split}/loss"], shown[f"{split}/accuracy"]
                 parts.append(f"{split} loss {loss:.4f} accuracy {accuracy:.2%}")
-        parts.append(f"{values['images_per_second']:,.0f} images/s")
+        parts.append(f"{shown['images_per_second']:,.0f} images/s")
         spent = time.monotonic() - self._began
         left = spent / max(self._done - self._first, 1) * (self._total - self._done)
         parts.append(f"{tqdm.format_interval(left)} left")

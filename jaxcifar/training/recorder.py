@@ -50,6 +50,7 @@ class Recorder:
     ):
         """Take the learning rates of all steps, where records go, and what waits to be recorded."""
         self.interval = interval
+        self._epoch = dataclasses.replace(interval)
         self._learning_rates, self._steps_per_epoch = learning_rates, steps_per_epoch
         self._log, self._progress, self._laps = log, progress, laps
         self._began = time.monotonic()
@@ -68,6 +69,7 @@ class Recorder:
         self._laps.report_first_step(self._progress.say)
         self._progress.advance(int(counts.seen), **counts.compute())
         self.interval.add(counts, seconds)
+        self._epoch.add(counts, seconds)
 
     def values(self, step: int) -> dict[str, float]:
         """Return the values of a record after `step`; images a second of the laps that were added."""
@@ -75,9 +77,13 @@ class Recorder:
         return done | self.interval.metrics()
 
     def record(self, step: int, values: dict[str, float]) -> None:
-        """Write a record, and begin another interval."""
+        """Write a record, and begin another interval; at an epoch's end its means are shown."""
         self._log.write(step, values)
-        self._progress.log(step, values)
+        shown = values
+        if step % self._steps_per_epoch == 0:
+            shown = values | self._epoch.metrics()
+            self._epoch = Interval()
+        self._progress.log(step, values, shown)
         self.interval = Interval()
 
     def close(self) -> None:
