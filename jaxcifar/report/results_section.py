@@ -89,9 +89,9 @@ def _sentence(found: dict) -> str:
         )
     if pairs := found.get("confused_pairs"):
         a, b = map(escape, pairs[0]["classes"])
-        text += (
-            f". It takes {a} and {b} for one another most often, {sum(pairs[0]['counts']):,} times"
-        )
+        count = sum(pairs[0]["counts"])
+        times = "once" if count == 1 else f"{count:,} times"
+        text += f". It takes {a} and {b} for one another most often, {times}"
     return f"{text}."
 
 

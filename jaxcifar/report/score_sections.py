@@ -61,7 +61,9 @@ def all_scores(run: Run) -> str:
     intervals = "recall (95% interval)", "precision (95% interval)"
     table = html_pieces.table(entries, ["examples", *intervals, "F1"])
     shown = " open" if len(scores) <= _MOST_OPEN else ""
-    return f"<details{shown}><summary>The scores of all {len(scores):,} classes</summary>{table}</details>"
+    return (
+        f"<details{shown}><summary>The scores of {len(scores):,} classes</summary>{table}</details>"
+    )
 
 
 _MOST_OPEN = 10
