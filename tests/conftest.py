@@ -191,7 +191,7 @@ SHORT = (
 def own(tmp_path, monkeypatch):
     """Stand in a directory that holds `my_parts.py` and `my_config.py` of the documentation."""
     text = (ROOT / "docs/extending.md").read_text()
-    parts, config = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    *_, parts, config = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     (tmp_path / "my_parts.py").write_text(parts)
     (tmp_path / "my_config.py").write_text(config)
     monkeypatch.chdir(tmp_path)

@@ -1,8 +1,10 @@
 """Components of the user's own, as docs/extending.md shows them: named by import path, without a fork."""
 
 import json
+import re
 import sys
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -10,6 +12,7 @@ from PIL import Image
 
 from configs import default
 from jaxcifar import Classifier, predict
+from jaxcifar.augment.augmentations import Examples
 from jaxcifar.config import command_line
 from jaxcifar.config.presets import preset_of
 from jaxcifar.config.reader import read_config
@@ -398,3 +401,24 @@ def test_a_run_of_a_preset_keeps_family_and_numbers_and_goes_on_under_both_names
     longer = ["--extend", "--config.num_epochs=2", "--config.model.name=resnet8"]
     went_on = run_here(f"--workdir={tmp_path}", *longer)
     assert "going on from step 1 of 2" in went_on.stdout, went_on.stderr
+
+
+def test_the_short_example_is_a_run_with_one_augmentation_more(tmp_path, monkeypatch):
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), flags=re.DOTALL
+    )
+    for name, block in zip(("my_augmentation.py", "grey.py"), blocks):
+        (tmp_path / name).write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["main"])
+    flag = "--config.augmentation.grey.probability=0.5"
+    given = command_line.parse(["main", "--config=grey.py", flag]).config
+    chosen = read_config(given).augmentation["grey"]
+    sys.modules.pop("my_augmentation")
+    images = np.random.default_rng(0).random((200, 4, 4, 3), np.float32)
+    examples = Examples(images, np.zeros((200, 2)), np.arange(200), 0)
+    made = chosen(jax.random.split(jax.random.key(0), 200), examples).images
+    is_grey = np.ptp(np.asarray(made), axis=-1).max((1, 2)) < 1e-6
+    assert 60 < is_grey.sum() < 140
+    np.testing.assert_array_equal(made[~is_grey], images[~is_grey])
