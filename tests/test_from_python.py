@@ -69,6 +69,9 @@ def test_configs_are_found_without_a_package_of_the_same_name_being_hidden(monke
     assert sys.modules["configs"] is theirs
     with pytest.raises(UserError, match="--config=fats is no Python file: did you mean fast"):
         jaxcifar.get_config("fats")
+    (tmp_path / "none.py").touch()
+    with pytest.raises(UserError, match=r"none.py has no function get_config\(\)"):
+        jaxcifar.get_config(str(tmp_path / "none.py"))
 
 
 def test_logits_and_features_are_those_of_the_module(trained_run):

@@ -27,9 +27,8 @@ def define_flag(values: flags.FlagValues) -> None:
 
 
 _PACKAGE = Path(__file__).parents[1]
-SHIPPED = _PACKAGE / "configs"
-if not SHIPPED.is_dir():
-    SHIPPED = _PACKAGE.parent / "configs"
+_BESIDE = _PACKAGE.parent / "configs"
+SHIPPED = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _BESIDE
 """The configs of this project: in the package where it is installed, beside it in a clone."""
 
 
@@ -124,11 +123,14 @@ def get_config(named: str) -> ConfigDict:
       named: its file, or the name of one of ours, as `default`.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or it has no function `get_config`.
     """
     file = find(named)
     with configs_found(Path(file)):
-        return runpy.run_path(file)["get_config"]()
+        make = runpy.run_path(file).get("get_config")
+        if make is None:
+            raise UserError(f"{named} has no function get_config()")
+        return make()
 
 
 @contextlib.contextmanager

@@ -50,9 +50,8 @@ class Progress:
 
     def advance(self, images: int, *, loss: float, accuracy: float) -> None:
         """Move on by `images`, the newest of which had this loss and accuracy."""
-        if (
-            self._bar is None
-        ):  # not before: what the program does until then stands in the same line
+        # Not before, for what the program does until then stands in the same line.
+        if self._bar is None:
             self._bar = self._new_bar()
         epoch = min(self._done // self._images_per_epoch + 1, self._epochs)
         self._done += images
