@@ -13,13 +13,11 @@ import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxcifar.errors import UserError, first_line
 from jaxcifar.host import output, terminal, waiting
-from jaxcifar.host.files import expanded
 from jaxcifar.host.laps import Laps
 from jaxcifar.host.signals import Stopped, Stopping
 
@@ -28,7 +26,8 @@ def main(argv: list[str]) -> int:
     """Run the program and return its exit code."""
     laps = Laps()
     stopping = Stopping()
-    from jaxcifar.config.command_line import define_flags, help_of, parse  # takes a while
+    from jaxcifar.config.command_line import define_flags, parse  # takes a while
+    from jaxcifar.config.flag_help import help_of
 
     try:
         values = parse(argv)
@@ -123,81 +122,6 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
             f"another process of this run has ended or cannot be reached ({first_line(error)}): "
             "start all of them again with the same commands, and they go on from the newest checkpoint"
         ) from error
-
-
-def train(config: Any, workdir: str | Path, *, extend: bool = False) -> dict[str, Any]:
-    """Train to the end, from where the run in `workdir` stands if there is one, evaluate and report.
-
-    Neither signals nor the command line are looked at. Ctrl-C raises `KeyboardInterrupt`; the same call goes
-    on from the newest checkpoint.
-
-    Args:
-      config: a `ConfigDict` as `get_config` returns.
-      workdir: where everything is written.
-      extend: whether `config.num_epochs` may be larger than that of the run in `workdir`.
-
-    Returns:
-      What `evaluation.json` holds, see `evaluation_files.write_evaluation`.
-
-    Raises:
-      UserError: config, data, devices and workdir do not go together, the loss is not finite, or nothing can
-        be written.
-    """
-    from jaxcifar.config.reader import read_config
-    from jaxcifar.training import run
-
-    return _evaluated(
-        lambda: run.train(
-            read_config(config),
-            expanded(workdir),
-            extend=extend,
-            profile=None,
-            laps=Laps(),
-            stopping=Stopping(take=False),
-            meanwhile=_import_report,
-        ),
-        expanded(workdir),
-    )
-
-
-def evaluate(workdir: str | Path, *, config: Any = None, step: int | None = None) -> dict[str, Any]:
-    """Evaluate a checkpoint, and report.
-
-    Args:
-      workdir: of the run.
-      config: a `ConfigDict` of the evaluation; None for the run's own, on its own test split.
-      step: of the checkpoint; None for the newest.
-
-    Returns:
-      What `evaluation.json` holds, see `evaluation_files.write_evaluation`.
-
-    Raises:
-      UserError: there is no such checkpoint, or it, the config and the data do not go together.
-    """
-    from jaxcifar.config import saved_config
-    from jaxcifar.config.reader import read_config
-    from jaxcifar.evaluation import run_evaluation
-
-    config = saved_config.get_config(str(expanded(workdir))) if config is None else config
-    return _evaluated(
-        lambda: run_evaluation.evaluate(read_config(config), expanded(workdir), step),
-        expanded(workdir),
-    )
-
-
-def _evaluated(
-    function: Callable[[], tuple[Path, dict[str, Any]] | None], workdir: Path
-) -> dict[str, Any]:
-    """Return the evaluation that `function` returns, with a report of the run; nothing but in process 0."""
-    from jaxcifar.report import run_report
-
-    try:
-        if not (evaluated := function()):
-            return {}
-        run_report.write_report(workdir)
-        return evaluated[1]
-    finally:
-        waiting.show("")
 
 
 def _end(line: str, exit_code: int) -> int:

@@ -27,7 +27,7 @@ if __name__ == "__main__":
 import numpy as np
 from absl import flags
 
-from jaxcifar.config.command_line import definers, explain_error, help_of
+from jaxcifar.config.flag_help import definers, explain_error, help_of
 from jaxcifar.data.images import find_images, read_image
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation.classifier import MOST_AT_ONCE, Classifier

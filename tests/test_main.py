@@ -430,8 +430,11 @@ def test_loggers_of_ones_own_are_given_each_record_and_cannot_stop_a_run(
     ]
     assert loggers.calls == 1
     assert "warning: the logger fail is given no more records" in result.stderr
-    # They do not make it another run.
+    # They do not make it another run, and only training needs them.
+    (tmp_path / "my_loggers.py").unlink()
     assert "is finished" in run_here(*flags).stdout
+    assert run_here(f"--workdir={tmp_path}/run", "--mode=evaluate").returncode == 0
+    assert "my_loggers" not in sys.modules
 
 
 def test_the_line_at_an_epoch_s_end_has_the_means_of_the_epoch(run_here, tiny_flags, tmp_path):

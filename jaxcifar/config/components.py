@@ -2,37 +2,20 @@
 
 import dataclasses
 import hashlib
-import importlib
-import inspect
-import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from jaxcifar.augment import AUGMENTATIONS, TEST_TIME_AUGMENTATIONS
+from jaxcifar.config.importing import IMPORT_PATH, Kind, defining_module, imported
 from jaxcifar.config.schema import Component
 from jaxcifar.data import DATASETS
 from jaxcifar.data.tfds_prepare import NAMESPACES
-from jaxcifar.errors import UserError, did_you_mean, first_line, unknown
+from jaxcifar.errors import UserError, unknown
 from jaxcifar.models import MODELS, PRESETS
 from jaxcifar.optim import OPTIMIZERS, SCHEDULES
-from jaxcifar.options import Limit, flag, options_of, read
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """Say which components of a kind are ours, and how one of any is called."""
-
-    ours: Mapping[str, Callable]
-    positional: tuple[str, ...] = ()
-    keywords: tuple[str, ...] = ()
-    wanted: tuple[str, ...] = ()
-    """Keywords that are passed to a component that has a parameter of this name."""
-    has_options: bool = True
-    presets: Collection[str] = ()
-    """Other names that a config may hold, which `presets.py` replaces before these components are found."""
-
+from jaxcifar.options import flag, options_of, read
 
 CHOSEN_BY_NAME = {
     "data": Kind(DATASETS, ("split",), wanted=("reading",)),
@@ -51,10 +34,10 @@ def _component(name: str, field: str, kind: Kind, path: str, options: Mapping) -
     if name in kind.ours:
         ours = kind.ours[name]
         return Component(name, field, ours, _read(kind, ours, options, path), path)
-    if not _IMPORT_PATH.fits(name):
+    if not IMPORT_PATH.fits(name):
         raise unknown(f"{field}:", name, kind.ours, kind.presets)
-    function = _imported(name, field, kind)
-    module = _defining_module(function, name.partition(":")[0])
+    function = imported(name, field, kind)
+    module = defining_module(function, name.partition(":")[0])
     file = getattr(sys.modules[module], "__file__", None)
     sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
     options = _read(kind, function, options, path)
@@ -63,13 +46,6 @@ def _component(name: str, field: str, kind: Kind, path: str, options: Mapping) -
 
 def _read(kind: Kind, function: Callable, options: Mapping, path: str) -> dict[str, Any]:
     return read(function, options, path) if kind.has_options else {}
-
-
-def _defining_module(function: Callable, module: str) -> str:
-    """Return the module that defines a function; `module`, which has it, if another package does."""
-    defining = getattr(function, "__module__", None) or module
-    same_package = defining.partition(".")[0] == module.partition(".")[0]
-    return defining if same_package and defining in sys.modules else module
 
 
 def choose(section: str, name: str, groups: Mapping[str, Mapping]) -> Component:
@@ -93,7 +69,7 @@ def choose(section: str, name: str, groups: Mapping[str, Mapping]) -> Component:
 
 def choose_dataset(name: str, groups: Mapping[str, Mapping]) -> Component | None:
     """Return what `choose` does for the section `data`, None for a dataset of TFDS."""
-    own = _IMPORT_PATH.fits(name) and name.partition(":")[0] not in NAMESPACES
+    own = IMPORT_PATH.fits(name) and name.partition(":")[0] not in NAMESPACES
     if own or name in DATASETS:
         return choose("data", name, groups)
     _check_no_options("data", name, groups)
@@ -109,16 +85,16 @@ def _check_no_options(section: str, name: str, groups: Mapping[str, Mapping]) ->
 
 
 def loggers(paths: str) -> tuple[Callable, ...]:
-    """Return the functions that import paths, separated by commas, name.
+    """Return the functions that import paths, separated by commas, name; only training needs them.
 
     Raises:
       UserError: there is no such function, or it cannot be called with step and values.
     """
     field, found = "--config.logging.loggers", []
     for path in filter(None, map(str.strip, paths.split(","))):
-        if not _IMPORT_PATH.fits(path):
-            raise UserError(f"{field}={path}: it must be {_IMPORT_PATH.words}")
-        found.append(_imported(path, field, LOGGER))
+        if not IMPORT_PATH.fits(path):
+            raise UserError(f"{field}={path}: it must be {IMPORT_PATH.words}")
+        found.append(imported(path, field, LOGGER))
     return tuple(found)
 
 
@@ -132,12 +108,6 @@ def choose_views(name: str) -> Component:
     return _component(name, f"--config.{path}", VIEWS, path, {})
 
 
-_IMPORT_PATH = Limit(
-    lambda name: re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name) is not None,
-    "an import path, as my_module:name",
-)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Switch:
     """Hold the field that the group of every augmentation has, beside the options."""
@@ -149,7 +119,7 @@ class _Switch:
 class _Own:
     """Hold the field that the group of an augmentation of the user's own has, too."""
 
-    function: Annotated[str, _IMPORT_PATH]
+    function: Annotated[str, IMPORT_PATH]
 
 
 def enabled_augmentations(groups: Mapping[str, Mapping]) -> dict[str, Component]:
@@ -236,42 +206,3 @@ def check_all_augmentations(groups: Mapping[str, Mapping]) -> None:
 def hashes(components: Iterable[Component]) -> dict[str, str]:
     """Return the SHA-256 of the file of each module of the user's own, by the module's name."""
     return {each.module: each.sha256 for each in components if each.module}
-
-
-def _imported(name: str, field: str, kind: Kind) -> Callable:
-    """Import what an import path names; errors call the field that holds it `field`."""
-    module_name, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if not {"", here} & set(sys.path):
-        sys.path.insert(0, here)  # as `python -m` does
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is found, and misses another
-        raise UserError(
-            f"{field}={name}: there is no module {error.name} in the current directory or on PYTHONPATH: "
-            "start from the directory that holds it, or set PYTHONPATH"
-        ) from error
-    except OSError as error:  # not of the run's own files
-        raise ImportError(f"{module_name} cannot be imported") from error
-    where = getattr(module, "__file__", None) or module_name
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        known = (key for key in vars(module) if not key.startswith("_"))
-        hint = did_you_mean(attribute, known) or "name one that it holds"
-        raise UserError(f"{field}={name}: {where} holds no function or class {attribute}: {hint}")
-    words = [*kind.positional, *(f"{key}=" for key in kind.keywords)]
-    call = ", ".join([*words, "**options"] if kind.has_options else words)
-    try:
-        signature = inspect.signature(function)
-        options = options_of(function) if kind.has_options else ()
-        wanted = set(kind.wanted) & set(signature.parameters)
-        signature.bind(*kind.positional, **dict.fromkeys([*kind.keywords, *wanted, *options]))
-    except (TypeError, ValueError, NameError) as error:
-        options_are = "; options are the parameters whose types are Annotated"
-        raise UserError(
-            f"{field}={name}: {attribute} in {where} cannot be called as {attribute}({call}): "
-            f"{first_line(error)}{options_are if kind.has_options else ''}"
-        ) from error
-    return function

@@ -37,8 +37,6 @@ def read_config(given: ConfigDict | Mapping[str, Any]) -> Config:
             found["component"] = components.choose(name, found["name"], options)
         elif options:
             raise unknown(f"--config.{name}:", min(options), options_of(section))
-        if name == "logging":
-            found["functions"] = components.loggers(found["loggers"])
         if name == "evaluation":
             found["component"] = components.choose_views(found["test_time_augmentation"])
         sections[name] = section(**found)

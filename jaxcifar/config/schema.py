@@ -160,8 +160,6 @@ class Logging:
     loggers: Annotated[
         str, "import paths, separated by commas, of functions of step and values", MAY_CHANGE
     ] = ""
-    functions: tuple[Callable[[int, Mapping[str, float]], object], ...] = ()
-    """Which these paths name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,7 @@ class Classifier:
             return np.zeros((0, *shape), np.float32)
         chunks = range(0, len(fitted), MOST_AT_ONCE)
         answers = [function(np.stack(fitted[i : i + MOST_AT_ONCE])) for i in chunks]
-        return np.concatenate(jax.device_get(answers)).astype(np.float32)
+        return np.concatenate(jax.device_get(answers))
 
     def _passed(self, images: np.ndarray) -> tuple[jax.Array, jax.Array]:
         padded = _padded(images, 1 << (len(images) - 1).bit_length())
@@ -136,7 +136,7 @@ class Classifier:
             with nn.intercept_methods(take):
                 normalised = normalise(images.astype(wide) / 255, mean, std)
                 logits = self.module.apply(variables, normalised, train=False)
-            return logits, taken[-1] if taken else None
+            return logits, taken[-1].astype(wide) if taken else None
 
         return jax.jit(with_full_products(forward))
 

@@ -79,7 +79,7 @@ def fault(evaluation: Mapping[str, Any], *, trained: bool) -> str:
         return ""
     remedy = "; train for longer, or at another --config.optimizer.learning_rate"
     if evaluation["unequal_classes"]:
-        remedy = (
+        remedy += (
             "; --config.loss.class_weights=balanced or --config.sampling=balanced makes up for unequal "
             "classes"
         )

@@ -1,12 +1,12 @@
 """A training run from its start to its end: set up, restore, loop, evaluate."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 
-from jaxcifar.config import checks
+from jaxcifar.config import checks, components
 from jaxcifar.config.schema import Config
 from jaxcifar.data.datasets import Dataset, was_read_otherwise
 from jaxcifar.data.facts import DataFacts
@@ -22,7 +22,7 @@ from jaxcifar.host import waiting
 from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import sole_writer, write_arrays, write_json
 from jaxcifar.host.laps import Laps
-from jaxcifar.host.metrics_log import MetricsLog
+from jaxcifar.host.metrics_log import Logger, MetricsLog
 from jaxcifar.host.progress import Progress, Silent
 from jaxcifar.host.signals import Stopping
 from jaxcifar.training import data_overview, overview
@@ -64,6 +64,7 @@ def train(  # noqa: PLR0913, what main knows
         not finite, or a checkpoint cannot be written.
       Stopped: by a signal; what was computed is saved.
     """
+    loggers = components.loggers(config.logging.loggers)
     laps.end("imports", "starting the devices")
     layout = start_layout(config)
     if not layout.leads:
@@ -101,7 +102,7 @@ def train(  # noqa: PLR0913, what main knows
         laps.end("state", "summing up the data")
         evaluators = {name: Evaluator(setup, split) for name, split in held_out.items()}
         augmented = evaluators["test"].augmented()
-        progress, recorder = _start_recording(setup, stepper, saved, workdir, laps)
+        progress, recorder = _start_recording(setup, stepper, saved, workdir, laps, loggers)
         if layout.leads:
             _describe_data(setup, {"train": dataset} | held_out, workdir, progress.say)
         saver = Saver(checkpoints, layout, progress.say, saved.step)
@@ -145,7 +146,12 @@ def train(  # noqa: PLR0913, what main knows
 
 
 def _start_recording(
-    setup: Setup, stepper: Stepper, saved: SavedRun, workdir: Path, laps: Laps
+    setup: Setup,
+    stepper: Stepper,
+    saved: SavedRun,
+    workdir: Path,
+    laps: Laps,
+    loggers: Sequence[Logger],
 ) -> tuple[Progress | Silent, Recorder]:
     """Write down and print what the run is and where it stands; return what tells the user, and records."""
     config, experiment = setup.config, setup.experiment
@@ -155,7 +161,6 @@ def _start_recording(
     if setup.layout.leads:
         write_json(workdir / "config.json", config.whole)
         write_json(workdir / "run.json", summary)
-        loggers = config.logging.functions
         log = MetricsLog(workdir, last_step=saved.step, loggers=loggers)
         progress = Progress(
             epochs=config.num_epochs,
