@@ -11,6 +11,7 @@ import platform as standard_platform
 import re
 import signal
 import threading
+import time
 
 import jax
 import numpy as np
@@ -223,6 +224,25 @@ def test_an_accelerator_is_sent_what_comes_next_before_what_it_has_done_is_fetch
         14,
     ]
     assert Checkpoints(run / "checkpoints").steps() == [7, 14]
+
+
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_the_time_of_a_save_is_the_steps_time_where_steps_were_sent_ahead(
+    rehearse, run_here, monkeypatch, tmp_path, accelerator
+):
+    if accelerator:
+        rehearse(1, no_answer)
+    save = Saver.save
+
+    def slow(self, *arguments):
+        time.sleep(1)
+        return save(self, *arguments)
+
+    monkeypatch.setattr(Saver, "save", slow)
+    assert run_here(*narrow(tmp_path / "run")).returncode == 0
+    record = read_records(tmp_path / "run/metrics.jsonl")[3]
+    seconds = 3 * 64 / record["images_per_second"]
+    assert record["step"] == 10 and (seconds > 1) == accelerator
 
 
 def test_a_profile_holds_whole_dispatches_of_training_and_nothing_that_comes_between_epochs(

@@ -164,12 +164,14 @@ class Loop:
 
     def _end_epoch(self, ending: _Ending) -> dict[str, Answers]:
         """Save, fetch the answers of an evaluation and record, each if it is due; return the answers."""
+        evaluated = {name: answers() for name, answers in ending.answers.items()}
+        self.recorder.lap()  # an accelerator has begun with the dispatch that was sent ahead
         self._save(ending.snapshot)
         values = self.recorder.values(ending.step)
-        evaluated = {name: answers() for name, answers in ending.answers.items()}
         values |= prefixed({name: answers.counts for name, answers in evaluated.items()})
         self.recorder.record(ending.step, values)
-        self.recorder.lap()
+        if self.setup.layout.rows_per_dispatch == 1:
+            self.recorder.lap()  # nothing was sent ahead
         return evaluated
 
     def _save(self, snapshot: Snapshot | None) -> None:
