@@ -27,13 +27,14 @@ def variables_of(network, images):
 
 
 class Averaged(nn.Module):
-    """A convolution, the mean over height and width, and a head: its Grad-CAM is known."""
+    """Convolutions, and a head at 2 × 2 places, over which its mean is taken: its Grad-CAM is known."""
 
     @nn.compact
     def __call__(self, images, *, train):
         x = nn.Conv(5, (3, 3), name="first")(images)
         x = nn.relu(nn.Conv(6, (3, 3), name="last")(x))
-        return nn.Dense(3, name="head")(x.mean((1, 2)))
+        halves = x.shape[1] // 2, x.shape[2] // 2
+        return nn.Conv(3, (1, 1), name="head")(nn.avg_pool(x, halves, halves)).mean((1, 2))
 
 
 def test_where_it_looked_is_the_class_activation_map_of_the_class_that_is_named(images):
@@ -45,7 +46,7 @@ def test_where_it_looked_is_the_class_activation_map_of_the_class_that_is_named(
         variables, normalised, train=False, capture_intermediates=True, mutable="intermediates"
     )
     last = kept["intermediates"]["last"]["__call__"][0]
-    head = variables["params"]["head"]["kernel"][:, logits.argmax(1)]  # [channel, image]
+    head = variables["params"]["head"]["kernel"][0, 0][:, logits.argmax(1)]  # [channel, image]
     slopes = (last > 0) * head.T[:, None, None]  # of the mean, but for a factor
     expected = np.maximum((slopes.mean((1, 2), keepdims=True) * last).sum(-1), 0)
     expected /= expected.max((1, 2), keepdims=True)

@@ -18,6 +18,8 @@ from jaxcifar.step.state import TrainState
 
 _MOST_FILTERS = 64
 _MOST_MAPS = 16
+_FINE_ENOUGH = 4
+"""Places on a side, below which where the network looked says little."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +67,8 @@ def look(
       `maps: [map, height, width] float32`, what the first layer returns of the first image, at most 16;
       `filters: [height, width, channel, filter] float32` of this layer, at most 64, if it takes the image
       itself; and of a network with more such layers `attention: [n, height, width] float32` from 0 to 1:
-      where the last one spoke for the class that was named (Grad-CAM, Selvaraju et al. 2017).
+      where the last one of at least 4 × 4 places spoke for the class that was named (Grad-CAM, Selvaraju et
+      al. 2017).
     """
     mean, std = np.asarray(facts.mean, np.float32), np.asarray(facts.std, np.float32)
 
@@ -80,7 +83,8 @@ def look(
     spread = [i for i, seen in enumerate(layers.seen) if min(seen.shape[1:3]) > 1]
     if not spread:
         return {}
-    first, last = spread[0], spread[-1]
+    fine = [i for i in spread if min(layers.seen[i].shape[1:3]) >= _FINE_ENOUGH]
+    first, last = spread[0], (fine or spread)[-1]
 
     def looked(variables, images):
         def named(shift):

@@ -149,7 +149,7 @@ def _body(run: Run, folder: Path) -> str:
                 "Where it looked",
                 part("Where it looked", lambda: inside_section.attention(run)),
                 part("First layer", lambda: inside_section.first_layer(run)),
-                note="Red is where the last layer with a height and a width spoke for the class that was "
+                note="Red is where the last layer of at least 4 × 4 places spoke for the class that was "
                 "named (Grad-CAM), in a few images, mistakes first.",
             ),
             section(
