@@ -15,6 +15,7 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
+import jaxcifar
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation import difference
 from jaxcifar.host import files
@@ -109,9 +110,11 @@ def test_the_report_is_made_again_without_jax_or_the_data(trained_run, tmp_path)
     assert result.returncode == 0, result.stderr
     again = tmp_path / "run/report/index.html"
     assert str(again) in result.stdout
-    assert text_of(again) == text_of(trained_run / "report/index.html").replace(
-        trained_run.name, "run"
+    first, second = (
+        text_of(page).replace(trained_run.name, "run")
+        for page in (trained_run / "report/index.html", again)
     )
+    assert first == second
 
 
 def test_a_run_in_progress_is_reported_as_far_as_it_goes(make_run):
@@ -428,3 +431,12 @@ def test_chromium_finds_no_error_in_the_page_and_no_request_that_leaves_it(
     outside = '<img src="https://example.org/a.png"><script>alert(1)</script></body>'
     broken.write_text(page.read_text().replace("</body>", outside))
     assert len(problems(broken)) == 2
+
+
+def test_the_page_says_which_code_and_command_made_the_run_and_what_its_config_changes(trained_run):
+    words = text_of(trained_run / "report/index.html")
+    assert f"--workdir={trained_run}" in Run(trained_run).summary["command"] and "command" in words
+    assert jaxcifar.__version__ in Run(trained_run).summary["code"]
+    changed = words[words.index("configs/default.py") : words.index("The config")]
+    assert "num_epochs 3 15" in " ".join(changed.split())
+    assert "label_smoothing" not in changed and "label_smoothing" in words

@@ -5,6 +5,8 @@ import os
 import platform
 from pathlib import Path
 
+from jaxcifar.host.output import counted
+
 
 def describe() -> str:
     """Return the processor's name, its vectors and how many cores this program may use."""
@@ -15,7 +17,7 @@ def describe() -> str:
         name = names[0] if names else name
     vectors = " (AVX-512)" if has_avx512() else ""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}{vectors}, {count} cores"
+    return f"{name}{vectors}, {counted(count or 1, 'core')}"
 
 
 def multiplies_bfloat16() -> bool:

@@ -1,9 +1,13 @@
 """What only informs: no run may stop for want of it."""
 
 import platform
+import subprocess
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
+
+_PACKAGE = Path(__file__).parent.parent
 
 
 def known(tell: Callable, *args: Any) -> Any:
@@ -15,6 +19,16 @@ def known(tell: Callable, *args: Any) -> Any:
         return tell(*args)
     except Exception:
         return None
+
+
+def code() -> str:
+    """Return the version of the package, and in a clone its commit, `changed` if files differ."""
+    found = version(_PACKAGE.name)
+    if not (_PACKAGE.parent / ".git").exists():
+        return found
+    git = ["git", "-C", str(_PACKAGE.parent), "describe", "--always", "--dirty=, changed"]
+    commit = subprocess.run(git, capture_output=True, text=True, timeout=2, check=True).stdout
+    return f"{found}, commit {commit.strip()}"
 
 
 def versions(*more: str) -> dict[str, str]:

@@ -10,6 +10,11 @@ FORMATS = ("text", "json")
 _chosen = "text"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, whose plural ends in s: `1 epoch`, `5,000 epochs`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def choose(log_format: str) -> None:
     """Choose one of `FORMATS` for all that is printed from now on."""
     global _chosen

@@ -85,10 +85,14 @@ def plot(figure: Figure, title: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as a person says it, to the second, or to the minute from an hour on."""
+    """Return a time as a person says it: to 0.1 s, from 10 s on to 1 s, from an hour on to the minute."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def with_interval(evaluation: Mapping, score: str = "accuracy") -> str:

@@ -34,8 +34,13 @@ _STYLE: Any = {
         for name in ("text.", "axes.edge", "axes.label", "xtick.", "ytick.", "grid.")
     },
 }
-_WIDTH = 4.4
+_WIDTH = 3.7
 """Inches; a phone shows as much without making letters too small to read."""
+_MOST_PIXELS = 2e6
+"""Of a PNG file; more take a second to draw."""
+
+FEW = 50
+"""Examples, below which a share of them is drawn pale: the 95% interval of a half is ±14 points."""
 
 Series = tuple[str, Sequence[float], Sequence[float]]
 """Label, x and y."""
@@ -57,14 +62,16 @@ def svg(figure: Figure, title: str) -> str:
 
 def png(figure: Figure, path) -> None:
     """Write the figure to a PNG file, on white."""
+    width, height = figure.get_size_inches()
+    dpi = min(200, (_MOST_PIXELS / (width * height)) ** 0.5)
     with matplotlib.rc_context(_STYLE):
-        figure.savefig(path, dpi=200, facecolor="white")
+        figure.savefig(path, dpi=dpi, facecolor="white")
 
 
 def curves(series: Sequence[Series], *, name: str, percent: bool = False) -> Figure:
     """Plot `name` by epoch, each of the series a line."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 2.9), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, 2.6), layout="constrained")
         axes = figure.add_subplot(xlabel="epoch", ylabel=name)
         for (label, x, y), colour in zip(series, itertools.cycle(COLOURS)):
             axes.plot(x, y, label=label, color=colour, marker="." if len(x) < 40 else "")
@@ -79,7 +86,7 @@ def curves(series: Sequence[Series], *, name: str, percent: bool = False) -> Fig
 def rates(x: np.ndarray, y: np.ndarray, names: tuple[str, str], *, diagonal: str = "") -> Figure:
     """Plot one share by another, as steps; `diagonal` is what lies on the diagonal."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 3.9), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
         axes = figure.add_subplot(xlabel=names[0], ylabel=names[1], xlim=(0, 1), ylim=(0, 1.02))
         axes.plot(x, y, color=BLUE, drawstyle="steps-post")
         if diagonal:
@@ -94,13 +101,13 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
     """Plot a confusion matrix: shares of each label's examples, counts in the cells if they fit."""
     classes = len(names)
     few = classes <= 20
-    cell, letters = (0.33, 8) if few else (0.14, 7)
+    cell, letters = (0.28, 8) if few else (0.14, 7)
     names = [_shortened(name) for name in names]
     pixels, depth = _shares_in_colour(matrix)
     with matplotlib.rc_context(_STYLE):
         margin = 0.075 * max(map(len, names)) + 0.5
-        side = cell * classes + margin
-        figure = Figure(figsize=(max(side, _WIDTH), max(side, _WIDTH)), layout="constrained")
+        side = max(cell * classes + margin, _WIDTH)
+        figure = Figure(figsize=(side, side), layout="constrained")
         axes = _matrix_axes(figure, pixels)
         axes.set_xticks(range(classes), names, rotation=90, fontsize=letters)
         axes.set_yticks(range(classes), names, fontsize=letters)
@@ -180,10 +187,14 @@ def class_bars(scores: Sequence[Mapping]) -> Figure:
 def reliability(found: Calibration) -> Figure:
     """Plot accuracy by confidence above the share of examples of that confidence."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 3.9), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
         upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
         width = np.diff(found.edges)
-        upper.bar(found.edges[:-1], np.nan_to_num(found.accuracy), width, align="edge", color=BLUE)
+        bars = upper.bar(
+            found.edges[:-1], np.nan_to_num(found.accuracy), width, align="edge", color=BLUE
+        )
+        for bar, count in zip(bars, found.counts):
+            bar.set_alpha(1 if count >= FEW else 0.3)
         upper.plot([0, 1], [0, 1], "--", color=GREY, label="accuracy as high as confidence")
         upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         figure.legend(loc="outside upper center")

@@ -3,21 +3,27 @@
 from html import escape
 
 from jaxcifar.evaluation.by_class import at_chance
+from jaxcifar.host.output import counted
 from jaxcifar.report.workdir_files import Run
 
 
+def title(run: Run) -> str:
+    """Return the run's name, what was trained and, once it is known, the accuracy."""
+    accuracy = f", {run.evaluation['accuracy']:.2%}" if run.evaluation else ""
+    return f"{run.name}: {_trained(run)}{accuracy}"
+
+
 def subtitle(run: Run) -> str:
-    """Return what was trained, on what and for how long."""
-    model, data, optimizer = (
-        escape(run.config[part]["name"]) for part in ("model", "data", "optimizer")
-    )
-    epochs = run.config["num_epochs"]
-    preset = run.summary.get("preset")
-    network = f"{model} ({escape(preset)})" if preset else model
+    """Return what was trained, how, and for how long."""
     return (
-        f"<p>{network} on {data}, {optimizer}, {epochs} {'epoch' if epochs == 1 else 'epochs'}, "
-        f"seed {run.config['seed']}</p>"
+        f"<p>{escape(_trained(run))}, {escape(run.config['optimizer']['name'])}, "
+        f"{counted(run.config['num_epochs'], 'epoch')}, seed {run.config['seed']}</p>"
     )
+
+
+def _trained(run: Run) -> str:
+    network, preset = run.config["model"]["name"], run.summary.get("preset")
+    return f"{network}{f' ({preset})' if preset else ''} on {run.config['data']['name']}"
 
 
 def headline(run: Run) -> str:
@@ -90,7 +96,7 @@ def _sentence(found: dict) -> str:
     if pairs := found.get("confused_pairs"):
         a, b = map(escape, pairs[0]["classes"])
         count = sum(pairs[0]["counts"])
-        times = "once" if count == 1 else f"{count:,} times"
+        times = "once" if count == 1 else counted(count, "time")
         text += f". It takes {a} and {b} for one another most often, {times}"
     return f"{text}."
 

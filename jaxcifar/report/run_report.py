@@ -8,13 +8,16 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from jaxcifar.config.config_file import get_config
 from jaxcifar.errors import UserError, first_line
 from jaxcifar.host.metrics_log import write_summary
+from jaxcifar.host.output import counted
 from jaxcifar.host.progress import warn
 from jaxcifar.report import (
     data_section,
@@ -51,7 +54,8 @@ def write_report(workdir: Path) -> Path:
         folder.mkdir(exist_ok=True)
         for old in folder.glob("*.png"):
             old.unlink()
-        page.write_text(html_pieces.page(run.name, _body(run, folder)), encoding="utf-8")
+        title = html_pieces.part("Title", lambda: results_section.title(run))
+        page.write_text(html_pieces.page(title, _body(run, folder)), encoding="utf-8")
         _write_to_tensorboard(run, folder)
     except OSError as error:
         raise UserError(
@@ -192,7 +196,7 @@ def _facts(run: Run) -> str:
             "parameters": f"{summary['parameters']:,}",
             "MFLOP an image, forward": run.fact("forward_flops", workdir_files.mega),
             "training images": f"{summary['train_examples']:,} of {height}×{width}×{channels}",
-            "steps": f"{summary['epochs']} epochs of {summary['steps_per_epoch']:,}",
+            "steps": f"{counted(summary['epochs'], 'epoch')} of {summary['steps_per_epoch']:,}",
             "precision": summary["precision"],
             "devices": summary["devices"],
             "processor": run.fact("processor"),
@@ -200,7 +204,13 @@ def _facts(run: Run) -> str:
                 "versions", lambda found: ", ".join(f"{k} {v}" for k, v in found.items())
             ),
         }
+        for name in ("code", "command"):  # an earlier version has not kept them
+            if summary.get(name):
+                facts[name] = summary[name]
     if run.records:
+        if "time" in run.records[-1]:
+            ended = datetime.fromtimestamp(run.records[-1]["time"], UTC)
+            facts["last step"] = f"{ended:%Y-%m-%d %H:%M} UTC"
         facts["time in training steps"] = html_pieces.duration(run.training_seconds)
         rate = run.step * run.config["batch_size"] / run.training_seconds
         facts["training rate"] = f"{rate:,.0f} images a second"
@@ -208,8 +218,18 @@ def _facts(run: Run) -> str:
 
 
 def _config_table(run: Run) -> str:
+    """Return the fields of the config, and before these the ones that are not as in `configs/default.py`."""
+    default = workdir_files.as_fields(get_config("default").to_dict())
+    changed = [
+        (name, [value, default.get(name, "–")])
+        for name, value in run.fields.items()
+        if value != default.get(name)
+    ]
     fields = ((name, [value]) for name, value in run.fields.items())
-    return f"<details><summary>The config</summary>{html_pieces.table(fields)}</details>"
+    return (
+        html_pieces.table(changed, ["this run", "configs/default.py"])
+        + f"<details><summary>The config</summary>{html_pieces.table(fields)}</details>"
+    )
 
 
 def main(argv: list[str]) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxcifar.report import html_pieces, run_figures
+from jaxcifar.report import html_pieces, plots, run_figures
 from jaxcifar.report.workdir_files import Run
 
 
@@ -84,7 +84,7 @@ def calibration_note(run: Run) -> str:
         return ""
     return (
         f"Expected calibration error {run.evaluation['calibration_error']:.2%}: the mean distance of the "
-        "bars from the line, weighted by their examples."
+        f"bars from the line, weighted by their examples. Bars of fewer than {plots.FEW} examples are pale."
     )
 
 

@@ -134,12 +134,12 @@ class Run:
     @property
     def fields(self) -> dict[str, str]:
         """The settings that count, as JSON, by their names on the command line; of an earlier run, all."""
-        return _as_json(self.summary.get("config") or dict(_flattened(self.config)))
+        return as_fields(self.summary.get("config") or self.config)
 
     @property
     def all_fields(self) -> dict[str, str]:
         """All settings, likewise."""
-        return _as_json(dict(_flattened(self.config)))
+        return as_fields(self.config)
 
     @property
     def on_own_test_split(self) -> bool:
@@ -187,8 +187,9 @@ def mega(value: float) -> str:
     return f"{value / 1e6:,.1f}"
 
 
-def _as_json(values):
-    return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+def as_fields(settings: Mapping) -> dict[str, str]:
+    """Return the settings of a config as JSON, by their names on the command line."""
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in _flattened(settings)}
 
 
 def _flattened(fields, prefix=""):

@@ -8,6 +8,7 @@ from jaxcifar.config.schema import Config
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts, fingerprint
 from jaxcifar.evaluation.by_class import is_unequal
+from jaxcifar.host.output import counted
 from jaxcifar.host.progress import warn
 
 _MOST_CLASSES = 20
@@ -116,15 +117,17 @@ def describe_balance(sampling: str, train: Dataset, weights: np.ndarray | None) 
 def warn_of_faults(summary: dict) -> None:
     """Warn of files that cannot be read, and of those with the same content where that misleads."""
     if found := summary.get("unreadable"):
-        warn(f"left out, for they cannot be read: {_count(found, 'file')} ({_reasons(found)})")
+        warn(
+            f"left out, for they cannot be read: {counted(len(found), 'file')} ({_reasons(found)})"
+        )
     if found := summary.get("same_in_two_classes"):
         warn(
-            f"{_count(found, 'image')} in two classes at once ({_groups(found)}): keep one of each"
+            f"{counted(len(found), 'image')} in two classes at once ({_groups(found)}): keep one of each"
         )
     if found := summary.get("same_in_two_splits"):
         warn(
-            f"{_count(found, 'image')} in two splits at once ({_groups(found)}): the result says less of new "
-            "images"
+            f"{counted(len(found), 'image')} in two splits at once ({_groups(found)}): the result says less "
+            "of new images"
         )
 
 
@@ -138,7 +141,7 @@ def describe_unused(config: Config, train_examples: int, devices: int) -> str:
     best = max(sizes, key=lambda size: (train_examples % size <= train_examples // 50, size))
     steps = train_examples // batch_size
     return (
-        f"an epoch is {steps} {'step' if steps == 1 else 'steps'} of {batch_size} examples, and leaves out "
+        f"an epoch is {counted(steps, 'step')} of {batch_size} examples, and leaves out "
         f"{unused} of {train_examples}, other ones each time: --config.batch_size={best} leaves out "
         f"{train_examples % best}"
     )
@@ -146,10 +149,6 @@ def describe_unused(config: Config, train_examples: int, devices: int) -> str:
 
 def _class_counts(dataset: Dataset) -> np.ndarray:
     return np.bincount(dataset.labels, minlength=len(dataset.class_names))
-
-
-def _count(found: Sequence, what: str) -> str:
-    return f"{len(found):,} {what}{'' if len(found) == 1 else 's'}"
 
 
 def _reasons(found: Sequence[Sequence[str]]) -> str:

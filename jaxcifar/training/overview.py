@@ -1,5 +1,8 @@
 """What a run is made of: data, devices, parameters, cost."""
 
+import shlex
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,7 @@ from jaxcifar.devices import cpu_facts
 from jaxcifar.experiment.setup import Setup
 from jaxcifar.host import informative
 from jaxcifar.host.informative import known
+from jaxcifar.host.output import counted
 from jaxcifar.step.state import TrainState
 from jaxcifar.training.flops import count_flops
 
@@ -61,6 +65,8 @@ def summarise(setup: Setup, state: TrainState, rates: np.ndarray) -> dict:
         "schedule": _sampled(rates, experiment.steps_per_epoch),
         "devices": f"{len(devices)} × {devices[0].device_kind}",
         "processor": known(cpu_facts.describe),
+        "command": shlex.join(sys.orig_argv),
+        "code": known(informative.code),
         "versions": known(informative.versions),
     }
 
@@ -73,19 +79,23 @@ def _sampled(rates: np.ndarray, steps_per_epoch: int) -> dict[str, list[float]]:
     }
 
 
-def describe(summary: dict, state: TrainState) -> str:
-    """Return the table of parameters, and beneath it the summary in words."""
-    height, width, channels = summary["image_shape"]
+def table_of_parameters(state: TrainState) -> str:
+    """Return the names, shapes and sizes of the parameters."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.params)
     table = known(lambda: parameter_overview.get_parameter_overview(shapes, include_stats=False))
+    return table or "table of parameters not known"
+
+
+def describe(summary: dict) -> str:
+    """Return the summary in words."""
+    height, width, channels = summary["image_shape"]
     flops, epochs, steps = (summary[key] for key in ("forward_flops", "epochs", "steps_per_epoch"))
     cost = "FLOPs not known" if flops is None else f"{flops / 1e6:,.1f} MFLOP an image (forward)"
     return "\n".join(
         [
-            table or "table of parameters not known",
             f"{summary['parameters']:,} parameters, {cost}, {summary['precision']}",
             f"{summary['train_examples']:,} images of {height}×{width}×{channels} in "
-            f"{summary['classes']} classes, {epochs} {'epoch' if epochs == 1 else 'epochs'} of "
-            f"{steps} {'step' if steps == 1 else 'steps'} on {summary['devices']}",
+            f"{summary['classes']} classes, {counted(epochs, 'epoch')} of {counted(steps, 'step')} on "
+            f"{summary['devices']}",
         ]
     )

@@ -12,6 +12,7 @@ import jax
 from jaxcifar.devices.layout import Layout
 from jaxcifar.errors import first_line
 from jaxcifar.host.files import write_json
+from jaxcifar.host.output import counted
 from jaxcifar.host.progress import warn
 
 _MOST_KERNELS = 200
@@ -127,7 +128,9 @@ class Profiler:
                 ],
             }
             write_json(self._file, profile)
-            self._say(f"profile of {self._profiled} steps after step {self._first}: {self._file}")
+            self._say(
+                f"profile of {counted(self._profiled, 'step')} after step {self._first}: {self._file}"
+            )
 
 
 def kernels(trace: Any, platform: str) -> tuple[Counter[str], Counter[str]]:

@@ -169,7 +169,9 @@ def _start_recording(
         )
     interval = Interval(**saved.description["interval"] if saved.unrecorded else {})
     recorder = Recorder(rates, experiment.steps_per_epoch, log, progress, laps, interval)
-    progress.say(overview.describe(summary, stepper.state))
+    if not saved.step:
+        progress.say(overview.table_of_parameters(stepper.state))
+    progress.say(overview.describe(summary))
     if config.schedule.warmup_epochs >= config.num_epochs:
         progress.say(
             f"all {config.num_epochs} epochs are warm-up, and the learning rate never falls: "
