@@ -294,6 +294,12 @@ def test_the_page_says_first_what_came_out_and_shows_what_is_right(make_run):
     assert "taken for what it is" not in run_report.write_report(workdir).read_text()
 
 
+def colours(page):
+    """Return the colours of the lines of a page's first plot."""
+    plot = page.read_text().partition("<svg")[2].partition("</svg>")[0]
+    return set(re.findall(r"stroke: (#[0-9a-f]{6}); stroke-width: 1.5", plot))
+
+
 def with_batch_size(workdir, batch_size):
     change_json(workdir / "config.json", batch_size=batch_size)
     return workdir
@@ -315,6 +321,8 @@ def test_runs_under_several_seeds_are_one_row_and_recipes_are_compared_over_seed
     apart = (np.mean(accuracies) - np.mean(others)) * 100
     assert f"Accuracy of a0, a1, a2, minus that of b0, b1, b2:  {apart:+.2f} points" in words
     assert "Welch's test over 3 and 3 runs" in words and "could not be shown" not in words
+    assert "The same in all: dataset cifar10; split test" in words
+    assert [len(colours(tmp_path / name)) for name in ("a.html", "ab.html")] == [3, 2]
     c = [with_batch_size(make_run(f"c{seed}", seed=seed + 20), 32) for seed in range(2)]
     settings = json.loads((c[0] / "config.json").read_text())
     settings["logging"]["every_steps"] = 7  # which makes no other config

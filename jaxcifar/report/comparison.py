@@ -77,7 +77,11 @@ def _table(runs: Sequence[Run]) -> str:
         for name, fact in _COMPARED.items()
         if any(fact(run) for run in runs)
     ]
-    return html_pieces.table(known, [run.name for run in runs])
+    alike = {name: values[0] for name, values in known if len(set(values)) == 1}
+    differing = [entry for entry in known if entry[0] not in alike]
+    listed = "; ".join(f"{name} {value}" for name, value in alike.items())
+    note = f'<p class="note">The same in all: {escape(listed)}.</p>' if alike else ""
+    return html_pieces.table(differing, [run.name for run in runs]) + note
 
 
 _CURVES = {
@@ -96,8 +100,11 @@ def _curves(runs: Sequence[Run], metric: str, **form: Any) -> str:
         else (lambda run: run.series(metric))
     )
     series = [(run.name, *found) for run in runs if (found := find(run))[0]]
+    recipes = [seeds_section.recipe(run) for run in runs if find(run)[0]]
     title, _ = _CURVES[metric]
-    return html_pieces.plot(plots.curves(series, **form), title) if series else ""
+    different = list(dict.fromkeys(recipes))
+    kinds = [different.index(recipe) for recipe in recipes] if len(different) > 1 else ()
+    return html_pieces.plot(plots.curves(series, kinds=kinds, **form), title) if series else ""
 
 
 def _differences(runs: Sequence[Run]) -> str:

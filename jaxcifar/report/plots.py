@@ -1,7 +1,6 @@
 """Plots of a run, as Matplotlib figures that suit light and dark pages, phones and paper."""
 
 import io
-import itertools
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -68,12 +67,15 @@ def png(figure: Figure, path) -> None:
         figure.savefig(path, dpi=dpi, facecolor="white")
 
 
-def curves(series: Sequence[Series], *, name: str, percent: bool = False) -> Figure:
-    """Plot `name` by epoch, each of the series a line."""
+def curves(
+    series: Sequence[Series], *, name: str, percent: bool = False, kinds: Sequence[int] = ()
+) -> Figure:
+    """Plot `name` by epoch, each of the series a line; those of one of the `kinds` in one colour."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 2.6), layout="constrained")
         axes = figure.add_subplot(xlabel="epoch", ylabel=name)
-        for (label, x, y), colour in zip(series, itertools.cycle(COLOURS)):
+        for (label, x, y), kind in zip(series, kinds or range(len(series)), strict=True):
+            colour = COLOURS[kind % len(COLOURS)]
             axes.plot(x, y, label=label, color=colour, marker="." if len(x) < 40 else "")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if percent:

@@ -22,14 +22,15 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         if run.evaluation:
-            fields = sorted(
-                (name, value)
-                for name, value in run.fields.items()
-                if not name.startswith(_NOT_COUNTED)
-            )
-            key = *fields, run.tested_on, run.evaluation["step"]
+            key = recipe(run), run.tested_on, run.evaluation["step"]
             groups.setdefault(key, []).append(run)
     return list(groups.values())
+
+
+def recipe(run: Run) -> tuple[tuple[str, str], ...]:
+    """Return the fields in which runs of one config agree."""
+    fields = run.fields.items()
+    return tuple(sorted(field for field in fields if not field[0].startswith(_NOT_COUNTED)))
 
 
 def table(runs: Sequence[Run]) -> str:
