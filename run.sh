@@ -132,9 +132,10 @@ if [ "${1:-}" = test ]; then
     exec "$venv/bin/python" -m pytest "$@"
 fi
 case ${1:-} in
-train | evaluate | predict | report | list | --version | --help | -h)
+evaluate | predict | report | list | --version | --help | -h)
     exec "$venv/bin/jaxcifar" "$@"
     ;;
+train) shift ;;
 esac
 # Without a config, a run that the workdir holds goes on; where there is none, quick.py is trained.
 config="--config=$root/configs/quick.py" previous='' workdir=''

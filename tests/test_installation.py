@@ -219,6 +219,8 @@ QUICK = "--config={root}/configs/quick.py"
     "arguments, config",
     [
         ([], QUICK),
+        (["train"], QUICK),
+        (["train", "--workdir=a run"], ""),
         (["--config.seed=3"], QUICK),
         (["--workdir=empty"], QUICK),
         (["--workdir=empty", "--config.seed=3"], QUICK),
@@ -253,4 +255,5 @@ def test_run_sh_trains_quick_py_only_where_no_run_and_no_config_is_named(
         ["./run.sh", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     taken = [config.format(root=tmp_path)] if config else []
+    arguments = [argument for argument in arguments if argument != "train"]
     assert result.stdout.splitlines() == ["-m", "jaxcifar.main", *taken, *arguments], result.stderr

@@ -193,8 +193,8 @@ def _check_holds_run(workdir: str | None, mode: str | None) -> None:
             )
             raise UserError(
                 f"--config is missing, the file that says what to train{there}: "
-                "--config=configs/default.py, --config=configs/folder.py for images of your own, or "
-                "--config=configs/quick.py to try things out without a dataset"
+                "--config=default for CIFAR-10, --config=folder for images of your own, or --config=quick to "
+                "try things out without a dataset"
             )
         return
     if workdir is None:

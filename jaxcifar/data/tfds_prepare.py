@@ -12,7 +12,7 @@ from jaxcifar.errors import UserError, did_you_mean, first_line
 from jaxcifar.host import compat, output
 from jaxcifar.host.files import expanded
 
-_WITHOUT = "to run without a dataset: --config=configs/quick.py draws its own images"
+_WITHOUT = "to run without a dataset: --config=quick draws its own images"
 
 NAMESPACES = ("huggingface", "kaggle", "kubric", "robotics")
 """What a name of TFDS may begin with, before a colon."""

@@ -37,7 +37,7 @@ class Run:
         if not (workdir / "config.json").is_file():
             raise UserError(
                 f"{workdir} holds no run to report on: {near_runs(workdir)}name the directory of one, which "
-                "python -m jaxcifar.main --config=NAME makes"
+                "training makes"
             )
         object.__setattr__(self, "workdir", workdir)
         object.__setattr__(self, "name", self.name or workdir.resolve().name)
