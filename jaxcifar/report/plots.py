@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -35,6 +36,8 @@ _STYLE: Any = {
 }
 _WIDTH = 3.7
 """Inches; a phone shows as much without making letters too small to read."""
+_LETTER = 0.075
+"""Inches that a letter of a class name is wide, in a type of 8 points."""
 _MOST_PIXELS = 2e6
 """Of a PNG file; more take a second to draw."""
 
@@ -101,22 +104,41 @@ def rates(x: np.ndarray, y: np.ndarray, names: tuple[str, str], *, diagonal: str
 
 def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
     """Plot a confusion matrix: shares of each label's examples, counts in the cells if they fit."""
-    classes = len(names)
-    few = classes <= 20
-    cell, letters = (0.28, 8) if few else (0.14, 7)
     names = [_shortened(name) for name in names]
+    if len(names) > 20:
+        return _large_confusion(matrix, names)
     pixels, depth = _shares_in_colour(matrix)
     with matplotlib.rc_context(_STYLE):
-        margin = 0.075 * max(map(len, names)) + 0.5
-        side = max(cell * classes + margin, _WIDTH)
+        side = max(0.28 * len(names) + _LETTER * max(map(len, names)) + 0.5, _WIDTH)
         figure = Figure(figsize=(side, side), layout="constrained")
-        axes = _matrix_axes(figure, pixels)
-        axes.set_xticks(range(classes), names, rotation=90, fontsize=letters)
-        axes.set_yticks(range(classes), names, fontsize=letters)
-        axes.tick_params(labeltop=not few)  # the foot of a large one is out of sight
-        for i, j in np.argwhere(matrix) if few else ():
+        axes = _matrix_axes(figure.add_subplot(), pixels)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        for i, j in np.argwhere(matrix):
             ink = "white" if depth[i, j] > 0.6 else _INK
             axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=7, color=ink)
+    return figure
+
+
+def _large_confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
+    """Plot a confusion matrix with the names of the classes at three sides.
+
+    Its parts have fixed places, because Matplotlib takes a second to lay out so many names.
+    """
+    pixels, _ = _shares_in_colour(matrix)
+    with matplotlib.rc_context(_STYLE):
+        margin, inside = _LETTER * max(map(len, names)) + 0.5, 0.14 * len(names)
+        width, height = margin + inside + 0.1, 2 * margin + inside
+        figure = Figure(figsize=(width, height))
+        place = (margin / width, margin / height, inside / width, inside / height)
+        axes = _matrix_axes(figure.add_axes(place), pixels)
+        axes.set(xticks=[], yticks=[])
+        axes.xaxis.labelpad = axes.yaxis.labelpad = 72 * (margin - 0.3)
+        for i, name in enumerate(names):
+            axes.text(-0.8, i, name, ha="right", va="center", fontsize=7)
+            axes.text(i, -0.8, name, ha="center", va="bottom", rotation=90, fontsize=7)
+            foot = len(names) - 0.2
+            axes.text(i, foot, name, ha="center", va="top", rotation=90, fontsize=7)
     return figure
 
 
@@ -125,15 +147,15 @@ def confusion_of_blocks(matrix: np.ndarray, block: int) -> Figure:
     pixels, _ = _shares_in_colour(matrix)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 6.4), layout="constrained")
-        axes = _matrix_axes(figure, pixels)
+        axes = _matrix_axes(figure.add_subplot(), pixels)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(10, integer=True))
             axis.set_major_formatter(lambda cell, _: f"{round(cell * block)}")
     return figure
 
 
-def _matrix_axes(figure: Figure, pixels: np.ndarray) -> Any:
-    axes = figure.add_subplot(xlabel="prediction", ylabel="label")
+def _matrix_axes(axes: Axes, pixels: np.ndarray) -> Axes:
+    axes.set(xlabel="prediction", ylabel="label")
     axes.grid(False)
     axes.imshow(pixels, interpolation="nearest")
     axes.tick_params(length=0)
