@@ -66,7 +66,7 @@ def all_scores(run: Run) -> str:
     )
 
 
-_MOST_OPEN = 10
+_MOST_OPEN = 5
 """Classes, of a table that stands open."""
 
 
