@@ -60,10 +60,19 @@ ready() {
     cmp -s "$2" "$1/made-by-run.sh" && [ -x "$1/bin/python" ]
 }
 
+# On a terminal, until it is killed or run.sh ends.
+count_seconds() {
+    seconds=0
+    while printf '\r%s: %d s' "$1" "$seconds" >&2 && sleep 1 && kill -0 $$ 2>/dev/null; do
+        seconds=$((seconds + 1))
+    done
+}
+
 set_up() {
     python=$(find_python)
     [ ! -e "$1" ] || [ -e "$1/made-by-run.sh" ] || fail "$1 is not of run.sh's making: move it away or remove it"
-    echo "setting up $1 for $3 (once)" >&2
+    if [ -t 2 ]; then count_seconds "setting up $1 for $3 (once)" & else echo "setting up $1 for $3 (once)" >&2; fi
+    ticker=${!:-}
     rm -rf "$1"
     mkdir "$1"
     echo unfinished >"$1/made-by-run.sh"
@@ -71,6 +80,7 @@ set_up() {
     "$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$2" ||
         fail "the packages in $2 could not be installed: see pip's words above"
     cp "$2" "$1/made-by-run.sh"
+    [ -z "$ticker" ] || { kill "$ticker" && echo >&2; }
 }
 
 package() {
