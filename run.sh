@@ -71,9 +71,19 @@ count_seconds() {
 set_up() {
     python=$(find_python)
     [ ! -e "$1" ] || [ -e "$1/made-by-run.sh" ] || fail "$1 is not of run.sh's making: move it away or remove it"
-    if [ -t 2 ]; then count_seconds "setting up $1 for $3 (once)" & else echo "setting up $1 for $3 (once)" >&2; fi
+    words="setting up $1 for $3 (once)"
+    if [ -e "$1" ]; then
+        words="setting up $1 anew for $3, because $2 is not what it was made from"
+        # A run holds on to the environment that it computes in.
+        if command -v flock >/dev/null && ! flock -n "$1/made-by-run.sh" true; then
+            fail "$1 is to be set up anew for $3, and a run is using it: wait for its end; JAXCIFAR_JAX=cpu, cuda or tpu keeps to one kind of device"
+        fi
+        rm -rf "$1.old"
+        mv "$1" "$1.old" # at once, so that nothing half removed is taken for whole
+    fi
+    if [ -t 2 ]; then count_seconds "$words" & else echo "$words" >&2; fi
     ticker=${!:-}
-    rm -rf "$1"
+    rm -rf "$1.old"
     mkdir "$1"
     echo unfinished >"$1/made-by-run.sh"
     "$python" -m venv "$1" || fail "$python has no venv: install it (on Debian: apt-get install python3-venv)"
@@ -106,8 +116,10 @@ once() {
     if ! "$check" "$@"; then
         # Of several that start at once, as the processes of one run, one makes it and the others wait.
         if command -v flock >/dev/null; then
+            [ -w "$root" ] || [ -w "$1.lock" ] ||
+                fail "$1 is not set up for this version, and $root cannot be written to: its owner must start run.sh once"
             exec 9>"$1.lock"
-            flock 9
+            flock -n 9 || { echo "waiting for another run.sh, which sets up $1" >&2 && flock 9; }
         fi
         "$check" "$@" || "$make" "$@"
         exec 9>&-
@@ -124,6 +136,10 @@ if [ "$jax" = cpu ] && [ "${JAX_PLATFORMS:-}" = cpu ] && [ -z "${JAXCIFAR_JAX:-}
 fi
 once ready set_up "$venv" "$lock" "JAX on $jax"
 once has_package install_package "$venv"
+if command -v flock >/dev/null; then
+    exec 8<"$venv/made-by-run.sh" # until the program ends
+    flock -s -n 8 || true
+fi
 
 # Large pages for large arrays, which on a CPU XLA asks for anew at each step; few arenas, so that what
 # threads leave in them does not hold on to those pages.

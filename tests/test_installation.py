@@ -1,5 +1,6 @@
 """The locks, and run.sh as far as it can be run without installing anything."""
 
+import fcntl
 import json
 import os
 import re
@@ -108,8 +109,12 @@ def test_run_sh_leaves_an_environment_alone_that_it_did_not_make(tmp_path):
     assert (tmp_path / ".venv/mine").exists()
 
 
-@pytest.mark.skipif(not shutil.which("flock"), reason="several starts do not wait without flock")
-def test_of_several_starts_at_once_one_sets_up_and_the_others_wait(tmp_path):
+needs_flock = pytest.mark.skipif(not shutil.which("flock"), reason="nothing waits without flock")
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start run.sh with an interpreter that writes each environment that it makes to `made`: `start()`."""
     shutil.copy(ROOT / "run.sh", tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
@@ -123,9 +128,34 @@ def test_of_several_starts_at_once_one_sets_up_and_the_others_wait(tmp_path):
     for file in (python, tmp_path / "installed"):
         file.chmod(0o755)
     environment = os.environ | {"PYTHON": str(python), "JAXCIFAR_JAX": "cpu"}
-    starts = [subprocess.Popen(["./run.sh"], cwd=tmp_path, env=environment) for _ in range(3)]
-    assert [start.wait() for start in starts] == [0, 0, 0]
+    return lambda: subprocess.Popen(
+        ["./run.sh"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+@needs_flock
+def test_of_several_starts_at_once_one_sets_up_and_the_others_wait(start, tmp_path):
+    starts = [start() for _ in range(3)]
+    told = [each.communicate()[1] for each in starts]
+    assert [each.returncode for each in starts] == [0, 0, 0]
     assert (tmp_path / "made").read_text().splitlines() == [str(tmp_path / ".venv")]
+    assert sum("waiting for another run.sh" in words for words in told) >= 2
+
+
+@needs_flock
+def test_an_environment_is_set_up_anew_only_when_no_run_uses_it(start, tmp_path):
+    assert start().wait() == 0
+    venv = tmp_path / ".venv"
+    (venv / "old").touch()
+    with (tmp_path / "requirements/cpu.lock").open("a") as file:
+        file.write("# changed\n")
+    with (venv / "made-by-run.sh").open() as used:
+        fcntl.flock(used, fcntl.LOCK_SH)
+        refused = start()
+        assert "a run is using it: wait for its end" in refused.communicate()[1]
+        assert refused.returncode == 2 and (venv / "old").exists()
+    assert start().wait() == 0
+    assert not (venv / "old").exists() and not (tmp_path / ".venv.old").exists()
 
 
 def test_run_sh_installs_the_package_into_an_environment_that_is_there_and_again_when_it_changes(
