@@ -1,7 +1,7 @@
 """Image classification in JAX and Flax.
 
-From Python: `get_config`, `train` and `evaluate`; `Run` reads what a run has left, and `Classifier` answers
-with a network that was trained here. What a user can get wrong raises `UserError`.
+From Python: `get_config`, `train` and `evaluate`; `Run` reads the files of a run, and `Classifier` predicts
+with a trained network. User errors raise `UserError`.
 """
 
 import importlib
@@ -31,22 +31,22 @@ __all__ = [
 
 
 def train(config: Any, workdir: str | Path, *, extend: bool = False) -> dict[str, Any]:
-    """Train to the end, from where the run in `workdir` stands if there is one, evaluate and report.
+    """Train to the end, resuming the run in `workdir` if there is one; evaluate and write a report.
 
-    Neither signals nor the command line are looked at. Ctrl-C raises `KeyboardInterrupt`; the same call goes
-    on from the newest checkpoint.
+    No signal handler is installed, and no command line parsed. Ctrl-C raises `KeyboardInterrupt`; the same
+    call then resumes from the newest checkpoint.
 
     Args:
       config: a `ConfigDict` as `get_config` returns.
       workdir: where everything is written.
-      extend: whether `config.num_epochs` may be larger than that of the run in `workdir`.
+      extend: whether `config.num_epochs` may exceed the epochs of the run in `workdir`.
 
     Returns:
-      What `evaluation.json` holds, see `evaluation_files.write_evaluation`.
+      The contents of `evaluation.json`, see `evaluation_files.write_evaluation`.
 
     Raises:
-      UserError: config, data, devices and workdir do not go together, the loss is not finite, or nothing can
-        be written.
+      UserError: config, data, devices and workdir do not go together, the loss is not finite, or files
+        cannot be written.
     """
     from jaxcifar.config.reader import read_config
     from jaxcifar.host.files import expanded
@@ -69,18 +69,18 @@ def train(config: Any, workdir: str | Path, *, extend: bool = False) -> dict[str
 
 
 def evaluate(workdir: str | Path, *, config: Any = None, step: int | None = None) -> dict[str, Any]:
-    """Evaluate a checkpoint, and report.
+    """Evaluate a checkpoint, and write a report.
 
     Args:
       workdir: of the run.
-      config: a `ConfigDict` of the evaluation; None for the run's own, on its own test split.
+      config: a `ConfigDict` for the evaluation; None for the run's own config and test split.
       step: of the checkpoint; None for the newest.
 
     Returns:
-      What `evaluation.json` holds, see `evaluation_files.write_evaluation`.
+      The contents of `evaluation.json`, see `evaluation_files.write_evaluation`.
 
     Raises:
-      UserError: there is no such checkpoint, or it, the config and the data do not go together.
+      UserError: there is no such checkpoint, or checkpoint, config and data do not go together.
     """
     from jaxcifar.config import saved_config
     from jaxcifar.config.reader import read_config
@@ -97,7 +97,7 @@ def evaluate(workdir: str | Path, *, config: Any = None, step: int | None = None
 def _evaluated(
     function: Callable[[], tuple[Path, dict[str, Any]] | None], workdir: Path
 ) -> dict[str, Any]:
-    """Return the evaluation that `function` returns, with a report of the run; nothing but in process 0."""
+    """Run `function`, write the run's report and return the evaluation; `{}` except in process 0."""
     from jaxcifar.host import waiting
 
     try:
@@ -112,7 +112,7 @@ def _evaluated(
 
 
 def __getattr__(name: str):
-    """Import what is exported when it is first asked for: some of it does without JAX."""
+    """Import an exported name on first access: some of these names do not need JAX."""
     if name in _EXPORTED:
         return getattr(importlib.import_module(_EXPORTED[name]), name)
     raise AttributeError(f"module 'jaxcifar' has no attribute {name!r}")

@@ -65,7 +65,7 @@ _NO_FAULT_OF_THE_PROGRAM = (
     *(errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ESTALE),
 )
-"""A disk that is full, not to be written to, or gone."""
+"""Errors of a disk that is full, not writable or gone."""
 
 
 def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Path, dict] | None:
@@ -79,7 +79,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
     from jaxcifar.host import compat
     from jaxcifar.training import run
 
-    gc.freeze()  # what is imported is not looked through for garbage again and again
+    gc.freeze()  # later garbage collections skip what was imported
     compat.say_nothing_after_a_failed_save()
     training = values.mode == "train"
     if values.distributed:
@@ -88,7 +88,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
         if training:
             stopping.leave_to_jax()
     try:
-        # Not before: modules of the user's own, which this imports, may start JAX.
+        # Not earlier, since this imports the user's modules, which may start JAX.
         settings = read_config(values.config)
         with waiting.hidden():
             for line in without_effect(overridden(values), values.config):
@@ -107,7 +107,7 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
         return run_evaluation.evaluate(settings, workdir, values.step)
     except Stopped:
         if values.distributed and training:
-            jax.distributed.shutdown()  # all stop; the first to end would be missed by the others
+            jax.distributed.shutdown()  # all stop together; else the others take the first for lost
         raise
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
@@ -159,7 +159,7 @@ def _print(folder: Path, evaluation: dict, *, trained: bool) -> None:
 
 
 def _check_writable(workdir: Path) -> None:
-    """Check that `workdir` is a directory that can be written to, or can become one."""
+    """Check that `workdir` is a writable directory, or can be made as one."""
     there = next(
         path for path in (workdir.absolute(), *workdir.absolute().parents) if os.path.exists(path)
     )
@@ -180,9 +180,9 @@ if __name__ == "__main__":
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
-    gc.freeze()  # or the interpreter looks through half a million objects at its end
+    gc.freeze()  # else the interpreter searches half a million objects at its exit
     if code:
-        # At once: compilation in the background is not waited for, nor other processes of the run, nor
-        # what cannot be written.
+        # Exit at once, without waiting for background compilation, for other processes of the run, or for
+        # output that cannot be written.
         sys.stderr.flush()
         os._exit(code)

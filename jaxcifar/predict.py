@@ -65,7 +65,7 @@ def _parse(argv: list[str]) -> tuple[flags.FlagValues, list[Path]]:
 
 
 def main(argv: list[str]) -> int:
-    """Answer for every image that can be read, and return the exit code."""
+    """Print predictions for every readable image, and return the exit code."""
     try:
         values, paths = _parse(argv)
         if values.help:
@@ -149,7 +149,7 @@ def _answer_all(
 
 
 def _prediction(classifier: Classifier, probabilities: np.ndarray, threshold: float | None) -> str:
-    """Return the likeliest class, or of two that which the threshold says."""
+    """Return the likeliest class; with a threshold, the one of two classes that it selects."""
     index = int(probabilities.argmax())
     if threshold is not None:
         rarer = classifier.rarer_class
@@ -177,4 +177,4 @@ if __name__ == "__main__":
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # at once: the interpreter would try again to write what cannot be written
+    os._exit(code)  # at once: the interpreter would retry writes that have failed

@@ -1,4 +1,4 @@
-"""Whether a config goes with the devices and the data, beyond what its components check themselves."""
+"""Checks a config against the devices and the data, beyond what its components check themselves."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def check_devices(config: Config, devices: int) -> None:
 
 
 def check_data(config: Config, facts: DataFacts) -> None:
-    """Check the config against the training split, which has these facts.
+    """Check the config against the facts of the training split.
 
     Raises:
       UserError: for the first thing that does not fit.

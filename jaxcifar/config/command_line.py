@@ -92,7 +92,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
         check_overrides(argv, config, config_name)
         values = define_flags()
         compat.let_config_flags_see(argv)
-        with config_file.configs_found(Path(file)):  # which is run again
+        with config_file.configs_found(Path(file)):  # the file is run again
             stray = values(argv)[1:]
     except flags.Error as error:
         raise explain_error(error, define_flags(), config) from error
@@ -135,7 +135,7 @@ def _with_config(argv: list[str], file: str) -> Iterator[str]:
 
 
 def _read_preset(values: flags.FlagValues, *, of_a_run: bool) -> None:
-    """Check flags against the preset that the config names; give it to the config of an earlier run."""
+    """Check flags against the preset that the config names; set it in the config of an earlier run."""
     overrides = overridden(values)
     if any(name.startswith("model.") for name in overrides):
         from jaxcifar.config import presets  # takes a while
@@ -146,7 +146,7 @@ def _read_preset(values: flags.FlagValues, *, of_a_run: bool) -> None:
 
 
 def _drop_options_of_another_dataset(config: Any, saved: ConfigDict) -> None:
-    """Drop `data.options` if flags name another dataset than `saved`, whose options they are."""
+    """Drop `data.options`, which are for the dataset of `saved`, if flags name another dataset."""
     now, before = dict(fields(config)), dict(fields(saved))
     if "data.options" in now and now["data.name"] != before["data.name"]:
         with config.unlocked():
@@ -164,7 +164,7 @@ def _check_distributed(values: flags.FlagValues) -> None:
     if not given:
         return
     missing = [f"--{name}" for name in names if name not in given]
-    # The address alone says where JAX's own finding of the others is to listen.
+    # The address alone says where JAX listens when it finds the other processes itself.
     if missing and given.keys() != {"coordinator_address"}:
         raise UserError(
             f"{' and '.join(missing)} must be given too where --{next(iter(given))} is; where JAX can find "

@@ -30,7 +30,7 @@ VIEWS = Kind(TEST_TIME_AUGMENTATIONS, ("images",), has_options=False)
 
 
 def _component(name: str, field: str, kind: Kind, path: str, options: Mapping) -> Component:
-    """Return the component of a kind that the config calls `name`, in the field that errors call `field`."""
+    """Return the component of a kind that the config calls `name`; `field` is its field's name in errors."""
     if name in kind.ours:
         ours = kind.ours[name]
         return Component(name, field, ours, _read(kind, ours, options, path), path)
@@ -54,7 +54,7 @@ def choose(section: str, name: str, groups: Mapping[str, Mapping]) -> Component:
     Args:
       section: one of `CHOSEN_BY_NAME`.
       name: of the component.
-      groups: of the section: the options of each of ours by its name, those of the user's own as `options`.
+      groups: of the section: the options of each of our components by its name, of the user's as `options`.
 
     Raises:
       UserError: there is no such component, or its options are wrong.
@@ -85,7 +85,7 @@ def _check_no_options(section: str, name: str, groups: Mapping[str, Mapping]) ->
 
 
 def loggers(paths: str) -> tuple[Callable, ...]:
-    """Return the functions that import paths, separated by commas, name; only training needs them.
+    """Return the functions that comma-separated import paths name; only training needs them.
 
     Raises:
       UserError: there is no such function, or it cannot be called with step and values.
@@ -117,7 +117,7 @@ class _Switch:
 
 @dataclasses.dataclass(frozen=True)
 class _Own:
-    """Hold the field that the group of an augmentation of the user's own has, too."""
+    """Hold the additional field of the group of a user's own augmentation."""
 
     function: Annotated[str, IMPORT_PATH]
 

@@ -75,7 +75,7 @@ def _check(path: Path) -> None:
 
 
 def load(file: str, name: str) -> ConfigDict:
-    """Return the config in `file`, as no flag has changed it.
+    """Return the config in `file`, unchanged by flags.
 
     Args:
       file: its path, with what `get_config` takes after a colon.
@@ -135,9 +135,9 @@ def get_config(named: str) -> ConfigDict:
 
 @contextlib.contextmanager
 def configs_found(file: Path) -> Iterator[None]:
-    """Have the package `configs`, from which a config file imports others, hold those beside it, and ours.
+    """Make the package `configs`, from which a config file imports others, hold those beside it, and ours.
 
-    A directory or a module `configs` where the program is started, as many projects have, would hide ours.
+    A directory or module `configs` in the working directory, which many projects have, would else hide ours.
     """
     hidden = {name: module for name, module in sys.modules.items() if _is_configs(name)}
     package = types.ModuleType("configs")

@@ -1,4 +1,4 @@
-"""A config as a tree of fields, and what can be wrong with one that is set on the command line."""
+"""A config as a tree of fields, and errors for fields that are set on the command line."""
 
 import json
 import re
@@ -20,7 +20,7 @@ def fields(config: ConfigDict | Mapping, prefix: str = "") -> Iterator[tuple[str
 
 
 def split(values: Any, owner: Callable) -> tuple[dict[str, Any], dict[str, Mapping]]:
-    """Split a group of fields into the fields, which `owner` reads, and the groups in it that it does not."""
+    """Split a group into the fields that `owner` reads, and the subgroups that it does not."""
     values = values if isinstance(values, Mapping) else {}
     others = {
         name: value
@@ -34,7 +34,7 @@ def as_json(config: ConfigDict | Mapping) -> dict:
     """Return the config as JSON gives it back: dicts and lists.
 
     Raises:
-      UserError: it holds what JSON does not.
+      UserError: it holds a value that JSON cannot.
     """
     try:
         values = config.to_dict() if isinstance(config, ConfigDict) else config
@@ -90,7 +90,7 @@ def _no_such_field(path: str, known: Mapping[str, Any], name: str) -> UserError:
 
 
 def explain_flag(flag: str, config: ConfigDict) -> str:
-    """Return what the user may have meant by a flag that there is none of: nothing, or a field's own flag."""
+    """Return a hint at the field that the user may have meant by an unknown flag, or an empty text."""
     words = set(flag.rpartition(".")[2].split("_"))
     alike = [
         path
@@ -103,7 +103,7 @@ def explain_flag(flag: str, config: ConfigDict) -> str:
 
 
 def explain_value(text: str, config: ConfigDict) -> UserError:
-    """Return the error for a value of the wrong type, of which absl says `text`."""
+    """Return the error for a value of the wrong type; `text` is absl's message."""
     found = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
     known = dict(fields(config))
     if not found or known.get(found[1]) is None:

@@ -1,4 +1,4 @@
-"""Flags of absl: what defines them, their help, and what can be wrong with one."""
+"""Flags of absl: their definition, their help, and their errors."""
 
 import functools
 import re
@@ -13,7 +13,7 @@ from jaxcifar.errors import UserError, did_you_mean, first_line
 
 
 def definers(values: flags.FlagValues) -> Iterator[Callable]:
-    """Return what defines a flag that is text, a whole number or a switch: `(name, default, help)`."""
+    """Return functions `(name, default, help)` that define text, whole-number and switch flags."""
     kinds = (flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool)
     return (functools.partial(define, flag_values=values) for define in kinds)
 
@@ -42,7 +42,7 @@ def help_of(values: flags.FlagValues) -> str:
 def explain_error(
     error: flags.Error, known: flags.FlagValues, config: ConfigDict | None = None
 ) -> UserError:
-    """Return the error for a flag that there is none of, or that has a wrong value.
+    """Return the error for an unknown flag, or for a flag with a wrong value.
 
     Args:
       error: of absl.

@@ -14,13 +14,13 @@ from jaxcifar.options import Limit, options_of
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """Say which components of a kind are ours, and how one of any is called."""
+    """Say which components of a kind are ours, and with what arguments any of the kind is called."""
 
     ours: Mapping[str, Callable]
     positional: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
     wanted: tuple[str, ...] = ()
-    """Keywords that are passed to a component that has a parameter of this name."""
+    """Keywords that are passed only to a component with a parameter of this name."""
     has_options: bool = True
     presets: Collection[str] = ()
     """Other names that a config may hold, which `presets.py` replaces before these components are found."""
@@ -42,12 +42,12 @@ def imported(name: str, field: str, kind: Kind) -> Callable:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is found, and misses another
+            raise  # the module is found, but not another that it imports
         raise UserError(
             f"{field}={name}: there is no module {error.name} in the current directory or on PYTHONPATH: "
             "start from the directory that holds it, or set PYTHONPATH"
         ) from error
-    except OSError as error:  # not of the run's own files
+    except OSError as error:  # an OSError would be taken for one of the run's own files
         raise ImportError(f"{module_name} cannot be imported") from error
     where = getattr(module, "__file__", None) or module_name
     function = getattr(module, attribute, None)
@@ -72,7 +72,7 @@ def imported(name: str, field: str, kind: Kind) -> Callable:
 
 
 def defining_module(function: Callable, module: str) -> str:
-    """Return the module that defines a function; `module`, which has it, if another package does."""
+    """Return the module that defines a function; if it is in another package, `module`, which holds it."""
     defining = getattr(function, "__module__", None) or module
     same_package = defining.partition(".")[0] == module.partition(".")[0]
     return defining if same_package and defining in sys.modules else module

@@ -13,7 +13,7 @@ from jaxcifar.options import flag, options_of
 
 
 def without_preset(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config with the preset that it names, if it names one, replaced by family and options.
+    """Return a config in which a preset, if it names one, is replaced by its family and options.
 
     Args:
       values: the config as JSON holds it.
@@ -37,7 +37,7 @@ def without_preset(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_flags(preset: str, overrides: Mapping[str, Any]) -> None:
-    """Check that no flag contradicts the preset beside it; the default of a family can contradict it too.
+    """Check that no flag contradicts the preset; a flag that sets a family's default can do so too.
 
     Args:
       preset: the name of a model, a preset or not.
@@ -54,7 +54,7 @@ def check_flags(preset: str, overrides: Mapping[str, Any]) -> None:
 
 
 def take_preset(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
-    """Where a flag names a preset, set its options in the config of an earlier run, which may have others."""
+    """If a flag names a preset, set its options in an earlier run's config, which may have others."""
     preset = overrides.get("model.name", "")
     if preset in PRESETS:
         family, _ = PRESETS[preset]
@@ -65,7 +65,7 @@ def take_preset(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
 
 
 def preset_of(family: str, options: Mapping[str, Any]) -> str | None:
-    """Return the preset that a family is with these options, None if it is none."""
+    """Return the preset that equals a family with these options, None if there is none."""
     given = json.loads(json.dumps(dict(options)))
     presets = (name for name, (owner, _) in PRESETS.items() if owner == family)
     return next((name for name in presets if _options(name)[1] == given), None)

@@ -1,4 +1,4 @@
-"""Reads a ConfigDict, or what JSON kept of one, into a frozen `Config`."""
+"""Reads a ConfigDict, or its JSON, into a frozen `Config`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,10 +17,10 @@ from jaxcifar.options import options_of, read
 def read_config(given: ConfigDict | Mapping[str, Any]) -> Config:
     """Read what a run needs of a `ConfigDict` with the fields of `configs/default.py`, or of its JSON.
 
-    What is not chosen need not be there, and is not looked at.
+    The options of components that are not chosen may be missing, and are not checked.
 
     Raises:
-      UserError: for the first field that is unknown, missing or wrong, or does not go with another.
+      UserError: for the first field that is unknown, missing or wrong, or conflicts with another.
     """
     whole = without_preset(as_json(given))
     values = with_tuples(whole)
@@ -47,9 +47,9 @@ def read_config(given: ConfigDict | Mapping[str, Any]) -> Config:
 
 
 def check_what_is_not_chosen(given: ConfigDict | Mapping[str, Any]) -> None:
-    """Check the options of those components that a config holds and does not choose.
+    """Check the options of components that a config holds but does not choose.
 
-    They do not count in a run; but a mistake in them is one that the user would want to know of.
+    They have no effect on a run, but the user would want to know of a mistake in them.
 
     Raises:
       UserError: for the first mistake.

@@ -1,4 +1,4 @@
-"""The config that a run in a workdir was made with, as a config file that takes the workdir."""
+"""The config of the run in a workdir, as a config file that takes the workdir."""
 
 import json
 import types
@@ -13,7 +13,7 @@ from jaxcifar.host.files import with_tuples
 
 
 def get_config(workdir: str) -> ConfigDict:
-    """Return the config in `workdir`, its lists as tuples again, with the fields that were added since.
+    """Return the config in `workdir`, with lists as tuples again, and with the fields added since.
 
     Raises:
       UserError: the file cannot be read, or is no config.

@@ -46,14 +46,14 @@ class Component:
     function: Callable
     options: Mapping[str, Any]
     path: str
-    """Of the options in the config, as `model.cnn`."""
+    """The path of the options in the config, such as `model.cnn`."""
     module: str = ""
     """The user's own module that defines it; empty for one of ours."""
     sha256: str = ""
-    """Of the file of this module when the config was read."""
+    """The hash of this module's file when the config was read."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function, with the options too."""
+        """Call the function with the arguments and the options."""
         return self.function(*args, **kwargs, **self.options)
 
     def takes(self, parameter: str) -> bool:
@@ -204,7 +204,7 @@ class Config:
     evaluation: Evaluation
     checkpoint: Checkpoint
     whole: Mapping[str, Any]
-    """As JSON holds it, with what is not chosen too."""
+    """The config as JSON holds it, including the components that are not chosen."""
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -222,7 +222,7 @@ class Config:
         return marks
 
     def effective(self) -> dict[str, Any]:
-        """Return every value that counts, by its dotted path; defaults where none is given."""
+        """Return every effective value by its dotted path, including defaults."""
         values = {path: operator.attrgetter(path)(self) for path in FIELDS}
         for name, component in self.augmentation.items():
             values[f"augmentation.{name}.enabled"] = True
@@ -246,4 +246,4 @@ FIELDS = options_of(Config) | {
     for name, section in SECTIONS.items()
     for field, option in options_of(section).items()
 }
-"""All such fields, by their dotted paths."""
+"""All fields that are no components' options, by their dotted paths."""

@@ -1,1 +1,1 @@
-"""A whole split, padded and masked, and what its answers tell."""
+"""Evaluation of a whole split, padded and masked, and analysis of the predictions."""

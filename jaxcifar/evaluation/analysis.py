@@ -1,7 +1,7 @@
 """How good a classifier is, and where it fails: from labels and predictions, in NumPy.
 
-Time and memory grow with the examples and with the classes, nowhere with the square of the classes but in
-`confusion_matrix`.
+Time and memory grow with the number of examples and of classes, and only in `confusion_matrix` with the
+square of the classes.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Predictions:
 
     @classmethod
     def of(cls, probabilities: np.ndarray, labels: np.ndarray) -> "Predictions":
-        """Take the likeliest class of each row of `probabilities: [n, class]`, of equal ones the first."""
+        """Take the likeliest class of each row of `probabilities: [n, class]`; in a tie, the first."""
         return cls(labels, probabilities.argmax(1), probabilities.max(1))
 
     @property
@@ -90,7 +90,7 @@ def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> flo
     """Return the share of examples whose label is among the `k` most probable classes.
 
     Args:
-      probabilities: [n, class]; of equal ones the class with the smaller number comes first.
+      probabilities: [n, class]; in a tie, the class with the smaller number comes first.
       labels: [n] int.
       k: at most the number of classes.
     """
@@ -103,7 +103,7 @@ def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> flo
 def per_class(found: Predictions, classes: int) -> dict[str, np.ndarray]:
     """Return each class's `examples`, `precision`, `recall` and `f1`: [class] each.
 
-    Where a class is never predicted its precision is 0, where it has no examples its recall is.
+    The precision of a class that is never predicted is 0, as is the recall of one without examples.
     """
     hits, examples, predicted = (
         np.bincount(values, minlength=classes)
@@ -132,7 +132,7 @@ def intervals_per_class(
 
 
 def confused_pairs(found: Predictions, most: int | None = None) -> list[ConfusedPair]:
-    """Return the pairs of classes that were confused at all, the most confused first, at most so many."""
+    """Return the pairs of classes that were confused at all, the most confused first, at most `most`."""
     wrong = np.stack([found.labels, found.predictions])[:, ~found.right].astype(np.int64)
     pairs, which = np.unique(np.sort(wrong, axis=0), axis=1, return_inverse=True)
     which = which.ravel()
@@ -168,7 +168,7 @@ def wilson_interval(correct: int, examples: int, z: float = 1.959964) -> tuple[f
 
     Args:
       correct: examples that were right.
-      examples: of how many, at least 1.
+      examples: all examples, at least 1.
       z: standard deviations on either side; 1.96 for 95%.
     """
     share, spread = correct / examples, z * z / examples
@@ -192,7 +192,7 @@ class WorthSeeing:
     of_pairs: dict[tuple[int, int], np.ndarray]
     """The four most confident of each direction, (label, prediction), of the eight most confused pairs."""
     right: np.ndarray
-    """Of the first 24 classes the most confident right prediction, if there is one."""
+    """The most confident right prediction of each of the first 24 classes, if there is one."""
 
     @property
     def all(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How good a classifier is if every class counts alike, however many examples it has."""
+"""Scores that weight every class equally, however many examples it has."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from jaxcifar.evaluation.analysis import Predictions, per_class
 
 @dataclasses.dataclass(frozen=True)
 class ByClass:
-    """Hold two scores in which every class counts alike, each with the interval that holds the true one.
+    """Hold two scores that weight every class equally, each with the interval that holds the true score.
 
-    The means are over the classes with examples, and for the F1 score over those with predictions too. The
-    intervals hold 95% of a posterior distribution: the examples of each class are drawn from a population in
-    which the shares of right and of each wrong prediction are not known (Jeffreys' prior).
+    The means are over the classes with examples; for the F1 score, also over classes with predictions only.
+    The intervals hold 95% of a posterior distribution: the examples of each class are drawn from a population
+    in which the shares of right and of each wrong prediction are unknown (Jeffreys' prior).
     """
 
     balanced_accuracy: float
@@ -26,7 +26,7 @@ class ByClass:
 
 
 def by_class(found: Predictions, classes: int, draws: int = 1000) -> ByClass:
-    """Return scores in which every class counts alike; equal for equal arguments."""
+    """Return scores that weight every class equally; deterministic."""
     examples = per_class(found, classes)["examples"]
     labels = np.flatnonzero(examples)
     named = (examples > 0) | (np.bincount(found.predictions, minlength=classes) > 0)
@@ -73,7 +73,7 @@ def is_unequal(examples: np.ndarray) -> bool:
 
 
 def at_chance(evaluation: Mapping) -> str:
-    """Return what an evaluation is no better than, in words; nothing if it is better.
+    """Return in words the chance level that an evaluation does not clearly exceed; empty if it does.
 
     Args:
       evaluation: what `evaluation.json` holds.

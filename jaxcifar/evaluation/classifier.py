@@ -19,7 +19,7 @@ from jaxcifar.step.batch import normalise, with_full_products
 from jaxcifar.step.evaluation_step import Answers
 
 MOST_AT_ONCE = 256
-"""Images; fewer are padded to a power of two, so that few programs are compiled."""
+"""Images in a batch; fewer are padded to a power of two, so that few programs are compiled."""
 
 
 class Classifier:
@@ -30,10 +30,10 @@ class Classifier:
     ):
         """Restore the newest checkpoint in `workdir`, or that of `step`.
 
-        Nothing else is needed, but modules of your own that the run names.
+        Nothing else is needed, except modules of your own that the run names.
 
-        On a CPU `convolutions` says by what it convolves: `auto`, `onednn` or `xla`; None for what the
-        run's config says.
+        On a CPU, `convolutions` chooses the library for convolutions: `auto`, `onednn` or `xla`; None for
+        the choice of the run's config.
 
         Raises:
           UserError: there is no such checkpoint, or this machine cannot run it.
@@ -41,8 +41,8 @@ class Classifier:
         setup, self._state = set_up_from_workdir(expanded(workdir), step, convolutions=convolutions)
         self._layout, self._experiment = setup.layout, setup.experiment
         self.module: nn.Module = setup.experiment.model
-        """The Linen module: `module.apply(variables, images, train=False)` returns logits of images that are
-        normalised, [n, height, width, channel] float."""
+        """The Linen module: `module.apply(variables, images, train=False)` returns logits of normalised
+        images, [n, height, width, channel] float."""
         self.variables: dict[str, Any] = {
             "params": self._state.params,
             "batch_stats": self._state.batch_stats,
@@ -52,34 +52,34 @@ class Classifier:
         )
         self.class_names: tuple[str, ...] = setup.experiment.facts.class_names
         self.rarer_class = positive_class(setup.experiment.facts.class_counts)
-        """Of two classes the one with fewer training examples, to which a threshold applies."""
+        """The one of two classes with fewer training examples; a threshold applies to this class."""
         self.image_shape: tuple[int, int, int] = setup.experiment.facts.image_shape
-        """Height, width, channel: what every image is made to fit."""
+        """Height, width, channel, to which every image is fitted."""
 
     def __call__(self, images: Any) -> np.ndarray:
-        """Return how probable each class is.
+        """Return the probability of each class.
 
         Args:
-          images: [n, height, width, channel] uint8 of any height and width, one array, or a
-            sequence of such images and of Pillow's.
+          images: one array [n, height, width, channel] uint8 of any height and width, or a sequence of
+            such images and of Pillow images.
 
         Returns:
-          [n, class] float32; those of an image sum to 1.
+          [n, class] float32; the probabilities of an image sum to 1.
 
         Raises:
-          TypeError: these are no such images, or a single one.
-          UserError: an image has no pixels or too many, or values whose black and white are not known.
+          TypeError: `images` is a single image, or holds something else.
+          UserError: an image has no pixels or too many, or values whose range (black to white) is unknown.
         """
         return self._in_chunks(images, self._answer, (len(self.class_names),))
 
     def logits(self, images: Any) -> np.ndarray:
-        """Return the logits, whose softmax are the probabilities: [n, class] float32; images as of a call."""
+        """Return the logits, whose softmax is the probabilities: [n, class] float32; images as in a call."""
         return self._in_chunks(
             images, lambda chunk: self._passed(chunk)[0], (len(self.class_names),)
         )
 
     def features(self, images: Any) -> np.ndarray:
-        """Return what the network's last dense layer takes: [n, feature] float32; images as of a call.
+        """Return the input of the network's last dense layer: [n, feature] float32; images as in a call.
 
         Raises:
           UserError: the network does not end in a dense layer.
@@ -96,7 +96,7 @@ class Classifier:
         return self._in_chunks(images, lambda chunk: self._passed(chunk)[1], features.shape[1:])
 
     def _in_chunks(self, images: Any, function: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Return `function(chunk)` of all images, of so many at a time: [n, *shape] float32."""
+        """Return `function(chunk)` of all images, chunk by chunk: [n, *shape] float32."""
         if isinstance(images, Image.Image) or getattr(images, "ndim", 4) != 4:
             raise TypeError("images are several: [n, height, width, channel], or a list of them")
         fitted = [self._fit(place, image) for place, image in enumerate(images)]
@@ -113,7 +113,7 @@ class Classifier:
 
     @functools.cached_property
     def _forward(self) -> Any:
-        """Return logits and features, None without any, of `images: [n, height, width, channel] uint8`."""
+        """Return the function from `images: [n, height, width, channel] uint8` to logits and any features."""
         wide, facts, classes = (
             self._experiment.compute.wide,
             self._experiment.facts,
@@ -156,7 +156,7 @@ class Classifier:
 
 
 def _padded(images: np.ndarray, count: int) -> np.ndarray:
-    """Return the images, and black ones behind them, so that they are as many as `count`."""
+    """Return the images followed by black ones, `count` in all."""
     padding = np.zeros((count - len(images), *images.shape[1:]), np.uint8)
     return np.concatenate([images, padding])
 

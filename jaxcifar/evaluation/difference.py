@@ -1,4 +1,4 @@
-"""By how much two classifiers, or two recipes, differ, with the interval that holds the true difference."""
+"""The difference between two classifiers, or two recipes, with the interval that holds the true one."""
 
 import dataclasses
 import math
@@ -16,13 +16,13 @@ class Difference:
     interval: tuple[float, float]
     """Holds the true difference with 95% confidence."""
     p_value: float
-    """How probable a difference at least as large is if there is none."""
+    """The probability of a difference at least as large if there is no true difference."""
 
 
 def of_examples(right_a: np.ndarray, right_b: np.ndarray) -> Difference:
-    """Compare two classifiers on the same examples, by those on which one alone is right.
+    """Compare two classifiers on the same examples, by those that only one gets right.
 
-    The interval is that of Agresti and Min (2005), the p-value that of McNemar's exact test (1947).
+    The interval is by Agresti and Min (2005), the p-value by McNemar's exact test (1947).
 
     Args:
       right_a: [n] bool, where the first is right.
@@ -45,8 +45,8 @@ def of_runs(a: Sequence[float], b: Sequence[float]) -> Difference:
     """Compare the accuracies of runs of two recipes under several seeds each (Welch 1947).
 
     Args:
-      a: of the first, at least two.
-      b: of the second, likewise.
+      a: accuracies of the first, at least two.
+      b: accuracies of the second, at least two.
     """
     means = np.mean(a), np.mean(b)
     errors = np.var(a, ddof=1) / len(a), np.var(b, ddof=1) / len(b)

@@ -15,11 +15,11 @@ from jaxcifar.host.files import write_arrays, write_json
 from jaxcifar.step.evaluation_step import Answers
 
 MOST_CLASSES_OF_A_MATRIX = 100
-"""`evaluation.json` holds no confusion matrix of more classes; `predictions.npz` tells the same."""
+"""With more classes, `evaluation.json` holds no confusion matrix; `predictions.npz` determines it."""
 
 
 _MOST_LOOKED_AT = 8
-"""Images, mistakes first, of which the report shows where the network looked."""
+"""Images, mistakes first, whose Grad-CAM the report shows."""
 
 
 def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
@@ -39,24 +39,24 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
     Where the examples are files, `predictions.csv` names them.
 
     Args:
-      folder: where they go; made if need be.
+      folder: where the files go; made if need be.
       dataset: the split that was evaluated.
-      answers: on the whole of it.
+      answers: on the whole split.
       augmented: the answers under test-time augmentations, by their names.
-      step: of the state that answered.
-      trained_on: how many of the examples the state was trained on; None if that is not known.
-      positive: of two classes that which is to be found.
-      threshold: from which probability on an example is taken for one of it; None for none.
-      look: returns what the report shows of the inside of the network for some images, see `inside.look`.
+      step: of the evaluated state.
+      trained_on: how many of the examples the state was trained on; None if unknown.
+      positive: the positive class, if there are two.
+      threshold: the least probability for predicting `positive`; None for none.
+      look: returns filters, feature maps and Grad-CAM for some images, see `inside.look`.
 
     Returns:
-      What `evaluation.json` holds: `accuracy` is top-1 in [0, 1], `accuracy_interval` what holds
-      the true one with 95% confidence, `majority_accuracy` that of naming the commonest class
-      for every image, `loss` the mean cross-entropy in nats, `confusion_matrix`
-      is [label, prediction] int, in the order of `class_names`, or None for more than 100 classes. Of
-      `unequal_classes` the largest has more than one and a half times the examples of the smallest;
-      `balanced_accuracy`, `macro_f1` and their intervals are those of `ByClass`; `two_classes` is what
-      `two_classes.summarise` returns, None for other numbers of classes.
+      The contents of `evaluation.json`: `accuracy` is top-1 in [0, 1], `accuracy_interval` its 95% confidence
+      interval, `majority_accuracy` the accuracy of naming the commonest class for every image, `loss` the
+      mean cross-entropy in nats, `confusion_matrix` is [label, prediction] int, in the order of
+      `class_names`, or None for more than 100 classes. `unequal_classes` says whether the largest class has
+      more than one and a half times the examples of the smallest; `balanced_accuracy`, `macro_f1` and their
+      intervals are as in `ByClass`; `two_classes` is the result of `two_classes.summarise`, None for other
+      numbers of classes.
     """
     counts, labels = answers.counts, dataset.labels
     probabilities = np.asarray(answers.probabilities)
@@ -103,7 +103,7 @@ def write_evaluation(  # noqa: PLR0913, all that is known of an evaluation
         "confusion_matrix": matrix,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    # Cut off from here on there is no evaluation, rather than one with the arrays of another.
+    # If interrupted from here on, this leaves no evaluation, rather than one with the arrays of another.
     (folder / "evaluation.json").unlink(missing_ok=True)
     write_arrays(
         folder / "predictions.npz",

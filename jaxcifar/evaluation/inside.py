@@ -19,24 +19,24 @@ from jaxcifar.step.state import TrainState
 _MOST_FILTERS = 64
 _MOST_MAPS = 16
 _FINE_ENOUGH = 4
-"""Places on a side, below which where the network looked says little."""
+"""Height and width of a feature map; the Grad-CAM of a smaller one says little."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """Hold what a layer returned that keeps the image's height and width apart."""
+    """Describe the output of a layer that keeps height and width as axes."""
 
     path: tuple[str, ...]
-    """Of the layer in the network."""
+    """The layer's path in the network."""
     shape: tuple[int, ...]
     """[n, height, width, channel]."""
 
 
 class _Layers:
-    """Take what the layers of a network return, in the order in which they are done."""
+    """Collect the outputs of a network's layers, in the order of computation."""
 
     def __init__(self, shift: jax.Array | None = None, at: int = -1):
-        """Add `shift` to what layer number `at` returns."""
+        """Add `shift` to the output of layer number `at`."""
         self.seen: list[_Seen] = []
         self.arrays: list[jax.Array] = []
         self._shift, self._at = shift, at
@@ -55,20 +55,20 @@ class _Layers:
 def look(
     module: nn.Module, variables: Mapping[str, Any], facts: DataFacts, images: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return what the report shows of the inside of a network; nothing if it keeps no height and width.
+    """Return a network's filters, feature maps and Grad-CAM; empty if no layer keeps height and width.
 
     Args:
       module: the network, which computes on one device.
-      variables: of it.
-      facts: of the data that it was trained on.
+      variables: of the network.
+      facts: of its training data.
       images: [n, height, width, channel] uint8.
 
     Returns:
-      `maps: [map, height, width] float32`, what the first layer returns of the first image, at most 16;
-      `filters: [height, width, channel, filter] float32` of this layer, at most 64, if it takes the image
-      itself; and of a network with more such layers `attention: [n, height, width] float32` from 0 to 1:
-      where the last one of at least 4 × 4 places spoke for the class that was named (Grad-CAM, Selvaraju et
-      al. 2017).
+      `maps: [map, height, width] float32`, the first layer's output for the first image, at most 16;
+      `filters: [height, width, channel, filter] float32` of this layer, at most 64, if its input is the image
+      itself; and, if more layers keep height and width, `attention: [n, height, width] float32` from 0 to 1:
+      where the last layer of at least 4 × 4 pixels spoke for the predicted class (Grad-CAM, Selvaraju et al.
+      2017).
     """
     mean, std = np.asarray(facts.mean, np.float32), np.asarray(facts.std, np.float32)
 
@@ -113,7 +113,7 @@ def look(
 
 
 def looker(setup: Setup, state: TrainState) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Return what looks at images with the network of a run; where that fails it warns, and sees nothing."""
+    """Return a function that runs `look` with a run's network; on failure it warns and returns {}."""
 
     def look_at(images: np.ndarray) -> dict[str, np.ndarray]:
         try:

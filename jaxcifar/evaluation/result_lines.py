@@ -6,11 +6,11 @@ from typing import Any
 from jaxcifar.evaluation.by_class import at_chance
 
 _MOST_CLASSES = 10
-"""Of which each has a line."""
+"""The most classes that have a line each."""
 
 
 def scores(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the scores, the most important last; of each class where the classes are two or unequal.
+    """Yield the scores, the most important last; by class too, if there are two classes or unequal ones.
 
     Args:
       evaluation: what `evaluation.json` holds.
@@ -74,7 +74,7 @@ def _share(found: Mapping[str, Any], name: str) -> str:
 
 
 def fault(evaluation: Mapping[str, Any], *, trained: bool) -> str:
-    """Return what makes the result worthless, with what helps after training; nothing if it is not."""
+    """Return why the result is worthless, with a remedy if `trained`; empty if it is not worthless."""
     if not (chance := at_chance(evaluation)):
         return ""
     remedy = "; train for longer, or at another --config.optimizer.learning_rate"

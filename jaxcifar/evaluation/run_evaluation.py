@@ -1,4 +1,4 @@
-"""Evaluates a run, plainly and under test-time augmentation, and writes down what came of it."""
+"""Evaluates a run, plainly and under test-time augmentation, and writes the results."""
 
 import contextlib
 import hashlib
@@ -30,8 +30,8 @@ from jaxcifar.step.state import TrainState
 def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dict] | None:
     """Evaluate a checkpoint in `workdir` on `config.data.test_split`.
 
-    What is written lies in `workdir` for the run's own test split, and for another split or dataset in a
-    directory of its own in `workdir/evaluations`.
+    The files go to `workdir` for the run's own test split, and for another split or dataset to a directory
+    of its own in `workdir/evaluations`.
 
     Args:
       config: of the evaluation, with the run's model.
@@ -39,11 +39,11 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
       step: of the checkpoint; None for the newest.
 
     Returns:
-      The directory, and what `evaluation.json` there holds, see `evaluation_files.write_evaluation`; None
-      in the processes that write nothing, all but the first of several.
+      The directory, and the contents of its `evaluation.json`, see `evaluation_files.write_evaluation`; None
+      in all processes but the first, which alone writes.
 
     Raises:
-      UserError: there is no such checkpoint, or it, the config and the data do not go together.
+      UserError: there is no such checkpoint, or checkpoint, config and data do not go together.
     """
     setup, state = set_up_from_workdir(workdir, step, config)
     dataset = load_split(config, "test_split")
@@ -76,7 +76,7 @@ def evaluate(config: Config, workdir: Path, step: int | None) -> tuple[Path, dic
 
 
 def _decision(setup: Setup, config: Config, workdir: Path, state: TrainState) -> dict[str, Any]:
-    """Choose how two classes are told apart by the run's own validation split."""
+    """Choose the positive one of two classes, and its threshold on the run's own validation split."""
     facts, validation = setup.experiment.facts, None
     if len(facts.class_names) == 2 and config.data.validation_split:
         validation = load_split(config, "validation_split")
@@ -91,7 +91,7 @@ def _decision(setup: Setup, config: Config, workdir: Path, state: TrainState) ->
 def _earlier_decision(
     setup: Setup, own: Config, workdir: Path, state: TrainState, dataset: Dataset
 ) -> dict[str, Any]:
-    """Return what the run's own evaluation has chosen, for examples that have not chosen it."""
+    """Return the choice of the run's own evaluation; no threshold for the examples that chose it."""
     threshold, validation = None, own.data.validation_split
     if not (dataset.name == own.data.name and dataset.split == validation):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -103,9 +103,9 @@ def _earlier_decision(
 
 
 def _split_before(workdir: Path, name: str, dataset: Dataset) -> dict[str, Any]:
-    """Return what is known of the run's own split when it was trained, and whether it is the `same` now.
+    """Return the run's own split as `data.json` describes it, and whether it is the `same` now.
 
-    Nothing if `dataset` is of another split, or if it is not known.
+    Empty if `dataset` is of another split, or if nothing is known.
     """
     try:
         found = json.loads((workdir / "data.json").read_text())["splits"][name]
@@ -163,9 +163,9 @@ def _options(config: Config, split: str) -> dict:
 
 
 def _count_trained_on(own: Config, config: Config, dataset: Dataset, workdir: Path) -> int | None:
-    """Return how many examples of the split that `config` evaluates the run was trained on, None if unknown.
+    """Return how many examples of the evaluated split the run was trained on, None if unknown.
 
-    Of files those with the same content are counted, wherever they lie.
+    Files count as the same if their content is, wherever they lie.
     """
     if dataset.digests is not None:
         try:
@@ -174,7 +174,7 @@ def _count_trained_on(own: Config, config: Config, dataset: Dataset, workdir: Pa
         except (OSError, KeyError, ValueError):
             return None
     split, data = config.data.test_split, (own.data, config.data)
-    # Of a name of TFDS the version does not count.
+    # The version in a TFDS name does not count.
     names = {each.name if each.component else each.name.partition(":")[0] for each in data}
     if len(names) > 1 or _options(own, split) != _options(config, split):
         return 0

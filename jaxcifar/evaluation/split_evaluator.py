@@ -41,7 +41,7 @@ class Evaluator:
         )
 
     def augmented(self) -> dict[str, "Evaluator"]:
-        """Return what evaluates on the same split under the config's test-time augmentation, by its name."""
+        """Return an evaluator on the same split for the config's test-time augmentation, by its name."""
         name = self._setup.config.evaluation.test_time_augmentation
         if name == "none":
             return {}
@@ -51,7 +51,7 @@ class Evaluator:
         return {name: other}
 
     def prepare(self, state: TrainState) -> Callable[[], Any]:
-        """Trace the programs for states like this; return what compiles them, perhaps in another thread."""
+        """Trace the programs for states like this; return a function that compiles them in any thread."""
         order = jax.ShapeDtypeStruct(self._order.shape, self._order.dtype)
         lengths = dict.fromkeys(span.stop - span.start for span in self._spans)
         compile_each = [
@@ -68,14 +68,14 @@ class Evaluator:
     ) -> Callable[[], Answers]:
         """Send the evaluation of a state to the devices.
 
-        On a CPU the dispatches are sent when the answers are fetched. Elsewhere a training step that is sent
-        next overwrites the state: a resident split is one dispatch, and one that is streamed, in several, is
-        evaluated before this returns.
+        On a CPU the dispatches are sent when the answers are fetched. Elsewhere the next training step
+        overwrites the state: so a resident split is one dispatch, and a streamed split, which takes several,
+        is evaluated before this returns.
 
         Returns:
           A function that fetches the answers on every example, none left out or counted twice, as NumPy
-          arrays; `probabilities` is [n, class] float. It calls `between` after every dispatch, which may
-          raise.
+          arrays; `probabilities` is [n, class] float. It calls `between`, which may raise, after every
+          dispatch.
         """
         supply = self._source.supply(self._spans, lambda number: self._order)
         dispatches = (self._run(state, *each) for each in supply)

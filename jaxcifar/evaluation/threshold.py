@@ -1,4 +1,4 @@
-"""How two classes are told apart: chosen by the training and the validation split, before the test."""
+"""The decision between two classes, chosen on the training and the validation split before testing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,15 +13,15 @@ from jaxcifar.step.evaluation_step import Answers
 def decision(
     class_counts: Sequence[int], validation: Dataset | None, answer: Callable[[Dataset], Answers]
 ) -> dict[str, Any]:
-    """Choose by the validation split how two classes are told apart.
+    """Choose on the validation split how to decide between two classes.
 
     Args:
-      class_counts: training examples of each class; none if they are not known.
+      class_counts: training examples of each class; empty if unknown.
       validation: the validation split, if there is one.
-      answer: returns the answers on it; called if they are needed.
+      answer: returns the answers on it; called only if they are needed.
 
     Returns:
-      The `positive` class and the `threshold`, None if there is no split that tells, for `write_evaluation`.
+      The `positive` class and the `threshold`, None without a split to choose it, for `write_evaluation`.
     """
     positive = positive_class(class_counts)
     if (

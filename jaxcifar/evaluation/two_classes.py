@@ -1,4 +1,4 @@
-"""What a threshold on the probability of one of two classes finds, and what it mistakes."""
+"""The scores of a threshold on the probability of one of two classes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from jaxcifar.evaluation.analysis import Predictions, wilson_interval
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Hold what is found and what is mistaken as a threshold falls on the scores of one class of two."""
+    """Hold true and false positives as a threshold on the scores of one class of two falls."""
 
     thresholds: np.ndarray
-    """[points], falling; an example of at least this score is taken for one of the class."""
+    """[points], falling; an example of at least this score is predicted positive."""
     true_positives: np.ndarray
     """[points] int."""
     false_positives: np.ndarray
@@ -44,12 +44,12 @@ class Curve:
 
     @property
     def precision(self) -> np.ndarray:
-        """The share of the examples taken for the class that are of it."""
+        """The share of the examples predicted positive that are positive."""
         return self.true_positives / (self.true_positives + self.false_positives)
 
     @property
     def roc_area(self) -> float:
-        """The area under the ROC curve: how often one of the class has the larger score; equal ones half."""
+        """The area under the ROC curve: how often a positive outscores a negative; ties count half."""
         x = np.concatenate([[0], self.false_positive_rate])
         y = np.concatenate([[0], self.true_positive_rate])
         return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
@@ -69,29 +69,29 @@ class Curve:
 
 
 def positive_class(class_counts: Sequence[int]) -> int:
-    """Return which of two classes is to be found: the rarer one, of equal ones the second."""
+    """Return which of two classes is positive: the rarer one, or the second if both are equal."""
     return int(len(class_counts) == 2 and class_counts[1] <= class_counts[0]) if class_counts else 1
 
 
 def scores_of(found: Predictions, positive: int) -> np.ndarray:
-    """Return how probable the class `positive` of two is: [n]."""
+    """Return the probability of the class `positive` of two: [n]."""
     return np.where(found.predictions == positive, found.confidence, 1 - found.confidence)
 
 
 def summarise(found: Predictions, positive: int, name: str, threshold: float | None) -> dict:
-    """Return what `evaluation.json` holds of two classes.
+    """Return the entry of `evaluation.json` for two classes.
 
     Args:
       found: of a split that holds both classes.
-      positive: the class that is to be found.
+      positive: the positive class.
       name: of this class.
-      threshold: from which probability on an example is taken for one of the class, chosen on another split;
+      threshold: the least probability of an example that is predicted positive, chosen on another split;
         None for none.
 
     Returns:
-      `positive`, its name; `roc_area`; `average_precision`; and `at_threshold`, with the `threshold` and the
-      `recall`, `precision`, `specificity` (the recall of the other class) and `balanced_accuracy` there, None
-      without one; recall and precision with their intervals.
+      `positive`, the name of the class; `roc_area`; `average_precision`; and `at_threshold`, None without a
+      threshold: the `threshold`, and at it the `recall` and `precision` with their intervals, the
+      `specificity` (the recall of the other class) and the `balanced_accuracy`.
     """
     is_positive = found.labels == positive
     scores = scores_of(found, positive)

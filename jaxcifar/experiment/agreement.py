@@ -1,4 +1,4 @@
-"""Whether a config and its data are those of the run that a workdir holds."""
+"""Checks whether a config and its data match the run in a workdir."""
 
 import dataclasses
 import itertools
@@ -24,7 +24,7 @@ from jaxcifar.options import Mark
 
 
 def describe(config: Config, facts: DataFacts, steps_per_dispatch: int, interval: dict) -> dict:
-    """Return what is saved beside a state, for those who have nothing but the checkpoint."""
+    """Return what is saved beside a state, so that a checkpoint can be used by itself."""
     return {
         "config": config.whole,
         "modules": components.hashes(config.components),
@@ -57,7 +57,7 @@ def saved_config(saved: dict, workdir: Path) -> Config:
     """Read the config of the run in `workdir`.
 
     Raises:
-      UserError: it cannot be read, for a module of the user's own is not found, say.
+      UserError: it cannot be read, for example because a module of the user's own is missing.
     """
     try:
         return read_config(saved)
@@ -69,7 +69,7 @@ def check_same_model(config: Config, own: Config, workdir: Path) -> None:
     """Check that `config` has the model of the run in `workdir`, whose config is `own`.
 
     Raises:
-      UserError: it has another, or other options of it.
+      UserError: the models or their options differ.
     """
     changed = [line for line in differences(own, config) if line.startswith("model.")]
     if changed:
@@ -80,7 +80,7 @@ def check_same_model(config: Config, own: Config, workdir: Path) -> None:
 
 
 def check_same_config(config: Config, run: SavedRun, workdir: Path, *, extend: bool) -> None:
-    """Check that going on in `workdir` under `config` is going on with the run that was saved there.
+    """Check that `config` continues the run that is saved in `workdir`.
 
     Raises:
       UserError: the configs differ in more than how a run is logged, evaluated and saved; with `extend`
@@ -116,8 +116,8 @@ def check_same_data(
       facts: of the training split.
       run: what was saved.
       workdir: of the run.
-      read_otherwise: tells whether the first version read pixels of the split otherwise; asked if the
-        run was saved by that version.
+      read_otherwise: returns whether the first version read other pixels from the split; called only if
+        that version saved the run.
 
     Raises:
       UserError: it is not.
@@ -130,7 +130,7 @@ def check_same_data(
     del then["class_counts"], now["class_counts"]  # which an earlier version has not saved
     changed = [f"{name}: {then[name]} -> {now[name]}" for name in now if then[name] != now[name]]
     if before and before != after:
-        # What the pixels are normalised with follows from them.
+        # Mean and standard deviation follow from the pixels.
         changed = [line for line in changed if not line.startswith(("mean:", "std:"))]
     if before and before != after and not changed:
         changed = ["its pixels, its labels or their order have changed"]
@@ -153,7 +153,7 @@ def check_processes_agree(
     """Check that all processes of the run are about to do the same.
 
     Raises:
-      UserError: they are not; in all of them.
+      UserError: they are not; all processes raise it.
     """
     whole = {
         path: value
@@ -171,7 +171,7 @@ def check_processes_agree(
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Return `path: old -> new` for every field by which the configs are of two runs, in their order."""
+    """Return `path: old -> new`, sorted, for every difference that makes another run."""
     return [f"{path}: {was} -> {now}" for path, was, now in _changes(old, new)]
 
 
@@ -191,7 +191,7 @@ def _changes(old: Config, new: Config) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _free_workdir(workdir: Path, changes: Iterable[tuple[str, Any, Any]]) -> Path:
-    """Return a directory beside `workdir` that is not there, named after the changes."""
+    """Return a directory beside `workdir` that does not exist, named after the changes."""
     if workdir.name in ("", ".."):
         workdir = workdir.resolve()
     parts = []
@@ -211,7 +211,7 @@ _LONGEST_CHANGE = 60
 
 
 def warn_of_changed_modules(config: Config, description: dict) -> None:
-    """Warn of each module of the user's own that is another than when a checkpoint was saved.
+    """Warn of each module of the user's own that has changed since a checkpoint was saved.
 
     Args:
       config: of the run; its modules are imported.

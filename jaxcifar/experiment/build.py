@@ -75,7 +75,7 @@ def computation_dtype(precision: str, convolutions: str) -> np.dtype:
       convolutions: as `convolution.library` takes it.
 
     Raises:
-      UserError: a library is asked for that cannot be had.
+      UserError: the requested library is unavailable.
     """
     if precision == "auto":
         quick = platform.current() != "cpu" or (
@@ -89,7 +89,7 @@ def build(config: Config, facts: DataFacts) -> Experiment:
     """Build the experiment that `config` describes, for data with these facts.
 
     Raises:
-      UserError: the config and the data do not go together, or this machine cannot compute so.
+      UserError: the config and the data do not go together, or this machine cannot compute as configured.
     """
     checks.check_data(config, facts)
     dtype = computation_dtype(config.precision, config.convolutions)

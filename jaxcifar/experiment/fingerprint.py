@@ -1,4 +1,4 @@
-"""Tells whether the functions of a run would be traced to the programs of an earlier start."""
+"""Tells whether tracing the functions of a run would give the programs of an earlier start."""
 
 import dataclasses
 import hashlib
@@ -25,16 +25,16 @@ from jaxcifar.models.compute import Compute
 _IMPORTED = time.time()
 """About when this process imported the sources."""
 _NOT_TRACED = ("seed", "sampling", "logging.", "checkpoint.")
-"""Fields, and sections, of the config that no step knows of."""
+"""Fields, and sections, of the config that no traced step depends on."""
 
 
 def kept_programs(
     config: Config, facts: DataFacts, compute: Compute, layout: Layout
 ) -> KeptPrograms | None:
-    """Return what keeps the programs of this run, None where nothing does.
+    """Return the cache for the traced programs of this run, or None.
 
-    Nothing does in one of several processes, nor where another program uses this package, which may have
-    replaced functions in memory, nor where a source is newer than what this process has imported.
+    There is no cache in one of several processes; in another program that uses this package, since it may
+    have replaced functions in memory; or if a source is newer than its import by this process.
     """
     started = getattr(sys.modules["__main__"], "__spec__", None)
     if jax.process_count() > 1 or not (started and started.name.startswith("jaxcifar.")):
@@ -65,7 +65,7 @@ def kept_programs(
 
 
 def _sources(own: Iterable[str] = ()) -> Iterator[Path]:
-    """Yield the files of this package, of modules that are imported and not installed, and of own packages.
+    """Yield the files of this package, of imported modules that are not installed, and of own packages.
 
     Args:
       own: names of the modules of the user's components; they may import others of their packages later.
@@ -83,5 +83,5 @@ def _sources(own: Iterable[str] = ()) -> Iterator[Path]:
 
 
 def _installed() -> list[tuple[str, str]]:
-    """Return the name and version of all that is installed, some of which the user's own modules may use."""
+    """Return name and version of every installed package: the user's own modules may use any."""
     return sorted((each.name, each.version) for each in importlib.metadata.distributions())

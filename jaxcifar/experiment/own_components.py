@@ -1,6 +1,6 @@
-"""Checks of what components of the user's own return, made by tracing them on shapes.
+"""Checks what components of the user's own return, by tracing them on shapes.
 
-Components of ours are passed over: these checks cost a run without own components no time.
+Components of ours are skipped: these checks take no time in a run without own components.
 """
 
 import math
@@ -22,7 +22,7 @@ from jaxcifar.models.compute import Compute
 def check_network(
     component: Component, model: nn.Module, facts: DataFacts, compute: Compute
 ) -> None:
-    """Check that the network that `component` has built returns logits as ours do.
+    """Check that the network that `component` has built returns logits as our networks do.
 
     Raises:
       UserError: it does not.

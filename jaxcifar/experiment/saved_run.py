@@ -11,20 +11,20 @@ from jaxcifar.host.progress import warn
 
 @dataclasses.dataclass(frozen=True)
 class SavedRun:
-    """Hold what a workdir tells of the run in it."""
+    """Hold what a workdir says about its run."""
 
     step: int
-    """Of the newest checkpoint that is whole, 0 if there is none."""
+    """The step of the newest whole checkpoint, 0 if there is none."""
     damaged: list[int]
     """Steps of newer checkpoints, which are damaged."""
     description: dict
     """What was saved beside the state; empty if there is none."""
     records: list[dict]
-    """Of `metrics.jsonl`."""
+    """The records of `metrics.jsonl`."""
 
     @classmethod
     def find(cls, checkpoints: Checkpoints, workdir: Path) -> "SavedRun":
-        """Look what `workdir` holds.
+        """Find the run in `workdir`.
 
         Raises:
           UserError: there are checkpoints, and all are damaged.
@@ -36,8 +36,8 @@ class SavedRun:
     def steps_per_dispatch(self, every_steps: int) -> int:
         """Return how many steps a dispatch of the run holds, at most.
 
-        As many as a record at the run's first start, so that the same programs take the same steps whatever
-        `every_steps`, the logging interval, is by now.
+        This is the logging interval of the run's first start, so that the same programs take the same steps
+        whatever `every_steps`, the present logging interval, is.
         """
         if not self.step:
             return every_steps
@@ -51,10 +51,10 @@ class SavedRun:
 
 
 def newest_whole(checkpoints: Checkpoints, workdir: Path) -> tuple[int, list[int]]:
-    """Return the step of the newest checkpoint that is as it was written, 0 if there is none at all.
+    """Return the step of the newest undamaged checkpoint, 0 if there are no checkpoints.
 
     Returns:
-      That step, and those of newer ones, which are damaged and were warned of.
+      That step, and the steps of newer, damaged checkpoints, after a warning of each.
 
     Raises:
       UserError: there are checkpoints, and all are damaged.

@@ -1,4 +1,4 @@
-"""The one set-up: from a config, or a workdir, to what training, evaluation and prediction compute with."""
+"""The one set-up of training, evaluation and prediction, from a config or a workdir."""
 
 import contextlib
 import dataclasses
@@ -36,7 +36,7 @@ class Setup:
     layout: Layout
     experiment: Experiment
     kept: KeptPrograms | None = None
-    """What keeps the run's programs, if something does."""
+    """The cache for the run's traced programs, if there is one."""
 
     @classmethod
     def build(cls, config: Config, layout: Layout, measured: DataFacts) -> "Setup":
@@ -48,7 +48,7 @@ class Setup:
     def mapped(
         self, step: Step, part: str, sums: Any, *, updates_state: bool, streamed: bool = False
     ) -> OverRows:
-        """Map a step of the experiment as `map_step` does; its programs are kept as those of `part`."""
+        """Map a step of the experiment as `map_step` does; its programs are cached under `part`."""
         return map_step(
             step,
             self.layout,
@@ -67,11 +67,11 @@ class Setup:
         return Streamed(self.layout, arrays, batch_size)
 
     def remembered(self, name: str, compute: Callable[[], Any]) -> np.ndarray:
-        """Return the array that `compute()` returns, here or at an earlier start of such a run."""
+        """Return the array that `compute()` returns, computed now or at an earlier start of the same run."""
         return self.kept.array(name, compute) if self.kept else np.asarray(compute())
 
     def new_state(self, train: Dataset, key: jax.Array) -> TrainState:
-        """Return the state in which a run on the training split `train` begins, on all devices."""
+        """Return the initial state of a run on the training split `train`, on all devices."""
         return self.layout.run_once(self.experiment.init_state, *beginning(train, key))
 
     def restored_state(self, checkpoints: Checkpoints, step: int) -> TrainState:
@@ -102,7 +102,7 @@ def set_up(
       The set-up, and the training split.
 
     Raises:
-      UserError: the data cannot be had, or do not go together with the config.
+      UserError: the data are unavailable, or do not fit the config.
     """
     train = load_split(config, "train_split")
     measured = facts.measure(train, config.data.normalisation)
@@ -116,12 +116,12 @@ def set_up_from_workdir(
     config: Config | None = None,
     convolutions: str | None = None,
 ) -> tuple[Setup, TrainState]:
-    """Restore a run for inference; what only the optimiser needs of its state is given up.
+    """Restore a run for inference; the optimiser's state is dropped.
 
     Args:
       workdir: of the run.
       step: of the checkpoint; None for the newest that is whole.
-      config: under which it is restored; None for the one that the checkpoint was saved with.
+      config: to restore the run under; None for the one that the checkpoint was saved with.
       convolutions: `auto`, `onednn` or `xla` in place of the config's.
 
     Returns:
@@ -149,7 +149,7 @@ def set_up_from_workdir(
 
 
 def start_layout(config: Config) -> Layout:
-    """Start JAX, and lay the run out over all the devices that there are.
+    """Start JAX, and lay the run out over all available devices.
 
     Raises:
       UserError: there is no such platform, or JAX is not set up for the config's precision.
@@ -167,7 +167,7 @@ def load_split(config: Config, field: str) -> Dataset:
     """Load the split that `config.data` names in `field`, such as `train_split`.
 
     Raises:
-      UserError: there is no such dataset or split, or it cannot be had here.
+      UserError: there is no such dataset or split, or it is unavailable here.
     """
     data, split = config.data, getattr(config.data, field)
     try:
@@ -196,7 +196,7 @@ def load_split(config: Config, field: str) -> Dataset:
 
 
 def _fault(dataset: Any) -> str:
-    """Return what is wrong with what the function of a dataset, perhaps the user's own, has returned."""
+    """Return what is wrong with the result of a dataset's function, which may be the user's own."""
     if not isinstance(dataset, Dataset):
         return f"a {type(dataset).__name__}"
     images, labels, classes = dataset.images, dataset.labels, len(dataset.class_names)

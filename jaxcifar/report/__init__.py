@@ -1,1 +1,1 @@
-"""Workdir files to plots and pages, without JAX."""
+"""Turns workdir files into plots and pages, without JAX."""

@@ -1,4 +1,4 @@
-"""Makes one page that puts several runs side by side, of what they have left in their workdirs."""
+"""Makes one page that compares several runs, from the files in their workdirs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from jaxcifar.report.workdir_files import Run
 
 
 def write_comparison(workdirs: Sequence[Path], page: Path) -> Path:
-    """Write a page that puts runs side by side, and return it.
+    """Write a page that compares runs, and return its path.
 
     Raises:
-      UserError: as `Run`, or the page cannot be written.
+      UserError: as for `Run`, or the page cannot be written.
     """
     runs = [Run(workdir) for workdir in workdirs]
     if len({run.workdir.resolve() for run in runs}) < len(runs):
@@ -90,7 +90,7 @@ _CURVES = {
     "train/loss": ("Training loss, nats", {"name": "loss, nats"}),
     "learning_rate": ("Learning rate", {"name": "learning rate"}),
 }
-"""By metric: the title, and how it is plotted."""
+"""By metric: the title, and the arguments of its plot."""
 
 
 def _curves(runs: Sequence[Run], metric: str, **form: Any) -> str:
@@ -108,7 +108,7 @@ def _curves(runs: Sequence[Run], metric: str, **form: Any) -> str:
 
 
 def _differences(runs: Sequence[Run]) -> str:
-    # An earlier run does not say what counts.
+    # Runs of earlier versions do not record which fields count.
     known = all(run.summary.get("config") for run in runs)
     fields = [run.fields if known else run.all_fields for run in runs]
     differing = []
@@ -125,7 +125,7 @@ def _evaluated(key: str, form: str):
 
 
 def _alike(run: Run, score: str) -> str:
-    """Return a score in which every class counts alike, where the classes are unequal."""
+    """Return a score that weights every class equally; empty unless the classes are unequal."""
     unequal = run.evaluation.get("unequal_classes")
     return html_pieces.with_interval(run.evaluation, score) if unequal else ""
 
@@ -170,4 +170,4 @@ _COMPARED = {
     "devices": lambda run: run.fact("devices"),
     "processor": lambda run: run.fact("processor"),
 }
-"""What the table of a comparison holds: functions of a run, which give "" where nothing is known."""
+"""By title, the entries of the comparison table: functions of a run; "" where nothing is known."""

@@ -7,7 +7,7 @@ from jaxcifar.report import html_pieces
 from jaxcifar.report.workdir_files import Run
 
 _MOST_CLASSES = 20
-"""In a table that stands open."""
+"""A table of more classes is folded."""
 _MOST_FILES = 50
 """In a list; `data.json` names all."""
 
@@ -17,11 +17,11 @@ _LISTS = {
     "same_in_two_classes": ("the same image in two classes", " = "),
     "same_in_two_splits": ("the same image in two splits", " = "),
 }
-"""By key of `data.json`: what its entries are, and what stands between the words of one."""
+"""By key of `data.json`: what its entries are, and the separator within an entry."""
 
 
 def data(run: Run) -> str:
-    """Return the examples of each class in each split, an image of each class, and what was left out."""
+    """Return example counts by class and split, an image of each class, and what was left out."""
     if not run.data:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""The pieces of a page of HTML that is whole in itself."""
+"""The building blocks of a self-contained HTML page."""
 
 import base64
 import io
@@ -14,11 +14,11 @@ from jaxcifar.host.progress import warn
 from jaxcifar.report import plots
 
 _LARGEST_IMAGE = 96
-"""Pixels; larger ones are scaled down."""
+"""Pixels on a side; larger images are scaled down."""
 
 
 def part(title: str, make: Callable[[], str]) -> str:
-    """Return what `make` returns; or if it fails a note in its place, and a warning."""
+    """Return `make()`; if it fails, warn and return a note instead."""
     try:
         return make()
     except Exception as error:
@@ -36,7 +36,7 @@ def section(title: str, *contents: str, note: str = "") -> str:
 
 
 def grid(items: Iterable[str]) -> str:
-    """Return items side by side, as many as the window holds; nothing of nothing."""
+    """Return items side by side, as many as fit the window; empty without items."""
     content = "".join(items)
     return f'<div class="grid">{content}</div>' if content else ""
 
@@ -61,8 +61,8 @@ def mosaic(tiles: Sequence[np.ndarray], text: str, side: int = 48) -> str:
 
     Args:
       tiles: at least one.
-      text: that stands for the image.
-      side: about which a tile is high, in pixels.
+      text: the caption and alternative text.
+      side: approximate height of a tile, in pixels.
     """
     height, width, channels = tiles[0].shape
     scale = max(round(side / height), 1)
@@ -79,13 +79,13 @@ def mosaic(tiles: Sequence[np.ndarray], text: str, side: int = 48) -> str:
 
 def plot(figure: Figure, title: str) -> str:
     """Return a plot with its title beneath."""
-    # What is larger than a phone is scrolled, for its letters would become too small to read.
+    # A plot larger than a phone scrolls: scaled down, its text would be too small to read.
     kind = ' class="large"' if max(figure.get_size_inches()) > 6 else ""
     return f"<figure{kind}>{plots.svg(figure, title)}<figcaption>{title}</figcaption></figure>"
 
 
 def duration(seconds: float) -> str:
-    """Return a time as a person says it: to 0.1 s, from 10 s on to 1 s, from an hour on to the minute."""
+    """Return a readable duration: to 0.1 s below 10 s, to 1 s below an hour, else to the minute."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
@@ -96,7 +96,7 @@ def duration(seconds: float) -> str:
 
 
 def with_interval(evaluation: Mapping, score: str = "accuracy") -> str:
-    """Return a score with the interval that holds the true one with 95% confidence."""
+    """Return a score with its 95% interval."""
     low, high = evaluation[f"{score}_interval"]
     return f"{evaluation[score]:.2%} ({low:.2%} to {high:.2%})"
 
@@ -116,7 +116,7 @@ _CSS = Path(__file__).with_name("page.css")
 
 
 def page(title: str, body: str) -> str:
-    """Return the whole page, with its style, which may ask for nothing outside itself."""
+    """Return the whole page, with its style; the page may load nothing from outside."""
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -10,7 +10,7 @@ from jaxcifar.report.workdir_files import Run
 
 
 def _answer_images(run: Run, found: Predictions, examples: Iterable[int]) -> str:
-    """Return the images of examples, with the label, the prediction and how sure that was."""
+    """Return the images of examples, each with its label, prediction and confidence."""
     names, kept = run.evaluation["class_names"], run.examples["index"].tolist()
     files = run.examples.get("files")
     figures = []
@@ -78,7 +78,7 @@ def confused_pairs(run: Run) -> str:
 
 
 def augmentation(run: Run) -> str:
-    """Return training images as they are, and beneath them what augmentation makes of them."""
+    """Return training images, and beneath them augmented draws of the same images."""
     if not run.augmentation:
         return ""
     strips = [run.augmentation["images"], *run.augmentation["augmented"]]

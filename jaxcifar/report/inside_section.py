@@ -1,4 +1,4 @@
-"""The part of a run's report on the inside of its network; empty where nothing was kept of it."""
+"""The part of a run's report on the inside of its network; empty where nothing of it was saved."""
 
 from html import escape
 
@@ -12,7 +12,7 @@ _RED = np.array([255, 40, 0])
 
 
 def attention(run: Run) -> str:
-    """Return where the network looked for some images, beside these (Grad-CAM)."""
+    """Return some images, each beside a copy that shows where the network looked (Grad-CAM)."""
     kept = run.examples
     if kept and "looked_at" not in kept:
         return (
@@ -46,7 +46,7 @@ def _overlaid(image: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def first_layer(run: Run) -> str:
-    """Return the filters of the first layer, and what it makes of an image."""
+    """Return the filters of the first layer, and its feature maps of an image."""
     if "maps" not in run.examples:
         return ""
     parts = []
@@ -66,6 +66,6 @@ def first_layer(run: Run) -> str:
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:
-    """Return values as grey levels or colours, from the least as 0 to the largest as 255."""
+    """Return values as grey levels or colours, scaled so that the least is 0 and the largest 255."""
     low, high = float(values.min()), float(values.max())
     return (255 * (values - low) / (high - low if high > low else 1)).astype(np.uint8)

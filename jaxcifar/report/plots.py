@@ -17,7 +17,7 @@ from jaxcifar.evaluation.analysis import Calibration
 BLUE, RED, GREY = "#3b7dd8", "#d8483b", "#8a8f98"
 COLOURS = (BLUE, "#e08214", "#2e9e5b", RED, "#8a5cc7", "#17a2b8", "#b5577f", GREY)
 _INK = "#010203"
-"""What stands in for the page's own text colour."""
+"""The placeholder for the page's text colour."""
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -35,14 +35,14 @@ _STYLE: Any = {
     },
 }
 _WIDTH = 3.7
-"""Inches; a phone shows as much without making letters too small to read."""
+"""Inches; at this width, text is readable on a phone."""
 _LETTER = 0.075
 """Inches that a letter of a class name is wide, in a type of 8 points."""
 _MOST_PIXELS = 2e6
 """Of a PNG file; more take a second to draw."""
 
 FEW = 50
-"""Examples, below which a share of them is drawn pale: the 95% interval of a half is ±14 points."""
+"""Shares of fewer examples are drawn pale: the 95% interval of one half is then wider than ±14 points."""
 
 Series = tuple[str, Sequence[float], Sequence[float]]
 """Label, x and y."""
@@ -73,7 +73,7 @@ def png(figure: Figure, path) -> None:
 def curves(
     series: Sequence[Series], *, name: str, percent: bool = False, kinds: Sequence[int] = ()
 ) -> Figure:
-    """Plot `name` by epoch, each of the series a line; those of one of the `kinds` in one colour."""
+    """Plot `name` by epoch, a line for each series; series of the same kind share a colour."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 2.6), layout="constrained")
         axes = figure.add_subplot(xlabel="epoch", ylabel=name)
@@ -89,7 +89,7 @@ def curves(
 
 
 def rates(x: np.ndarray, y: np.ndarray, names: tuple[str, str], *, diagonal: str = "") -> Figure:
-    """Plot one share by another, as steps; `diagonal` is what lies on the diagonal."""
+    """Plot share `y` against share `x`, as steps; `diagonal` is the label of the diagonal."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
         axes = figure.add_subplot(xlabel=names[0], ylabel=names[1], xlim=(0, 1), ylim=(0, 1.02))
@@ -167,7 +167,7 @@ def _matrix_axes(axes: Axes, pixels: np.ndarray) -> Axes:
 def _shares_in_colour(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the pixels of a confusion matrix [label, prediction, RGBA], and their depth in [0, 1].
 
-    What is right is blue, what is wrong is red, and the darkest red is the largest share.
+    Right predictions are blue and wrong ones red; the darkest red is the largest share.
     """
     right = np.eye(len(matrix), dtype=bool)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -209,7 +209,7 @@ def class_bars(scores: Sequence[Mapping]) -> Figure:
 
 
 def reliability(found: Calibration) -> Figure:
-    """Plot accuracy by confidence above the share of examples of that confidence."""
+    """Plot accuracy by confidence, and below it the share of examples with that confidence."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
         upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))

@@ -27,7 +27,7 @@ def _trained(run: Run) -> str:
 
 
 def headline(run: Run) -> str:
-    """Return the cards of the scores and what is to be said of them, or how far the run is."""
+    """Return score cards and notes on them; before the evaluation, the run's progress."""
     if not run.evaluation:
         done = run.records[-1]["epoch"] if run.records else 0
         return (
@@ -79,7 +79,7 @@ def headline(run: Run) -> str:
 
 
 def _sentence(found: dict) -> str:
-    """Return what came out, in words."""
+    """Return the result in words."""
     low, high = found["accuracy_interval"]
     text = (
         f"The network names the right class for <b>{found['accuracy']:.1%}</b> of {found['examples']:,} "
@@ -102,14 +102,14 @@ def _sentence(found: dict) -> str:
 
 
 def _of_the_commonest(found: dict) -> str:
-    """Return the accuracy of naming the commonest class always, where the classes are unequal."""
+    """Return the accuracy of always naming the commonest class, if the classes are unequal."""
     if not found.get("unequal_classes"):
         return ""
     return f"; naming the commonest class always: {found['majority_accuracy']:.2%}"
 
 
 def _scores_alike(found: dict) -> list[tuple[str, str, str]]:
-    """Return the cards of the scores in which every class counts alike, where the classes are unequal."""
+    """Return the cards of the scores that weight every class equally, if the classes are unequal."""
     if not found.get("unequal_classes"):
         return []
     cards = []

@@ -1,4 +1,4 @@
-"""The plots of a run, of what its workdir holds; None where it holds nothing for one."""
+"""The plots of a run, from its workdir; None where a plot lacks data."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -33,9 +33,9 @@ def learning_rate(run: Run) -> Figure | None:
 
 
 MOST_NAMED_CLASSES = 100
-"""Of more classes the report names those alone that tell most."""
+"""With more classes, the report's plots name only the worst."""
 _MOST_CELLS = 200
-"""On a side of a confusion matrix; of more classes several make one cell."""
+"""On a side of a confusion matrix; with more classes, a cell stands for several."""
 WORST_CLASSES = 50
 
 
@@ -45,7 +45,7 @@ def classes_per_cell(run: Run) -> int:
 
 
 def confusion(run: Run) -> Figure | None:
-    """Plot the confusion matrix, of many classes in cells of several."""
+    """Plot the confusion matrix; with many classes, a cell may stand for several."""
     if not run.evaluation:
         return None
     names = run.evaluation["class_names"]
@@ -59,7 +59,7 @@ def confusion(run: Run) -> Figure | None:
 
 
 def class_bars(run: Run) -> Figure | None:
-    """Plot the scores of the classes, of many the worst."""
+    """Plot the scores of the classes; of many classes, only the worst."""
     if not run.evaluation:
         return None
     scores = sorted(run.evaluation["per_class"], key=lambda score: score["f1"])

@@ -1,4 +1,4 @@
-"""Makes one page of what a run has left in its workdir, and one that puts several side by side.
+"""Makes a page from the files in a run's workdir, and a page that compares several runs.
 
 python -m jaxcifar.report DIR              writes DIR/report/index.html
 python -m jaxcifar.report DIR DIR ...      writes comparison.html, or what --out names
@@ -39,13 +39,13 @@ from jaxcifar.report.workdir_files import Run
 def write_report(workdir: Path) -> Path:
     """Write `report/index.html` in `workdir`, and its plots as PNG files beside it.
 
-    A part of the page that cannot be made is replaced by a note that says why, and is warned of.
+    If a part of the page cannot be made, a note in it says why, and a warning is printed.
 
     Returns:
-      The page.
+      The path of the page.
 
     Raises:
-      UserError: as `Run`, or the report cannot be written.
+      UserError: as for `Run`, or the report cannot be written.
     """
     run = Run(workdir)
     folder = workdir / "report"
@@ -65,9 +65,9 @@ def write_report(workdir: Path) -> Path:
 
 
 def _write_to_tensorboard(run: Run, folder: Path) -> None:
-    """Show the run's config, and its confusion matrix if it has one, in TensorBoard; or warn."""
+    """Show the run's config, and its confusion matrix if it has one, in TensorBoard; on failure, warn."""
     try:
-        # As TensorBoard takes them: tuples and the like as text.
+        # TensorBoard takes no tuples and the like: they become text.
         fields = {
             name: value if isinstance(value := json.loads(text), bool | int | float | str) else text
             for name, text in run.fields.items()
@@ -218,7 +218,7 @@ def _facts(run: Run) -> str:
 
 
 def _config_table(run: Run) -> str:
-    """Return the fields of the config, and before these the ones that are not as in `configs/default.py`."""
+    """Return the config's fields that differ from `configs/default.py`, and then all fields."""
     default = workdir_files.as_fields(get_config("default").to_dict())
     changed = [
         (name, [value, default.get(name, "–")])

@@ -8,7 +8,7 @@ from jaxcifar.report.workdir_files import Run
 
 
 def loss_note(run: Run) -> str:
-    """Return what sets the training figures apart from those of the other splits."""
+    """Return how the training figures differ from the figures of the other splits."""
     loss, note = run.config.get("loss", {}), ""
     if loss.get("class_weights", "none") != "none" or loss.get("focal_gamma"):
         note += (
@@ -42,7 +42,7 @@ def confusion_note(run: Run) -> str:
 
 
 def all_scores(run: Run) -> str:
-    """Return a table of all classes; by their numbers, where the plots do not name them all."""
+    """Return a table of all classes, with their numbers where the plots do not name all classes."""
     scores = run.evaluation.get("per_class", [])
     if not scores:
         return ""
@@ -67,14 +67,14 @@ def all_scores(run: Run) -> str:
 
 
 _MOST_OPEN = 5
-"""Classes, of a table that stands open."""
+"""A table of more classes is folded."""
 
 
 def _share(score: Mapping[str, Any], name: str) -> str:
     """Return the recall or the precision of a class, with its interval if it has one."""
     interval = score.get(f"{name}_interval")
     if f"{name}_interval" in score and not interval:
-        return "–"  # of no image
+        return "–"  # a share of no images
     return f"{score[name]:.1%}" + (f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval else "")
 
 

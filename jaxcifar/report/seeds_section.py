@@ -1,4 +1,4 @@
-"""The part of a comparison that takes runs together which differ in their seeds alone."""
+"""The part of a comparison that groups runs which differ only in their seeds."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _NOT_COUNTED = (
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
-    """Return the runs that are evaluated, those of one config under several seeds together."""
+    """Return the evaluated runs, grouped by config; the runs of a group differ in their seeds."""
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         if run.evaluation:
@@ -34,7 +34,7 @@ def recipe(run: Run) -> tuple[tuple[str, str], ...]:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """Return a row for each config, of its runs under several seeds; nothing if there is no such config."""
+    """Return a table with a line for each config; empty if no config was run under several seeds."""
     groups = grouped(runs)
     if all(len(group) == 1 for group in groups):
         return ""
@@ -58,7 +58,7 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def compared(runs: Sequence[Run]) -> str:
-    """Return by how much the first run, or config, differs from each other; nothing if it cannot be told."""
+    """Compare the accuracy of the first run, or config, with each of the others, where that is possible."""
     first, *others = grouped(runs) or [[]]
     return "".join(_compared(first, other) for other in others)
 
@@ -75,7 +75,7 @@ def _compared(a: Sequence[Run], b: Sequence[Run]) -> str:
 
 
 def _of_examples(a: Run, b: Run) -> Difference | None:
-    """Compare two runs by the examples on which one alone is right; None if these are not the same."""
+    """Compare two runs by the examples that only one gets right; None unless both saw the same examples."""
     if a.tested_on != b.tested_on or a.predictions is None or b.predictions is None:
         return None
     if a.predictions.labels.tolist() != b.predictions.labels.tolist():
@@ -124,4 +124,4 @@ _SCORES: dict[str, tuple[Callable[[Run], float | None], str]] = {
     "validation accuracy": (validation_accuracy, ".2%"),
     "test loss": (lambda run: run.evaluation["loss"], ".4f"),
 }
-"""By title: the score of a run, None if it has none, and how it is written."""
+"""By title: a function that returns a run's score, or None if it has none, and the score's format."""

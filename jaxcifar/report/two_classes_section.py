@@ -19,7 +19,7 @@ def _curve(run: Run) -> Curve | None:
 
 
 def roc(run: Run) -> Figure | None:
-    """Plot the share of one of two classes that is found by the share of the other that is mistaken."""
+    """Plot the ROC curve: recall of the positive class against the false positive rate."""
     if (found := _curve(run)) is None:
         return None
     x, y = np.append(0, found.false_positive_rate), np.append(0, found.true_positive_rate)
@@ -28,7 +28,7 @@ def roc(run: Run) -> Figure | None:
 
 
 def precision_recall(run: Run) -> Figure | None:
-    """Plot the precision of one of two classes by its recall."""
+    """Plot the precision of the positive class against its recall."""
     if (found := _curve(run)) is None:
         return None
     names = "recall", "precision"
@@ -36,7 +36,7 @@ def precision_recall(run: Run) -> Figure | None:
 
 
 def note(run: Run) -> str:
-    """Return the areas under both curves, and what the chosen threshold finds."""
+    """Return the areas under both curves, and the scores at the chosen threshold."""
     two = run.evaluation.get("two_classes")
     if not two:
         return ""

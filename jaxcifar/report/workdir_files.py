@@ -1,4 +1,4 @@
-"""Reads what a run has left in its workdir."""
+"""Reads the files in the workdir of a run."""
 
 import dataclasses
 import functools
@@ -18,19 +18,19 @@ from jaxcifar.host.files import expanded, near_runs, read_records
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Hold what a workdir holds; a file is read when it is first asked for, and empty if it is not there yet.
+    """Hold the contents of a workdir; each file is read on first access, and empty if it does not exist yet.
 
     Neither JAX nor the run's data are needed.
 
     Raises:
-      UserError: there is no run in `workdir`, or its config cannot be read; or later, wherever a file is
-        asked for that cannot be read.
+      UserError: there is no run in `workdir`, or its config cannot be read; or later, on access to a file
+        that cannot be read.
     """
 
     workdir: Path
     """The directory of the run; a string will do."""
     name: str = ""
-    """That of the directory, unless it is given."""
+    """By default, the name of the directory."""
 
     def __post_init__(self):
         workdir = expanded(self.workdir)
@@ -45,12 +45,12 @@ class Run:
 
     @functools.cached_property
     def config(self) -> dict:
-        """Of `config.json`."""
+        """The contents of `config.json`."""
         return _read(_json, self.workdir / "config.json")
 
     @functools.cached_property
     def metrics(self) -> dict[str, np.ndarray]:
-        """The values of all records by name, as `train/loss`: [record] float; NaN where there is none."""
+        """The values of all records, by name such as `train/loss`: [record] float; NaN where missing."""
         names = dict.fromkeys(name for record in self.records for name in record)
         return {
             name: np.array([record.get(name, np.nan) for record in self.records], float)
@@ -59,44 +59,44 @@ class Run:
 
     @functools.cached_property
     def summary(self) -> dict:
-        """Of `run.json`."""
+        """The contents of `run.json`."""
         return _read(_json, self.workdir / "run.json")
 
     @functools.cached_property
     def records(self) -> list[dict]:
-        """Of `metrics.jsonl`."""
+        """The records of `metrics.jsonl`."""
         return _read(read_records, self.workdir / "metrics.jsonl")
 
     @functools.cached_property
     def evaluation(self) -> dict:
-        """Of `evaluation.json`."""
+        """The contents of `evaluation.json`."""
         return _read(_json, self.workdir / "evaluation.json")
 
     @functools.cached_property
     def other_evaluations(self) -> Mapping[str, dict]:
-        """On other splits and datasets, by the names of their directories."""
+        """The evaluations on other splits and datasets, by directory name."""
         files = sorted((self.workdir / "evaluations").glob("*/evaluation.json"))
         return {file.parent.name: found for file in files if (found := _read(_json, file))}
 
     @functools.cached_property
     def predictions(self) -> Predictions | None:
-        """Of the evaluation; None without one, for they are of one that was cut off then."""
+        """The evaluation's predictions; None without an evaluation, as the file is then of an aborted one."""
         file = self.workdir / "predictions.npz"
         return _read(_predictions, file) if self.evaluation else None
 
     @functools.cached_property
     def examples(self) -> Mapping[str, np.ndarray]:
-        """The images of examples of the evaluation that the report shows."""
+        """The evaluated examples that the report shows, with their images."""
         return _read(_arrays, self.workdir / "examples.npz") if self.predictions else {}
 
     @functools.cached_property
     def augmentation(self) -> Mapping[str, np.ndarray]:
-        """Training images, and what augmentation makes of them."""
+        """Training images, and augmented draws of them."""
         return _read(_arrays, self.workdir / "augmentation.npz")
 
     @functools.cached_property
     def data(self) -> dict:
-        """Of `data.json`."""
+        """The contents of `data.json`."""
         return _read(_json, self.workdir / "data.json")
 
     @functools.cached_property
@@ -106,12 +106,12 @@ class Run:
 
     @functools.cached_property
     def profile(self) -> dict:
-        """Of `profile.json`."""
+        """The contents of `profile.json`."""
         return _read(_json, self.workdir / "profile.json")
 
     @property
     def step(self) -> int:
-        """The newest step of which anything is known."""
+        """The step of the newest record."""
         return self.records[-1]["step"] if self.records else 0
 
     @property
@@ -125,7 +125,7 @@ class Run:
         return seconds
 
     def fact(self, key: str, form: Callable[[Any], str] = str) -> str:
-        """Return what `run.json` says of `key` in words; nothing if there is no such file."""
+        """Return the value of `key` in `run.json` as text; empty if there is no such file."""
         if not self.summary:
             return ""
         value = self.summary[key]
@@ -133,17 +133,17 @@ class Run:
 
     @property
     def fields(self) -> dict[str, str]:
-        """The settings that count, as JSON, by their names on the command line; of an earlier run, all."""
+        """The effective settings as JSON, by command-line name; all settings for an earlier version's run."""
         return as_fields(self.summary.get("config") or self.config)
 
     @property
     def all_fields(self) -> dict[str, str]:
-        """All settings, likewise."""
+        """All settings as JSON, by command-line name."""
         return as_fields(self.config)
 
     @property
     def on_own_test_split(self) -> bool:
-        """Whether the evaluation is on the test split that the config names; earlier versions kept any."""
+        """Whether the evaluation is on the config's test split; earlier versions kept one on any split."""
         data = self.config["data"]
         evaluated = self.evaluation["dataset"], self.evaluation["split"]
         return evaluated == (data["name"], data["test_split"])
@@ -152,7 +152,7 @@ class Run:
     def tested_on(self) -> str:
         """The dataset, its options if it has some, and the split of the evaluation.
 
-        Of files it is known by what they hold, wherever they lie.
+        A split of files is identified by their contents, wherever they lie.
         """
         name, split = self.evaluation["dataset"], self.evaluation["split"]
         known = self.data.get("splits", {}).get("test", {})
@@ -168,7 +168,7 @@ class Run:
 
     @property
     def schedule(self) -> tuple[list[float], list[float]]:
-        """Epochs, and the learning rates there; of an earlier version, as far as they were recorded."""
+        """Epochs and their learning rates; for a run of an earlier version, only the recorded ones."""
         planned = self.summary.get("schedule")
         return (
             (planned["epoch"], planned["learning_rate"])
@@ -183,7 +183,7 @@ class Run:
 
 
 def mega(value: float) -> str:
-    """Return millions, to the tenth."""
+    """Return `value` in millions, to one decimal."""
     return f"{value / 1e6:,.1f}"
 
 

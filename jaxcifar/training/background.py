@@ -1,4 +1,4 @@
-"""What is done in another thread while a run trains: what a report needs, and what its end would wait for."""
+"""Work in another thread during training: for the report, and what would delay the run's end."""
 
 import threading
 from collections.abc import Callable
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 class Background:
-    """Do work in one other thread, one after the other, from the end of the first step on.
+    """Run jobs in one other thread, one after the other, from the end of the first step on.
 
-    Before, it would delay that step: Python runs one thread at a time.
+    Earlier jobs would delay that step: Python runs one thread at a time.
     """
 
     def __init__(self):
@@ -28,11 +28,11 @@ class Background:
         self._executor.submit(self._begun.wait)
 
     def submit(self, work: Callable[..., T], *arguments) -> Future[T]:
-        """Have `work(*arguments)` done, after what was submitted before."""
+        """Queue `work(*arguments)` after the jobs submitted before."""
         return self._executor.submit(work, *arguments)
 
     def begin(self) -> None:
-        """Begin: the first step is done, or the run is at its end."""
+        """Begin the jobs: the first step is done, or the run is at its end."""
         self._begun.set()
 
     def finish(self) -> None:
@@ -41,7 +41,7 @@ class Background:
         self.submit(int).result()
 
     def close(self) -> None:
-        """End after the work that is under way; the rest is given up."""
+        """End after the job that is running; the others are cancelled."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         self.begin()
 

@@ -12,21 +12,21 @@ from jaxcifar.host.output import counted
 from jaxcifar.host.progress import warn
 
 _MOST_CLASSES = 20
-"""Whose counts are printed."""
+"""The most classes whose counts are printed."""
 _MOST_FILES = 3
-"""That are named in a line."""
+"""The most files that are named in a line."""
 
 
 def summarise(facts: DataFacts, splits: Mapping[str, Dataset]) -> dict:
-    """Return what is known of the data, for `data.json`.
+    """Return a summary of the data, for `data.json`.
 
     Args:
       facts: of the training split.
       splits: `train`, `test` and perhaps `validation`.
 
     Returns:
-      `class_names`; for each of the `splits` its `split` in TFDS's syntax, `class_counts`, the examples of
-      each class, and `fingerprint`, another for other examples; and what the dataset's own survey holds, see
+      `class_names`; for each of the `splits` its `split` in TFDS's syntax, its `class_counts`, and a
+      `fingerprint` that differs for other examples; and the entries of the dataset's own survey, see
       `image_folder.folder`.
     """
     train = splits["train"]
@@ -45,11 +45,11 @@ def summarise(facts: DataFacts, splits: Mapping[str, Dataset]) -> dict:
 
 
 def examples(train: Dataset) -> dict[str, np.ndarray]:
-    """Return what `data.npz` holds.
+    """Return the arrays of `data.npz`.
 
     Returns:
-      An image of each class, of the first hundred: `images: [n, height, width, channel]`, `labels: [n]`; and
-      of a folder `digests: [train examples] uint64`, by which later evaluations know what was trained on.
+      An image of each of the first hundred classes: `images: [n, height, width, channel]`, `labels: [n]`; for
+      a folder also `digests: [train examples] uint64`, by which evaluations recognise training examples.
     """
     labels, index = np.unique(train.labels, return_index=True)
     found = {"images": train.images[index[:100]], "labels": labels[:100]}
@@ -57,7 +57,7 @@ def examples(train: Dataset) -> dict[str, np.ndarray]:
 
 
 def describe(summary: dict) -> str:
-    """Return lines for a dataset that was surveyed, empty for another."""
+    """Return lines on a dataset that was surveyed; empty for any other."""
     if "sizes" not in summary:
         return ""
     names = summary["class_names"]
@@ -86,12 +86,12 @@ def describe(summary: dict) -> str:
 
 
 def describe_balance(sampling: str, train: Dataset, weights: np.ndarray | None) -> str:
-    """Return a line that says what makes up for unequal classes, or what could; nothing for equal ones.
+    """Return a line on what compensates for unequal classes, or what could; empty for equal ones.
 
     Args:
-      sampling: as the config has it.
+      sampling: `config.sampling`.
       train: the training split.
-      weights: of the classes in the loss, [class]; None if all are 1.
+      weights: the loss's class weights, [class]; None if all are 1.
     """
     if weights is not None:
         named = [f"{name} {weight:.3g}" for name, weight in zip(train.class_names, weights)]
@@ -115,7 +115,7 @@ def describe_balance(sampling: str, train: Dataset, weights: np.ndarray | None) 
 
 
 def warn_of_faults(summary: dict) -> None:
-    """Warn of files that cannot be read, and of those with the same content where that misleads."""
+    """Warn of unreadable files, and of the same image in two classes or in two splits."""
     if found := summary.get("unreadable"):
         warn(
             f"left out, for they cannot be read: {counted(len(found), 'file')} ({_reasons(found)})"
@@ -132,7 +132,7 @@ def warn_of_faults(summary: dict) -> None:
 
 
 def describe_unused(config: Config, train_examples: int, devices: int) -> str:
-    """Return a line where more than a tenth is left over when an epoch is cut into batches, else nothing."""
+    """Return a line if an epoch's batches leave out more than a tenth of the examples; else empty."""
     batch_size = config.batch_size
     unused = train_examples % batch_size
     if unused <= train_examples // 10:

@@ -24,20 +24,20 @@ from jaxcifar.training.stepper import Sent, Stepper
 
 @dataclasses.dataclass(frozen=True)
 class _Ending:
-    """Hold what is due when an epoch ends; an accelerator has been sent what it has to do of it."""
+    """Hold what is due when an epoch ends; an accelerator has already been sent its part of the work."""
 
     step: int
     snapshot: Snapshot | None
     answers: Mapping[str, Callable[[], Answers]]
-    """By split; they wait for the devices."""
+    """By split; each call waits for the devices."""
 
 
 @dataclasses.dataclass
 class Loop:
-    """Hold a run that is ready to go on, and take it to its end.
+    """Hold a run that is ready to train, and train it to its end.
 
-    An accelerator is sent what comes next, be it in the next epoch, before what it has done is fetched. On a
-    CPU, which computes as well as this loop, an epoch is ended before the next is begun.
+    An accelerator is sent its next dispatch, even of the next epoch, before the results of the last are
+    fetched. On a CPU, which runs both the steps and this loop, an epoch ends before the next begins.
     """
 
     setup: Setup
@@ -59,10 +59,10 @@ class Loop:
         """Train until all epochs are done.
 
         Args:
-          workdir: for the words with which a stop is reported.
+          workdir: named in the message of a stop.
 
         Returns:
-          The evaluators' answers under the last state; none if there was nothing left to do.
+          The evaluators' answers under the last state; none if there was nothing left to train.
 
         Raises:
           UserError: the loss is not finite, or a checkpoint cannot be written.
@@ -125,21 +125,21 @@ class Loop:
             self._receive()
 
     def _stops(self) -> bool:
-        """Return whether to stop before the next dispatch; if not, make ready to profile it if it is due."""
+        """Return whether to stop before the next dispatch; if not, turn profiling on or off for it."""
         if self.stopping.asked():
             return True
         self._profile(self.profiler.covers(self.stepper.step))
         return False
 
     def _profile(self, on: bool) -> None:
-        """Begin or end a trace where that is due, which takes no time of a step's."""
+        """Begin or end a trace if that is due; its time is not counted in a step's."""
         if on != self.profiler.tracing:
             self._receive()
             self.profiler.turn(on, self.stepper.step)
             self.recorder.lap()
 
     def _receive(self) -> None:
-        """Fetch and record what is under way, and end the epoch if it ends there."""
+        """Fetch and record the dispatch that is under way, and end the epoch if it is its last."""
         sent, ending, self._sent, self._ending = self._sent, self._ending, None, None
         if sent is not None:
             self._count(sent)
@@ -147,7 +147,7 @@ class Loop:
             self._evaluated = self._end_epoch(ending)
 
     def _count(self, sent: Sent) -> None:
-        """Record what the steps of a dispatch have counted, where a record is due after one of them."""
+        """Add up the counts of a dispatch's steps, and write the records that are due among them."""
         counts = jax.device_get(sent.counts)
         seconds, steps = self.recorder.lap(), len(counts.seen)
         before, per_epoch = sent.step - steps, self.stepper.steps_per_epoch
@@ -199,12 +199,12 @@ class Loop:
 
 
 def is_due(epochs_done: int, every: int, num_epochs: int) -> bool:
-    """Return whether something is due after `epochs_done`: every so often, and after the last."""
+    """Return whether something is due after `epochs_done`: every `every` epochs, and after the last."""
     return epochs_done % every == 0 or epochs_done == num_epochs
 
 
 def prefixed(evaluated: dict[str, Counts]) -> dict[str, float]:
-    """Return the metrics of several splits by name, as `test/accuracy`."""
+    """Return the metrics of several splits, by name such as `test/accuracy`."""
     return {
         f"{split}/{name}": value
         for split, counts in evaluated.items()

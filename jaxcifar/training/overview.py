@@ -19,7 +19,7 @@ from jaxcifar.training.flops import count_flops
 
 
 def forward_flops(setup: Setup, state: TrainState) -> int:
-    """Return the floating-point operations of one image's way through the model, see `count_flops`.
+    """Return the floating-point operations of one image's forward pass, see `count_flops`.
 
     Neither augmentation nor gradients are counted.
     """
@@ -41,12 +41,12 @@ def learning_rates(setup: Setup) -> np.ndarray:
 
 
 def summarise(setup: Setup, state: TrainState, rates: np.ndarray) -> dict:
-    """Return what a run is made of, for `run.json`; None for what is not known.
+    """Return a summary of a run, for `run.json`; unknown entries are None.
 
     Args:
       setup: of the run.
-      state: any of it.
-      rates: what `learning_rates` returned; at most a thousand of them are kept for the report.
+      state: any state of the run.
+      rates: the result of `learning_rates`; at most a thousand of them are kept for the report.
     """
     experiment, devices = setup.experiment, setup.layout.devices
     model = setup.config.model.component

@@ -16,32 +16,32 @@ from jaxcifar.host.output import counted
 from jaxcifar.host.progress import warn
 
 _MOST_KERNELS = 200
-"""In `profile.json`; their sums are of all."""
+"""In `profile.json`, whose totals cover all kernels."""
 
 _KERNELS_OF = {
     "cpu": ("/host:CPU", ""),
     "gpu": ("/device:GPU:", "Stream"),
     "tpu": ("/device:TPU:", "XLA Ops"),
 }
-"""With what the names of the planes and of the lines begin that hold a platform's kernels."""
+"""By platform, prefixes of the names of the trace's planes and lines that hold its kernels."""
 
 
 class Profiler:
     """Trace the whole dispatches that cover some steps after the first dispatch, and sum up their kernels.
 
-    A trace ends with its epoch and another begins with the next, so that none holds an evaluation. Whatever
-    fails here is warned of, and the run goes on without a profile.
+    A trace ends with its epoch and another begins with the next, so that none holds an evaluation. A failure
+    here is only warned of, and the run goes on without a profile.
     """
 
     tracing = False
-    """Whether what is sent now is profiled."""
+    """Whether dispatches sent now are profiled."""
 
     def __init__(
         self, steps: int | None, workdir: Path, layout: Layout, say: Callable[[str], None]
     ):
-        """Take how many steps, None for no profile; where the files go; and what tells the user.
+        """Take the number of steps, None for no profile; the workdir; and the function that prints.
 
-        Of several processes one traces its devices; all of them wait for theirs where it does.
+        Of several processes, only the first traces its devices; all wait for their devices when it does.
         """
         self._steps, self._say = steps or 0, say
         self._folder, self._file = workdir / "profile", workdir / "profile.json"
@@ -53,7 +53,7 @@ class Profiler:
         self._calls, self._nanoseconds = Counter(), Counter()
 
     def covers(self, step: int) -> bool:
-        """Return whether the dispatch that follows `step` is profiled; to be asked before each dispatch."""
+        """Return whether the dispatch after `step` is profiled; call this before each dispatch."""
         if self._first_dispatch is None:
             self._first_dispatch = step
         elif not self._until:
@@ -61,7 +61,7 @@ class Profiler:
         return step < self._until
 
     def turn(self, on: bool, step: int) -> None:
-        """Begin a trace after `step`, or end one; nothing is under way on the devices."""
+        """Begin a trace after `step`, or end one; no work may be under way on the devices."""
         self.tracing = on
         if on:
             self._attempt(lambda: self._begin(step))
@@ -71,13 +71,13 @@ class Profiler:
             self._attempt(self._write)
 
     def close(self) -> None:
-        """End a trace that an error has cut off, and write what was profiled if that was not done."""
+        """End a trace that an error has interrupted, and write the profile if that is still to do."""
         if self.tracing:
             self._attempt(jax.profiler.stop_trace)
         self._attempt(self._write)
 
     def _attempt(self, work: Callable[[], None]) -> None:
-        """Do a part of the work, unless there is none to do; if it fails, it is the last."""
+        """Call `work` while profiling is active; if it fails, warn and profile no more."""
         if not self._active:
             return
         try:
@@ -92,7 +92,7 @@ class Profiler:
             self._file.unlink(missing_ok=True)
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # Python's calls would fill the trace, and slow the steps
-        options.session_id = f"after_step_{step}"  # by default the second, in which two may begin
+        options.session_id = f"after_step_{step}"  # by default the second: two may share it
         jax.profiler.start_trace(self._folder, profiler_options=options)
         self._began = step, time.monotonic()
 
@@ -138,12 +138,12 @@ def kernels(trace: Any, platform: str) -> tuple[Counter[str], Counter[str]]:
 
     Args:
       trace: a `jax.profiler.ProfileData`.
-      platform: of the devices. Kernels and copies of a GPU are those of its streams; those of a TPU and
-        a CPU are XLA's operations, each without those inside it. On a CPU an operation that several
-        threads share is seen in the thread that began it alone.
+      platform: of the devices. On a GPU, kernels and copies are the events of its streams. On a TPU and
+        a CPU, they are XLA's operations, each without the time of nested ones. On a CPU, an operation that
+        several threads share is seen only in the thread that began it.
 
     Returns:
-      How often each ran, and its nanoseconds, by name.
+      The number of calls and the nanoseconds, each by kernel name.
     """
     plane_begins, line_begins = _KERNELS_OF[platform]
     calls, nanoseconds = Counter(), Counter()
@@ -166,7 +166,7 @@ def kernels(trace: Any, platform: str) -> tuple[Counter[str], Counter[str]]:
 
 
 def _nested(events: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """Return the events of a line that lie in another, each beside the innermost that holds it."""
+    """Yield each event of a line that is nested in others, after the innermost of these."""
     around = []
     for event in sorted(events, key=lambda event: (event.start_ns, -event.end_ns)):
         while around and around[-1].end_ns < event.end_ns:

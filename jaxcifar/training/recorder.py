@@ -13,7 +13,7 @@ from jaxcifar.step.counts import Counts
 
 @dataclasses.dataclass
 class Interval:
-    """Sum what was counted between two records; what a run that is cut off here goes on from."""
+    """Sum the counts between two records; a run that is interrupted in between resumes from them."""
 
     loss_sum: float = 0.0
     correct: int = 0
@@ -37,7 +37,7 @@ class Interval:
 
 
 class Recorder:
-    """Hold what was counted since the last record, and where records go."""
+    """Hold the counts since the last record, and write records."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Recorder:
         laps: Laps,
         interval: Interval,
     ):
-        """Take the learning rates of all steps, where records go, and what waits to be recorded."""
+        """Take the learning rates of all steps, the outputs, and the counts not yet recorded."""
         self.interval = interval
         self._epoch = dataclasses.replace(interval)
         self._learning_rates, self._steps_per_epoch = learning_rates, steps_per_epoch
@@ -56,7 +56,7 @@ class Recorder:
         self._began = time.monotonic()
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate of the step that ended as number `step`, from 1."""
+        """Return the learning rate of step number `step`, from 1."""
         return float(self._learning_rates[step - 1])
 
     def lap(self) -> float:
@@ -72,12 +72,12 @@ class Recorder:
         self._epoch.add(counts, seconds)
 
     def values(self, step: int) -> dict[str, float]:
-        """Return the values of a record after `step`; images a second of the laps that were added."""
+        """Return the values of a record after `step`; images a second are over the time that was added."""
         done = {"epoch": step / self._steps_per_epoch, "learning_rate": self.learning_rate(step)}
         return done | self.interval.metrics()
 
     def record(self, step: int, values: dict[str, float]) -> None:
-        """Write a record, and begin another interval; at an epoch's end its means are shown."""
+        """Write a record, and begin another interval; at an epoch's end, show the epoch's means."""
         self._log.write(step, values)
         shown = values
         if step % self._steps_per_epoch == 0:

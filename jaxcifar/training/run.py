@@ -48,16 +48,16 @@ def train(  # noqa: PLR0913, what main knows
 
     Args:
       config: of the run.
-      workdir: where everything is written; nothing but a lock is, until all that can be checked has been.
-      extend: whether `config.num_epochs` may be larger than that of the run in `workdir`.
+      workdir: where everything is written; until all checks have passed, only a lock is.
+      extend: whether `config.num_epochs` may exceed the epochs of the run in `workdir`.
       profile: how many steps are profiled, see `Profiler`.
       laps: the clock that was started with the program.
-      stopping: has taken the signals.
+      stopping: tells when to stop.
       meanwhile: called in another thread while the run trains.
 
     Returns:
-      `workdir`, and what `evaluation.json` there holds, see `evaluation_files.write_evaluation`; None in
-      the processes that write nothing, all but the first of several.
+      `workdir`, and the contents of its `evaluation.json`, see `evaluation_files.write_evaluation`; None in
+      all processes but the first, which alone writes.
 
     Raises:
       UserError: the config, the data, the devices and the workdir do not go together, the loss is
@@ -108,7 +108,7 @@ def train(  # noqa: PLR0913, what main knows
         saver = Saver(checkpoints, layout, progress.say, saved.step)
         laps.end("overview", "compiling")
 
-        if layout.rows_per_dispatch > 1:  # nothing is to be compiled or imported between two steps
+        if layout.rows_per_dispatch > 1:  # to compile and import nothing between two steps
             for evaluator in (*evaluators.values(), *augmented.values()):
                 evaluator.prepare(stepper.state)()
             saver.prepare(stepper.state)
@@ -120,7 +120,7 @@ def train(  # noqa: PLR0913, what main knows
         background.submit(meanwhile)
         stepper.wait_until_compiled()
         laps.end("compilation", "training the first steps")
-        if profile is not None:  # of the steps alone
+        if profile is not None:  # so that it shows only the steps
             background.finish()
         profiler = Profiler(profile, workdir, layout, progress.say)
         loop = Loop(setup, stepper, recorder, evaluators, saver, profiler, stopping, background)
@@ -153,7 +153,7 @@ def _start_recording(
     laps: Laps,
     loggers: Sequence[Logger],
 ) -> tuple[Progress | Silent, Recorder]:
-    """Write down and print what the run is and where it stands; return what tells the user, and records."""
+    """Write and print a summary of the run and its progress; return the progress display and the recorder."""
     config, experiment = setup.config, setup.experiment
     rates = overview.learning_rates(setup)
     summary = overview.summarise(setup, stepper.state, rates)
@@ -189,7 +189,7 @@ def _start_recording(
 def _describe_data(
     setup: Setup, splits: Mapping[str, Dataset], workdir: Path, say: Callable[[str], None]
 ) -> None:
-    """Write down and print what the run is trained and evaluated on, and warn of what is wrong with that."""
+    """Write and print a summary of the run's data, and warn of faults in the data."""
     config, train = setup.config, splits["train"]
     summary = data_overview.summarise(setup.experiment.facts, splits)
     write_json(workdir / "data.json", summary)

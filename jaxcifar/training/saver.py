@@ -1,4 +1,4 @@
-"""Saves the states of a run: where steps are sent ahead, from a copy and in the background."""
+"""Saves the states of a run; where steps are sent ahead, from a copy and in the background."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from jaxcifar.step.state import TrainState
 
 
 class NotFiniteError(Exception):
-    """A state that is not saved, for it holds an infinity or a NaN."""
+    """A state cannot be saved, because it holds an infinity or a NaN."""
 
     def __init__(self, step: int):
-        """Take the number of steps after which the state is what it is."""
+        """Take the step of the state."""
         super().__init__(step)
         self.step = step
 
@@ -30,19 +30,19 @@ class Snapshot:
 
     step: int
     fetched: Callable[[], tuple[TrainState, Any]]
-    """Returns the state, which nobody changes, and [] bool: whether it is finite."""
+    """Returns the state, which is never modified, and [] bool: whether it is finite."""
 
 
 class Saver:
-    """Save states, of which at most one copy lies on the devices and two more on the host.
+    """Save states; at most one copy is on the devices at a time, and two more on the host.
 
-    A CPU sends no steps ahead: there a state is saved as it is, before the next step is sent.
+    On a CPU no steps are sent ahead: a state is saved without a copy, before the next step is sent.
     """
 
     def __init__(
         self, checkpoints: Checkpoints, layout: Layout, say: Callable[[str], None], step: int
     ):
-        """Take the checkpoints, the devices, what tells the user, and the step that is saved, or 0."""
+        """Take the checkpoints, the devices, the function that prints, and the saved step, or 0."""
         self._checkpoints, self._say = checkpoints, say
         self._taken = self._saved = step
         self._copy = None
@@ -59,7 +59,7 @@ class Saver:
         self._failed = False
 
     def prepare(self, state: TrainState) -> None:
-        """Do what the first save would take time for: import Orbax, compile what copies a state.
+        """Import Orbax and compile the program that copies a state, so that the first save need not.
 
         The state must not be donated meanwhile.
         """
@@ -75,8 +75,8 @@ class Saver:
     def take(self, step: int, state: TrainState) -> Snapshot | None:
         """Return a snapshot of the state after `step`, None if one was taken already.
 
-        On an accelerator the state may be donated then. Waits while an earlier copy is on the devices, or
-        while two are to be written.
+        On an accelerator the state may be donated afterwards. This waits while an earlier copy is on the
+        devices, or while two copies are still to be written.
         """
         if step == self._taken:
             return None
@@ -107,7 +107,7 @@ class Saver:
             return None
 
     def save(self, snapshot: Snapshot | None, description: dict) -> None:
-        """Save a snapshot, in the background where that may be.
+        """Save a snapshot, in the background where that is possible.
 
         Raises:
           UserError: this checkpoint, or one before, cannot be written.
@@ -152,7 +152,7 @@ class Saver:
         self._checkpoints.wait()
 
     def close(self) -> None:
-        """Wait likewise, and raise nothing."""
+        """Wait for saves in the background, and raise nothing."""
         for worker in (self._fetcher, self._writer):
             if worker:
                 worker.shutdown()
@@ -164,5 +164,5 @@ def _copy(state: TrainState) -> tuple[TrainState, jax.Array]:
 
 
 def is_finite(tree: Any) -> bool:
-    """Return whether no leaf of `tree`, NumPy arrays, holds an infinity or a NaN."""
+    """Return whether all leaves of `tree`, NumPy arrays, are finite."""
     return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))

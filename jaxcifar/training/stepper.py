@@ -19,32 +19,32 @@ from jaxcifar.step.state import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Sent:
-    """Hold what a dispatch returns that was sent to the devices, and may not have begun there."""
+    """Hold the result of a dispatch that was sent to the devices, and may not have begun there."""
 
     step: int
     """Steps of the run that are done when it ends."""
     counts: Counts
-    """[steps] each, of every step in it."""
+    """[steps] each, one entry for each step of the dispatch."""
 
 
 class Stepper:
     """Hold the training programs, their data and the state of a run, and send its steps."""
 
     state: TrainState
-    """After all steps that were sent."""
+    """The state after all steps that were sent."""
     step: int
-    """Their number."""
+    """Steps of the run that were sent."""
     _supply: Iterator[Supply]
-    """What the dispatches take that were not sent; set, as `state` is, by `begin`."""
+    """The inputs of the dispatches that are still to send; set, like `state`, by `begin`."""
 
     def __init__(self, setup: Setup, train: Dataset, steps_per_dispatch: int, step: int):
-        """Trace the program that is needed first, and compile what is needed in the background.
+        """Trace the program that is needed first, and compile all programs in the background.
 
         Args:
           setup: of the run.
           train: the training split.
           steps_per_dispatch: at most; fewer at the end of an epoch.
-          step: after which the run goes on.
+          step: the number of steps that are already done.
         """
         self._setup, self.step, self.steps_per_dispatch = setup, step, steps_per_dispatch
         self._labels = train.labels
@@ -75,7 +75,7 @@ class Stepper:
         background.shutdown(wait=False)
 
     def _spans(self) -> Iterator[Span]:
-        """Yield what every dispatch takes that is left."""
+        """Yield the span of rows of each remaining dispatch."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
         for each in range(epoch, self._setup.config.num_epochs):
             first = done if each == epoch else 0
@@ -83,13 +83,13 @@ class Stepper:
                 yield Span(each, start, stop)
 
     def _lengths(self) -> list[int]:
-        """Return how many steps the dispatches hold that are left, in the order in which they are needed."""
+        """Return the distinct lengths of the remaining dispatches, in steps, in the order of first use."""
         this_and_next = self.step // self.steps_per_epoch + 1
         spans = itertools.takewhile(lambda span: span.order <= this_and_next, self._spans())
         return list(dict.fromkeys(span.stop - span.start for span in spans))
 
     def begin(self, restored: Any) -> None:
-        """Go on from a restored `TrainState`, or if it is None draw that of the beginning."""
+        """Start from a restored `TrainState`, or from a newly drawn one if it is None."""
         if restored is None:
             restored = self._init.lower().compile()(*self._beginning)
         self.state = restored
@@ -107,7 +107,7 @@ class Stepper:
         return self._setup.experiment.steps_per_epoch
 
     def rest_of_epoch(self, epoch: int, stopped: Callable[[], bool]) -> Iterator[Sent]:
-        """Send the steps of an epoch that are left, until `stopped`, which is asked before each dispatch."""
+        """Send the remaining steps of an epoch until `stopped`, which is called before each dispatch."""
         first = epoch * self.steps_per_epoch
         for start, stop in stretches(self.step - first, self.steps_per_epoch, self._every):
             if stopped():
