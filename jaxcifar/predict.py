@@ -92,9 +92,17 @@ def _threshold(given: str | None, classifier: Classifier, workdir: Path) -> floa
             f"--threshold={given} is of two classes, and the run has {count}: leave it out"
         )
     if given == "validation":
+        evaluation = expanded(workdir) / "evaluation.json"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            evaluation = json.loads((expanded(workdir) / "evaluation.json").read_text())
-            return float(evaluation["two_classes"]["at_threshold"]["threshold"])
+            found = json.loads(evaluation.read_text())
+            threshold = float(found["two_classes"]["at_threshold"]["threshold"])
+            if found["step"] == classifier.step:
+                return threshold
+            raise UserError(
+                f"--threshold=validation: the threshold in {evaluation} is of the checkpoint of step "
+                f"{found['step']}, and that of step {classifier.step} predicts: evaluate this one first, or "
+                "name a number"
+            )
         raise UserError(
             f"--threshold=validation: {workdir}/evaluation.json holds no threshold: name a number, or train "
             "with a validation split"

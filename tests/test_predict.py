@@ -144,6 +144,14 @@ def test_images_of_any_kind_are_answered(classifier, test_images):
     np.testing.assert_allclose(answers[7:9], answers[[2, 2]], atol=1e-6)
 
 
+def test_an_image_that_pillow_opens_and_cannot_decode_is_named(classifier, test_images, tmp_path):
+    whole = io.BytesIO()
+    Image.fromarray(test_images[0]).resize((200, 200)).save(whole, "jpeg")
+    image = Image.open(io.BytesIO(whole.getvalue()[:-300]))
+    with pytest.raises(UserError, match="image 1 cannot be read: image file is truncated"):
+        classifier([test_images[0], image])
+
+
 @pytest.mark.parametrize("shape", [(2, 0, 32, 3), (2, 32, 0, 3)])
 def test_an_image_without_pixels_is_named(classifier, shape):
     with pytest.raises(UserError, match="image 0 cannot be read: it has no pixels"):
@@ -169,12 +177,14 @@ def test_what_only_looks_like_an_image_is_left_out_of_a_directory_and_refused_by
     assert result.returncode == 0 and result.stderr == ""
     assert [line.split()[0] for line in result.stdout.splitlines()] == [str(tmp_path / "a.png")]
     (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
-    result = predict(tmp_path, tmp_path / "pipe.png", "/dev/zero")
+    (tmp_path / "empty").mkdir()
+    result = predict(tmp_path, tmp_path / "pipe.png", "/dev/zero", tmp_path / "empty")
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
         f"error: {tmp_path}/broken.png does not exist",
         f"error: {tmp_path}/pipe.png cannot be read: it is no regular file",
         "error: /dev/zero cannot be read: it is no regular file",
+        f"error: {tmp_path}/empty holds no image",
     ]
 
 

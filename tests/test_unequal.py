@@ -266,6 +266,10 @@ def test_a_run_of_two_unequal_classes_leads_with_balanced_accuracy_and_chooses_a
     share = {each["class"]: each["probability"] for each in said(0)["predictions"]}["ring"]
     taken = share >= two["at_threshold"]["threshold"]
     assert said("validation")["prediction"] == ("ring" if taken else "disc")
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation | {"step": 1}))
+    assert predict.main(["", *flags[-1:], "--threshold=validation", "one.png"]) == 2
+    assert "is of the checkpoint of step 1, and that of step" in capsys.readouterr().err
     for wrong in ("21.9%", "1.5", "auto"):
         assert predict.main(["", *flags[-1:], f"--threshold={wrong}", "one.png"]) == 2
         assert (

@@ -153,10 +153,10 @@ def find_images(paths: Sequence[Path]) -> Iterator[Path]:
     """Yield the files among `paths`, and the images in the directories among them, by name.
 
     In a directory an image is a file that ends as one, be it one that Pillow does not read. The files
-    `._NAME` are left out, which macOS puts beside others.
+    `._NAME` are left out, which macOS puts beside others. A directory without images is yielded itself.
 
     Raises:
-      UserError: a directory holds no image.
+      UserError: the only path is a directory without images.
     """
     known = suffixes()
     for path in paths:
@@ -171,9 +171,9 @@ def find_images(paths: Sequence[Path]) -> Iterator[Path]:
             # Unlike those of Path these raise nothing; what cannot be looked at is named when it is read.
             and (os.path.isfile(file) or not os.path.exists(file))  # noqa: PTH113
         )
-        if not found:
+        if not found and len(paths) == 1:
             raise UserError(f"{path} holds no image: name files, or a directory that holds some")
-        yield from found
+        yield from found or [path]  # which `read_image` names
 
 
 def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
@@ -182,6 +182,8 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     Raises:
       UserError: the file is not there, or no image that can be read.
     """
+    if os.path.isdir(path):  # noqa: PTH112, as above
+        raise UserError(f"{path} holds no image")
     try:
         return fit(opened(read_bytes(path)), shape)
     except FileNotFoundError as error:

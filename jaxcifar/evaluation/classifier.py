@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxcifar.data.images import fit
-from jaxcifar.errors import UserError
+from jaxcifar.errors import UserError, first_line
 from jaxcifar.evaluation.two_classes import positive_class
 from jaxcifar.experiment.setup import set_up_from_workdir
 from jaxcifar.host.files import expanded
@@ -40,6 +40,8 @@ class Classifier:
         """
         setup, self._state = set_up_from_workdir(expanded(workdir), step, convolutions=convolutions)
         self._layout, self._experiment = setup.layout, setup.experiment
+        self.step = int(self._state.step)
+        """Of the checkpoint."""
         self.module: nn.Module = setup.experiment.model
         """The Linen module: `module.apply(variables, images, train=False)` returns logits of normalised
         images, [n, height, width, channel] float."""
@@ -97,7 +99,7 @@ class Classifier:
 
     def _in_chunks(self, images: Any, function: Any, shape: tuple[int, ...]) -> np.ndarray:
         """Return `function(chunk)` of all images, chunk by chunk: [n, *shape] float32."""
-        if isinstance(images, Image.Image) or getattr(images, "ndim", 4) != 4:
+        if isinstance(images, Image.Image | str | Path) or getattr(images, "ndim", 4) != 4:
             raise TypeError("images are several: [n, height, width, channel], or a list of them")
         fitted = [self._fit(place, image) for place, image in enumerate(images)]
         if not fitted:
@@ -143,8 +145,10 @@ class Classifier:
     def _fit(self, place: int, image: Any) -> np.ndarray:
         try:
             return fit(_as_pillow(image), self.image_shape)
-        except UserError as error:
-            raise UserError(f"image {place} cannot be read: {error}") from error
+        except TypeError:
+            raise
+        except Exception as error:  # Pillow, which decodes only now, raises errors of several kinds
+            raise UserError(f"image {place} cannot be read: {first_line(error)}") from error
 
     def _answer(self, images: np.ndarray) -> jax.Array:
         devices = len(self._layout.devices)
