@@ -19,7 +19,7 @@ import jaxcifar
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation import difference
 from jaxcifar.host import files
-from jaxcifar.report import comparison, results_section, run_report
+from jaxcifar.report import comparison, results_section, run_report, seeds_section
 from jaxcifar.report.workdir_files import Run
 from tests.conftest import ROOT
 
@@ -34,7 +34,9 @@ def make_run(tmp_path):
     from jaxcifar.step.counts import Counts
     from jaxcifar.step.evaluation_step import Answers
 
-    def make(name="run", names=tuple("abcdefghij"), evaluated=True, seed=0, examples=None):
+    def make(
+        name="run", names=tuple("abcdefghij"), evaluated=True, seed=0, examples=None, labels=None
+    ):
         workdir = tmp_path / name
         workdir.mkdir(exist_ok=True)
         config = default.get_config()
@@ -55,9 +57,11 @@ def make_run(tmp_path):
         (workdir / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
         if not evaluated:
             return workdir
-        classes, examples = len(names), examples or 20 * len(names)
+        classes = len(names)
+        if labels is None:
+            labels = np.arange(examples or 20 * classes) % classes
+        labels, examples = np.array(labels, np.int32), len(labels)
         rng = np.random.default_rng(seed)
-        labels = np.arange(examples, dtype=np.int32) % classes
         scores = np.exp(rng.normal(size=(examples, classes)) + 3 * np.eye(classes)[labels])
         probabilities = (scores / scores.sum(1, keepdims=True)).astype(np.float32)
         losses = -np.log(probabilities[np.arange(examples), labels])
@@ -331,6 +335,44 @@ def test_runs_under_several_seeds_are_one_row_and_recipes_are_compared_over_seed
     assert words.count("minus that of") == 2 and "Welch's test over 3 and 2 runs" in words
     with pytest.raises(UserError, match="a run is named twice"):
         comparison.write_comparison([a[0], a[0]], tmp_path / "a.html")
+
+
+def test_results_on_unequal_classes_are_told_and_compared_by_the_balanced_accuracy(
+    make_run, tmp_path
+):
+    names, runs = ("ripe", "unripe", "rotten"), []
+    for seed, label in enumerate((40, 45)):
+        workdir = make_run(f"run{seed}", names, seed=seed, labels=[0] * label + [1] * 50 + [2] * 8)
+        runs.append(with_batch_size(workdir, 64 * (seed + 1)))
+    evaluation = Run(runs[0]).evaluation
+    assert evaluation["unequal_classes"]
+    rotten = evaluation["per_class"][2]
+    found = f"{round(rotten['recall'] * 8)} of 8"
+    words = text_of(run_report.write_report(runs[0]))
+    lead = words[words.index("The balanced accuracy, in which") :]
+    assert f"Of the rarest class, rotten, the network finds  {found}" in lead
+    words = text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
+    assert f"{found} (rotten)" in words and "could not be shown" not in words
+    assert "Balanced accuracy of run0, minus that of run1" not in words  # of other examples
+    make_run("run1", names, seed=1, labels=[0] * 40 + [1] * 50 + [2] * 8)
+    with_batch_size(runs[1], 128)
+    words = text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
+    values = [Run(run).evaluation["balanced_accuracy"] for run in runs]
+    apart = f"{(values[0] - values[1]) * 100:+.2f} points"
+    assert f"Balanced accuracy of run0, minus that of run1:  {apart}" in words
+    assert "McNemar's test by class" in words
+
+
+def test_the_validation_accuracy_beside_a_result_is_that_of_the_evaluated_step(make_run):
+    workdir = make_run()
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        record["validation/accuracy"] = record["step"] / 100
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    assert seeds_section.validation_accuracy(Run(workdir)) == 0.3
+    change_json(workdir / "evaluation.json", step=20)
+    assert seeds_section.validation_accuracy(Run(workdir)) == 0.2
+    assert "The run has gone on to step 30 since" in results_section.headline(Run(workdir))
 
 
 def test_two_runs_are_compared_by_the_examples_on_which_one_alone_is_right(make_run, tmp_path):

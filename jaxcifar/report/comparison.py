@@ -9,6 +9,7 @@ from typing import Any
 from jaxcifar.errors import UserError
 from jaxcifar.host.progress import warn
 from jaxcifar.report import html_pieces, plots, seeds_section, workdir_files
+from jaxcifar.report.results_section import rarest_class
 from jaxcifar.report.workdir_files import Run
 
 
@@ -137,6 +138,11 @@ def _of_two(run: Run, form: str) -> str:
 
 _COMPARED = {
     "balanced accuracy (95% interval)": lambda run: _alike(run, "balanced_accuracy"),
+    "found of the rarest class": lambda run: (
+        "{1} ({0})".format(*rarest_class(run.evaluation))
+        if run.evaluation.get("unequal_classes")
+        else ""
+    ),
     "macro-F1 (95% interval)": lambda run: _alike(run, "macro_f1"),
     "accuracy (95% interval)": lambda run: (
         html_pieces.with_interval(run.evaluation) if run.evaluation else ""

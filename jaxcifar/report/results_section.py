@@ -70,6 +70,8 @@ def headline(run: Run) -> str:
             f"<b>This is not the test split of the config</b>, which is {escape(data['name'])}, split "
             f"{escape(data['test_split'])}."
         )
+    if found["step"] < run.step:
+        notes.append(f"The run has gone on to step {run.step:,} since.")
     if chance := at_chance(found):
         notes.append(f"<b>This does not show that the network has learned</b>: {chance}.")
     return (
@@ -80,25 +82,35 @@ def headline(run: Run) -> str:
 
 def _sentence(found: dict) -> str:
     """Return the result in words."""
-    low, high = found["accuracy_interval"]
-    text = (
-        f"The network names the right class for <b>{found['accuracy']:.1%}</b> of {found['examples']:,} "
-        f"images (95% interval {low:.1%} to {high:.1%})"
-    )
-    scores = [score for score in found.get("per_class", ()) if score["examples"]]
-    if found.get("unequal_classes") and scores:
-        rarest = min(scores, key=lambda score: score["examples"])
-        hits = round(rarest["recall"] * rarest["examples"])
-        text += (
-            f"; of the rarest class, {escape(rarest['name'])}, it finds <b>{hits:,} of "
-            f"{rarest['examples']:,}</b>"
+    if found.get("unequal_classes"):
+        low, high = found["balanced_accuracy_interval"]
+        rarest, hits = rarest_class(found)
+        text = (
+            "The balanced accuracy, in which every class counts alike, is "
+            f"<b>{found['balanced_accuracy']:.1%}</b> (95% interval {low:.1%} to {high:.1%}). Of the rarest "
+            f"class, {escape(rarest)}, the network finds <b>{hits}</b>. It names the right class for "
+            f"{found['accuracy']:.1%} of {found['examples']:,} images"
         )
-    if pairs := found.get("confused_pairs"):
+    else:
+        low, high = found["accuracy_interval"]
+        text = (
+            f"The network names the right class for <b>{found['accuracy']:.1%}</b> of {found['examples']:,} "
+            f"images (95% interval {low:.1%} to {high:.1%})"
+        )
+    if (pairs := found.get("confused_pairs")) and len(found["class_names"]) > 2:
         a, b = map(escape, pairs[0]["classes"])
         count = sum(pairs[0]["counts"])
         times = "once" if count == 1 else counted(count, "time")
         text += f". It takes {a} and {b} for one another most often, {times}"
     return f"{text}."
+
+
+def rarest_class(found: dict) -> tuple[str, str]:
+    """Return the class with the fewest examples in an evaluation, and `hits of examples` in words."""
+    scores = [score for score in found["per_class"] if score["examples"]]
+    rarest = min(scores, key=lambda score: score["examples"])
+    hits = round(rarest["recall"] * rarest["examples"])
+    return rarest["name"], f"{hits:,} of {rarest['examples']:,}"
 
 
 def _of_the_commonest(found: dict) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from jaxcifar.evaluation import difference
-from jaxcifar.evaluation.difference import Difference
+from jaxcifar.evaluation.analysis import Predictions
 from jaxcifar.report import html_pieces
 from jaxcifar.report.workdir_files import Run
 
@@ -58,39 +58,47 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def compared(runs: Sequence[Run]) -> str:
-    """Compare the accuracy of the first run, or config, with each of the others, where that is possible."""
+    """Compare the score of the first run, or config, with each of the others, where that is possible.
+
+    The score is the accuracy, or the balanced accuracy where the classes are unequal.
+    """
     first, *others = grouped(runs) or [[]]
     return "".join(_compared(first, other) for other in others)
 
 
 def _compared(a: Sequence[Run], b: Sequence[Run]) -> str:
+    unequal = all(run.evaluation.get("unequal_classes") for run in (*a, *b))
+    score = "balanced_accuracy" if unequal else "accuracy"
     if len(a) > 1 and len(b) > 1:
-        accuracies = ([run.evaluation["accuracy"] for run in group] for group in (a, b))
+        found = difference.of_runs(*([run.evaluation[score] for run in group] for group in (a, b)))
         how = f"Welch's test over {len(a)} and {len(b)} runs"
-        return _sentence(_name(a), _name(b), difference.of_runs(*accuracies), how)
-    if len(a) == len(b) == 1 and (found := _of_examples(a[0], b[0])):
-        how = "McNemar's exact test, on the same examples; other seeds may differ by more"
-        return _sentence(_name(a), _name(b), found, how)
-    return ""
-
-
-def _of_examples(a: Run, b: Run) -> Difference | None:
-    """Compare two runs by the examples that only one gets right; None unless both saw the same examples."""
-    if a.tested_on != b.tested_on or a.predictions is None or b.predictions is None:
-        return None
-    if a.predictions.labels.tolist() != b.predictions.labels.tolist():
-        return None
-    return difference.of_examples(a.predictions.right, b.predictions.right)
-
-
-def _sentence(a: str, b: str, found: Difference, how: str) -> str:
+    elif len(a) == len(b) == 1 and (of_both := _on_same_examples(a[0], b[0])):
+        ours, theirs = of_both
+        found = (
+            difference.of_classes(ours.right, theirs.right, ours.labels)
+            if unequal
+            else difference.of_examples(ours.right, theirs.right)
+        )
+        test = "McNemar's test by class" if unequal else "McNemar's exact test"
+        how = f"{test}, on the same examples; other seeds may differ by more"
+    else:
+        return ""
     low, high = found.interval
     told = "This does not show a difference." if low <= 0 <= high else "They differ."
     p_value = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
     return (
-        f"<p>Accuracy of {escape(a)}, minus that of {escape(b)}: <b>{found.value * 100:+.2f} points</b> "
-        f"(95% interval {low * 100:+.2f} to {high * 100:+.2f}; {how}: {p_value}). {told}</p>"
+        f"<p>{score.replace('_', ' ').capitalize()} of {escape(_name(a))}, minus that of {escape(_name(b))}: "
+        f"<b>{found.value * 100:+.2f} points</b> (95% interval {low * 100:+.2f} to {high * 100:+.2f}; {how}: "
+        f"{p_value}). {told}</p>"
     )
+
+
+def _on_same_examples(a: Run, b: Run) -> tuple[Predictions, Predictions] | None:
+    """Return the predictions of both runs; None unless both saw the same examples."""
+    if a.tested_on != b.tested_on or a.predictions is None or b.predictions is None:
+        return None
+    same = a.predictions.labels.tolist() == b.predictions.labels.tolist()
+    return (a.predictions, b.predictions) if same else None
 
 
 def _name(group: Sequence[Run]) -> str:
@@ -108,9 +116,10 @@ def _spread(group: Sequence[Run], find: Callable[[Run], float | None], form: str
 
 
 def validation_accuracy(run: Run) -> float | None:
-    """Return the newest accuracy on the validation split, None without one."""
-    _, values = run.series("validation/accuracy")
-    return values[-1] if values else None
+    """Return the validation accuracy at the evaluated step, else the newest; None without such a split."""
+    known = [record for record in run.records if "validation/accuracy" in record]
+    evaluated = [record for record in known if record["step"] == run.evaluation.get("step")]
+    return (evaluated or known)[-1]["validation/accuracy"] if known else None
 
 
 _SCORES: dict[str, tuple[Callable[[Run], float | None], str]] = {
