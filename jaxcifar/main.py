@@ -1,11 +1,11 @@
-"""Train and evaluate image classifiers, and report on them.
+"""Train image classifiers, and evaluate them.
 
-python -m jaxcifar.main --config=default --workdir=DIR [--config.key=value ...]
-python -m jaxcifar.main --workdir=DIR --mode=evaluate [--step=N] [--config.key=value ...]
-python -m jaxcifar.main --workdir=DIR --mode=report
+jaxcifar train --config=NAME [--workdir=DIR] [--config.key=value ...]
+jaxcifar train --workdir=DIR
+jaxcifar evaluate --workdir=DIR [--step=N] [--config.key=value ...]
 
-`jaxcifar train` and `jaxcifar evaluate` are the first two. `jaxcifar list fields` names the keys of a
-config, and `jaxcifar list` what they choose between.
+`python -m jaxcifar.main` is `jaxcifar train`, and with --mode=evaluate `jaxcifar evaluate`. `jaxcifar list
+fields` names the keys of a config, and `jaxcifar list` what they choose between.
 """
 
 import errno
@@ -32,7 +32,8 @@ def main(argv: list[str]) -> int:
     try:
         values = parse(argv)
         if values.help:
-            print(f"{__doc__}{help_of(define_flags())}", end="")
+            leave_out = ("extend", "mode", "profile") if values.mode == "evaluate" else ("step",)
+            print(f"{__doc__}{help_of(define_flags(), leave_out)}", end="")
             return 0
         output.choose(values.log_format)
         workdir = Path(values.workdir)
@@ -167,7 +168,8 @@ def _check_writable(workdir: Path) -> None:
         raise UserError(f"--workdir={workdir}: {there} is a file: name a directory")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(
-            f"--workdir={workdir}: {there} cannot be written to: name another directory"
+            f"--workdir={workdir}: {there} cannot be written to: name another directory, or copy a run to "
+            "where you may write"
         )
 
 

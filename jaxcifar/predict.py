@@ -1,6 +1,6 @@
 """Says what is on images, with a trained model.
 
-python -m jaxcifar.predict --workdir=DIR [--json | --csv] [--top_k=K] [--threshold=P] IMAGE_OR_DIRECTORY ...
+jaxcifar predict --workdir=DIR [--json | --csv] [--top_k=K] [--threshold=P] IMAGE_OR_DIRECTORY ...
 
 From Python: `from jaxcifar import Classifier; Classifier("runs/default")(images)`.
 """

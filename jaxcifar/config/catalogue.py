@@ -46,6 +46,11 @@ def lines(name: str = "") -> Iterable[str]:
         for title, (_, _, functions) in _KINDS.items()
         for component, function in functions.items()
     }
+    configs = {path.stem: path for path in config_file.shipped()}
+    with_section = {
+        f"{_KINDS[title][1]}.{component}": component for component, (title, _) in components.items()
+    }
+    name = Path(name).stem if name.endswith(".py") else with_section.get(name, name)
     if not name:
         yield from _everything()
     elif found := {
@@ -61,16 +66,15 @@ def lines(name: str = "") -> Iterable[str]:
         yield from _table(
             (option, _text(value)) for option, value in (options | dict(changes)).items()
         )
-    elif name in (configs := {path.stem: path for path in config_file.shipped()}) and (
-        name not in components
-    ):
-        yield f"--config={name}: {_about_config(configs[name])}"
-        yield from _changes(name)
-    elif name in components:
-        title, function = components[name]
-        _, section, _ = _KINDS[title]
-        yield f"{name}, of the {title.replace('_', ' ')}: {_about(function)}"
-        yield from _options(options_of(function) if section else {}, f"{section}.{name}.")
+    elif name in components or name in configs:
+        if name in configs:
+            yield f"--config={name}: {_about_config(configs[name])}"
+            yield from _changes(name)
+        if name in components:
+            title, function = components[name]
+            _, section, _ = _KINDS[title]
+            yield f"{name}, of the {title.replace('_', ' ')}: {_about(function)}"
+            yield from _options(options_of(function) if section else {}, f"{section}.{name}.")
     else:
         hint = did_you_mean(name, ["fields", *components, *PRESETS, *configs])
         raise UserError(

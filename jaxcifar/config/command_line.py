@@ -198,9 +198,9 @@ def _check_holds_run(workdir: str | None, mode: str | None) -> None:
             )
         return
     if workdir is None:
-        raise UserError(f"--mode={mode} needs --workdir=DIR, the directory of a run to {mode}")
+        raise UserError(f"--workdir=DIR is missing, the directory of a run to {mode}")
     if not holds_run:
         raise UserError(
-            f"--workdir={workdir} holds no run to {mode}: {near_runs(Path(workdir))}train one with python -m "
-            f"jaxcifar.main --config=NAME --workdir={workdir}, or name the directory of a run"
+            f"--workdir={workdir} holds no run to {mode}: {near_runs(Path(workdir))}train with --config=NAME "
+            f"--workdir={workdir}, or name the directory of a run"
         )

@@ -5,6 +5,7 @@ import sys
 
 import jaxcifar
 from jaxcifar.errors import did_you_mean
+from jaxcifar.host.informative import code, known
 
 _PROGRAMS = {
     "train": ("main", ()),
@@ -43,13 +44,15 @@ For example:
 
 def main() -> int:
     """Run what the command line names, and return the exit code."""
-    command, *rest = sys.argv[1:] or ["--help"]
-    if command in ("--help", "-h", "help"):
+    command, *rest = sys.argv[1:] or [""]
+    if command in ("--help", "-h", "help", ""):
         print(HELP, end="")
-        return 0
+        return 0 if command else 2
     if command == "--version":
-        print(jaxcifar.__version__)
+        print(known(code) or jaxcifar.__version__)
         return 0
+    if command.startswith("-"):
+        command, rest = "train", [command, *rest]
     if command not in _PROGRAMS:
         hint = did_you_mean(command, _PROGRAMS)
         line = f"there is no command {command!r}: {hint}they are {', '.join(_PROGRAMS)}"

@@ -3,7 +3,7 @@
 import functools
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -18,9 +18,10 @@ def definers(values: flags.FlagValues) -> Iterator[Callable]:
     return (functools.partial(define, flag_values=values) for define in kinds)
 
 
-def help_of(values: flags.FlagValues) -> str:
-    """Return a line for each flag, with its default and what it means."""
-    known = {flag.name: flag for flag in map(values.__getitem__, values)}
+def help_of(values: flags.FlagValues, leave_out: Collection[str] = ()) -> str:
+    """Return a line for each flag that is not left out, with its default and what it means."""
+    known = {name: values[name] for name in values if values[name].name == name}
+    known = {name: flag for name, flag in known.items() if name not in leave_out}
     shown = {}
     for name in sorted(known, key=lambda name: (name not in ("config", "workdir"), name)):
         default = (known[name].default_as_str or "").strip("'")

@@ -85,10 +85,15 @@ def chosen_step(checkpoints: Checkpoints, workdir: Path, step: int | None) -> in
       UserError: there is no such checkpoint, or it is damaged.
     """
     steps = checkpoints.steps()
+    if not steps and (workdir / "config.json").is_file():
+        raise UserError(
+            f"--workdir={workdir} holds no checkpoint yet: its run goes on, or was stopped before it saved one, "
+            f"and training with --workdir={workdir} goes on with it then"
+        )
     if not steps:
         raise UserError(
-            f"--workdir={workdir} holds no checkpoint: {near_runs(workdir)}train one with python -m "
-            f"jaxcifar.main --config=NAME --workdir={workdir}, or name the workdir of a run"
+            f"--workdir={workdir} holds no checkpoint: {near_runs(workdir)}train with --config=NAME "
+            f"--workdir={workdir}, or name the workdir of a run"
         )
     if step is None:
         return newest_whole(checkpoints, workdir)[0]

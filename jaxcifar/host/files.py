@@ -26,8 +26,8 @@ def user_cache(part: str) -> Path | None:
 
 def near_runs(workdir: Path) -> str:
     """Return a question that names the run beside `workdir` with a near name; nothing if there is none."""
-    runs = [str(file.parent) for file in workdir.parent.glob("*/config.json")]
-    return did_you_mean(str(workdir), runs, form="{}")
+    runs = {str(file.parent) for file in workdir.parent.glob("*/config.json")} - {str(workdir)}
+    return did_you_mean(str(workdir), sorted(runs), form="{}")
 
 
 def expanded(path: str | Path) -> Path:

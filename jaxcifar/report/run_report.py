@@ -59,7 +59,8 @@ def write_report(workdir: Path) -> Path:
         _write_to_tensorboard(run, folder)
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({error}): make room or set it free"
+            f"{folder} cannot be written ({error}): make room, set it free, or copy the run to where you may "
+            "write"
         ) from error
     return page
 
@@ -235,14 +236,19 @@ def _config_table(run: Run) -> str:
 def main(argv: list[str]) -> int:
     """Report on one run, or compare several, and return the exit code."""
     about = "Make a page of a run, or one that puts several runs side by side."
-    parser = argparse.ArgumentParser(prog="python -m jaxcifar.report", description=about)
+    parser = argparse.ArgumentParser(prog="jaxcifar report", description=about)
     where = "the page of a comparison; by default comparison.html"
     parser.add_argument("workdir", nargs="+", type=Path, help="directory of a run")
     parser.add_argument("--out", type=Path, help=where)
     values = parser.parse_args(argv)
     try:
         if len(values.workdir) > 1:
-            print(write_comparison(values.workdir, values.out or Path("comparison.html")))
+            runs = [path for path in values.workdir if (path / "config.json").is_file()]
+            for path in values.workdir:
+                if path not in runs and len(runs) > 1:
+                    warn(f"{path} holds no run, and is left out")
+            found = runs if len(runs) > 1 else values.workdir
+            print(write_comparison(found, values.out or Path("comparison.html")))
         elif values.out:
             raise UserError("--out is the page of a comparison: name two workdirs, or leave it out")
         else:
