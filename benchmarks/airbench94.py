@@ -1,7 +1,7 @@
 """The recipe of cifar10-airbench's `airbench94_muon` (github.com/KellerJordan/cifar10-airbench).
 
-As published, but that the bias of the whitening learns to the end, not for three epochs. The published
-rates are of a loss that is summed over the batch.
+As published, except that the whitening's bias is trained to the end, not for three epochs. The published
+learning rates are for a loss that is summed over the batch.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
 """Counts the code of a package: python -m benchmarks.code_size [FOLDER, by default jaxcifar].
 
-Lines of code are those that are not blank, no comment and no docstring (a string that stands alone, also
-beneath a field); count after `ruff format`. The widest signature is that of a function or method, `self`
-left out; the widest class that with the most fields.
+Lines of code are not blank, a comment or a docstring (a string that stands alone, also beneath a field);
+count after `ruff format`. The widest signature has the most parameters, without `self`; the widest class has
+the most fields.
 """
 
 import ast

@@ -2,11 +2,11 @@
 
 python -m benchmarks.device_use --config=configs/fast.py [--seconds=10] [--out=FILE.json]
 
-Runs the program twice to its end, and takes from the second run, whose programs are in the caches, the time
-from the first dispatch sent to the last counts, evaluation and checkpoint. Then it measures, in this process,
-the training step in dispatches of the run's own length, sent one ahead, and an evaluation alone. The share of
-the time that the device waits is 1 - (steps * step + evaluations * evaluation) / time. It prints the peak of
-the device's memory too, where the platform tells it, and the share of the device's matrix rate, which is
+Runs the program twice to its end. In the second run the programs are in the caches; its time is taken from
+the first dispatch sent to the last counts, evaluation and checkpoint. Then this process measures the training
+step, in dispatches of the run's own length, sent one ahead, and an evaluation alone. The share of the time
+that the device waits is 1 - (steps * step + evaluations * evaluation) / time. The benchmark also prints the
+peak of the device's memory, where the platform tells it, and the share of the device's matrix rate, which is
 measured with the largest product of square matrices in the precision of the run.
 """
 

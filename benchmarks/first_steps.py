@@ -4,8 +4,8 @@ python -m benchmarks.first_steps --config=configs/default.py [--presets=resnet20
 
 64 images a step, without label smoothing, warm-up or augmentations that mix or hide. The learning rate is
 1e-3, and 1e-2 for networks of depthwise convolutions, which learn slowly at 1e-3. The loss of the last 20
-steps must be below 0.8 of that of the first 20. By default those presets are trained that take less than
-400 million multiplications an image.
+steps must be below 0.8 of that of the first 20. By default the presets with less than 400 million
+multiplications an image are trained.
 """
 
 import json

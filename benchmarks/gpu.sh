@@ -2,7 +2,7 @@
 # Measures on a GPU, the most important first:
 #   benchmarks/gpu.sh recipes [FOLDER]    configs/fast.py and default.py beside PyTorch, about ten minutes
 #   benchmarks/gpu.sh networks [FOLDER]   rates of four networks, a run of ResNet-18, at most 15 minutes
-# What takes longer than its share is cut off, and the rest goes on. The figures go to FOLDER, else gpu/.
+# A measurement that exceeds its share is cut off, and the rest goes on. Figures go to FOLDER, else gpu/.
 # Needs the extras `cuda` and `bench`, and CIFAR-10 where TFDS_DATA_DIR says.
 set -u
 nvidia-smi > /dev/null || { echo "error: no GPU here" >&2; exit 2; }

@@ -2,10 +2,10 @@
 
 python -m benchmarks.gpu_program --config=configs/fast.py [--rows=10] [--top=20] [--out=FILE.json]
 
-XLA compiles the program of a dispatch for an H200 that is described to it. It wants JAX's plugin for CUDA
-(an environment that `JAXCIFAR_JAX=cuda ./run.sh` has made) and no GPU. Choices that need measurements on a
-GPU, the algorithms of products and convolutions, stay at XLA's defaults. A kernel's bytes are those of its
-operands and results, each counted once. The dataset is left out, of which a step reads little. The count
+XLA compiles the program of a dispatch for an H200, from a description. This needs JAX's plugin for CUDA (an
+environment that `JAXCIFAR_JAX=cuda ./run.sh` has made) but no GPU. Choices that need measurements on a GPU,
+the algorithms of products and convolutions, stay at XLA's defaults. A kernel's bytes are those of its
+operands and results, each counted once. The dataset is left out, because a step reads little of it. The count
 does not know which bytes lie in a cache.
 """
 
@@ -42,7 +42,7 @@ dnn_version_info { major: 9 minor: 10 }
 runtime_version { major: 12 minor: 9 }
 device_description_str: "NVIDIA H200"
 """
-"""What XLA is told of the GPU; the figures are those of the h200.txtpb among XLA's target configurations."""
+"""The description of the GPU for XLA; its figures are from h200.txtpb among XLA's target configurations."""
 
 WIDTHS = {"pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8}
 NO_KERNELS = ("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "fusion-done")
@@ -79,7 +79,7 @@ def compiled(config, rows: int):
     """Compile the program of a dispatch of `rows` training steps for the GPU.
 
     Returns:
-      The optimised module as text, what XLA plans of the memory, and the shape of the dataset's images.
+      The optimised module as text, XLA's plan of the memory, and the shape of the dataset's images.
     """
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
@@ -114,7 +114,7 @@ def kernels_of_a_step(text: str, unread: str) -> tuple[list[Kernel], int]:
 
     Args:
       text: an optimised module of XLA.
-      unread: how the shape begins of an operand that does not count.
+      unread: the beginning of the shape of operands that do not count.
     """
     loops = re.findall(
         r" while\(.*?body=%([\w.\-]+),?.*?known_trip_count\":\{\"n\":\"(\d+)\"", text

@@ -2,10 +2,10 @@
 
 python -m benchmarks.growth --config=configs/default.py [--seconds=5] [--out=DIR]
 
-Every point is a process of its own, on the built-in images. What is predicted, before it is measured: the
-rate follows from that of the first point by the FLOPs of an image alone, and the memory from what XLA
-plans for the program, the dataset among it, on top of what the process holds before. Virtual devices
-share one CPU, so that their number should not change the rate; each has a plan of its own.
+Every point is a process of its own, on the built-in images. The predictions precede the measurements: the
+rate follows from the first point's rate by the FLOPs of an image alone. The memory is what XLA plans for the
+program, including the dataset, on top of what the process held before. Virtual devices share one CPU, so
+their number should not change the rate; each has a plan of its own.
 """
 
 import json

@@ -24,11 +24,11 @@ from jaxcifar.models.dense import Dense
 SHAPES = ((256, 32, 32, 32), (256, 16, 16, 64), (256, 8, 8, 128))
 """Of the activations: batch, height, width, channel."""
 TOKENS = ((64, 65, 192), (64, 65, 768))
-"""Of a transformer's: batch, token, feature."""
+"""Of a transformer's activations: batch, token, feature."""
 
 
 def batch_norm(norm):
-    """Return a function of `x` that has `norm` normalise it, in training."""
+    """Return a function of `x` that normalises it with `norm`, in training."""
 
     def apply(x):
         statistics = {"mean": jnp.zeros(x.shape[-1]), "var": jnp.ones(x.shape[-1])}
@@ -63,7 +63,7 @@ def plain_convolve(images, kernel):
 
 
 def with_parameters(layer):
-    """Return a function of `x` to which `layer` is applied, with parameters made from it."""
+    """Return a function that applies `layer` to `x`, with parameters made from `x`."""
 
     def apply(x):
         shapes = jax.eval_shape(layer.init, jax.random.key(0), x)

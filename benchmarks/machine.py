@@ -1,4 +1,4 @@
-"""What a benchmark needs and holds, and what it ran on, for the line beneath its table."""
+"""A benchmark's requirements, memory and machine, for the line beneath its table."""
 
 import importlib.util
 import re

@@ -6,7 +6,7 @@ For each of `tests.zoo.CASES` it writes `tests/fixtures/NAME.npz`, all in float6
 
 - `logits`, in evaluation, and `training_logits`, both [example, class];
 - `statistics`, the running means and variances after the training pass, concatenated. A batch's variance is
-  biased, as it is in ours; PyTorch itself takes the unbiased variance for the running one;
+  biased, as in our networks; PyTorch itself takes the unbiased variance for the running one;
 - `gradients`: [tensor, 4], of `tests.zoo.loss` in training, with respect to each parameter and to the images.
 
 Tensors come in the order of `tests.zoo.named`, the images last. To keep the files small, a row of `gradients`
@@ -23,14 +23,14 @@ from tests import zoo
 
 
 def make_biased(norm, inputs, _):
-    """Correct the running variance of a BatchNorm after a training pass, as if the batch's were biased."""
+    """Correct a BatchNorm's running variance after a training pass, as if the batch's were biased."""
     (x,) = inputs
     unbiased, biased = (x.detach().var((0, 2, 3), correction=count) for count in (1, 0))
     norm.running_var.data -= norm.momentum * (unbiased - biased)
 
 
 def reference(name):
-    """Return what the fixture of a case holds, by name."""
+    """Return the arrays of a case's fixture, by name."""
     case, (variables, images) = zoo.CASES[name], zoo.drawn(name)
     arrays = zoo.named(variables)
     model = torch_zoo.MODELS[case.family](zoo.CLASSES, **case.options).double()

@@ -1,10 +1,10 @@
-"""Prints a run's accuracy on CIFAR-10's test images, and on the 200 of them that MLPerf Tiny takes.
+"""Prints a run's accuracy on CIFAR-10's test images, and on the 200 of them that MLPerf Tiny uses.
 
 python -m benchmarks.mlperf_tiny --workdir=DIR [--data_dir=DIR]
 
 The benchmark draws twenty images of each class, by `numpy.random.default_rng(8108)` from the class's images
 in their order in the original files. TFDS has another order. The data directory must hold a CIFAR-10 whose
-ids tell class and rank, as `test_frog_0037`; those that TFDS itself prepares do not.
+ids tell class and rank, such as `test_frog_0037`; those that TFDS itself prepares do not.
 """
 
 import json

@@ -29,7 +29,7 @@ _WORK = flags.DEFINE_list("work", ["train", "infer"], "what is timed")
 
 
 def start(checkout: Path, work: str) -> subprocess.Popen:
-    """Start to serve timings of `work`, and wait until it is compiled."""
+    """Start a process that times `work`, and wait until it has compiled."""
     command = [sys.executable, "-m", "benchmarks.throughput", *config_arguments()]
     process = subprocess.Popen(
         [*command, "--side=jaxcifar", f"--work={work}", "--verbosity=-1"],
@@ -57,8 +57,8 @@ def main(argv):
     for work in _WORK.value:
         ratios = []
         for turn in range(_ROUNDS.value):
-            # How its memory happens to lie makes a process quicker or slower for good: each round has new
-            # ones, and who is first changes.
+            # Its memory layout, a matter of chance, makes a process faster or slower for good. So each round
+            # has new processes, in alternating order.
             order = checkouts if turn % 2 == 0 else checkouts[::-1]
             processes = {checkout: start(checkout, work) for checkout in order}
             rates = {checkout: [] for checkout in order}

@@ -5,8 +5,8 @@ python -m benchmarks.streaming --config=configs/default.py [--seconds=5] [--giga
 
 The images are noise of `--size` pixels a side in a file that is mapped into memory, as decoded images of a
 folder are. Each point is a process of its own. Prints the memory of a process that streams, anonymous and
-mapped, for each number of images; and for the first of them the ratio of images a second, streamed to
-resident, in turn in one process.
+mapped, for each number of images. For the first number it also prints the ratio of images a second, streamed
+to resident, timed in turn in one process.
 """
 
 import json
@@ -49,7 +49,7 @@ def memory() -> dict[str, int]:
 
 
 def point(config) -> dict:
-    """Train on the images of the file for a while, streamed, then in turn with resident ones if asked to."""
+    """Train on the file's images for a while, streamed; then, if asked to, in turn with resident ones."""
     from jaxcifar.config.reader import read_config
     from jaxcifar.data import facts
     from jaxcifar.data.datasets import Dataset

@@ -10,8 +10,8 @@ images, batch by batch, in the same precision, on all cores. The sides are:
 augmentation; `flax`, the same as the first with Flax's own layers under
 XLA's default options; PyTorch in channels-last, eager and compiled, on a GPU in three modes of
 `torch.compile`, of which the fastest counts.
-On a GPU sixteen steps are sent before one waits. JAX's steps also take their batch from the split,
-normalise it and count what was right, which PyTorch's leave out; PyTorch does not jitter the hue. The
+On a GPU sixteen steps are sent before a wait. JAX's steps also take their batch from the split,
+normalise it and count correct answers; PyTorch's steps do not. PyTorch does not jitter the hue. The
 memory is the host's.
 """
 
@@ -122,7 +122,7 @@ def jax_side(config, side, work):
 
 
 def use_flax_layers():
-    """Give the models what Flax has in place of jaxcifar's own layers."""
+    """Replace jaxcifar's own layers by Flax's in the models."""
     import flax.linen as nn
 
     from jaxcifar.models import MODELS, blocks
@@ -161,7 +161,7 @@ def use_flax_layers():
 
 
 def torch_side(config, side, work):
-    """Return the same in PyTorch."""
+    """Return the same for PyTorch."""
     import torch
     from torch.nn import functional
 
@@ -222,7 +222,7 @@ def torch_side(config, side, work):
 
 
 def serve(config, side, work) -> None:
-    """Say when ready; work for as many seconds as a line on standard input says, answer each in JSON."""
+    """Say when ready; then work for each number of seconds that standard input gives, and answer in JSON."""
     make = torch_side if side.startswith("torch") else jax_side
     run, rows, after_import = make(config, side, work)
     run(rows)
@@ -242,7 +242,7 @@ def serve(config, side, work) -> None:
 
 
 def wait_until_ready(processes: dict) -> None:
-    """Wait until each side has compiled; take out of `processes` those that take too long."""
+    """Wait until each side has compiled; remove those that take too long from `processes`."""
     began = time.monotonic()
     for side, process in list(processes.items()):
         left = _READY.value and max(0, began + _READY.value - time.monotonic())

@@ -4,11 +4,11 @@ python -m benchmarks.time_to_accuracy --config=configs/fast.py [--seeds=0,1,2] [
     [--peer_config=benchmarks/airbench94.py]
 
 Every run of jaxcifar is a process of its own, the program as a user starts it, the first with an empty
-compilation cache; it evaluates at the end alone. With `--peer=torch` a recipe in PyTorch takes turns
-with it, seed by seed, on the same images: that of `--peer_config`, with Adam or Muon, eager on a CPU, where
-that is the faster, and compiled on a GPU. A network of `torch_zoo` begins with the weights that jaxcifar
+compilation cache; it evaluates only at the end. With `--peer=torch` the recipe of `--peer_config`, with Adam
+or Muon, runs in PyTorch in turn with jaxcifar, seed by seed, on the same images. PyTorch is eager on a CPU,
+where that is faster, and compiled on a GPU. A network of `torch_zoo` begins with the weights that jaxcifar
 draws from the same seed. Both evaluate the test split plainly and with test-time augmentation, and the time
-is that of all this.
+includes all of this.
 """
 
 import json
@@ -39,10 +39,10 @@ _TORCH_SEED = flags.DEFINE_integer(
 
 
 def run(command: list[str], environment: dict[str, str], first_step: str) -> tuple[dict, str]:
-    """Run a side, and return the seconds from launch to its end and from its first step to that.
+    """Run a side, and return the seconds to its end, from its launch and from its first step.
 
     Args:
-      first_step: what the line holds that it prints when its first step is done.
+      first_step: text in the line that it prints when its first step is done.
 
     Returns:
       The seconds, and the last line.

@@ -1,4 +1,4 @@
-"""What several benchmarks of the program begin with."""
+"""Functions that several benchmarks of the program share."""
 
 import re
 import statistics
@@ -18,7 +18,7 @@ from jaxcifar.training import overview
 
 
 def config_arguments() -> list[str]:
-    """Return the flags by which another program takes this one's config."""
+    """Return the flags that give another program this one's config."""
     flag = flags.FLAGS["config"]
     overrides = config_flags.get_override_values(flag)
     return [
@@ -37,9 +37,9 @@ def laps(printed: str) -> dict[str, float]:
 
 
 def training_rate(config, layout: Layout, seconds: float, rows: int = 2**31 - 1) -> dict:
-    """Time the training step for `seconds`, in dispatches of `rows` steps or as many as there may be.
+    """Time the training step for `seconds`, in dispatches of up to `rows` steps.
 
-    Each is sent before the one before is waited for, as the program does.
+    Each dispatch is sent before the previous one is waited for, as in the program.
 
     Returns:
       images a second, the steps of an epoch, an image's FLOPs forward, the bytes that XLA plans for the
@@ -71,7 +71,7 @@ def training_rate(config, layout: Layout, seconds: float, rows: int = 2**31 - 1)
 
 
 def repeated(run: Callable[[], None], seconds: float) -> float:
-    """Return the median seconds of `run`, repeated for `seconds` after two that do not count."""
+    """Return the median seconds of `run`, repeated for `seconds` after two runs that do not count."""
     run(), run()
     times, began = [], time.perf_counter()
     while len(times) < 3 or time.perf_counter() - began < seconds:

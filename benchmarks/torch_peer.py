@@ -1,6 +1,6 @@
-"""Our own networks, optimisers and augmentations in PyTorch, to be timed beside; needs `bench`.
+"""Our own networks, optimisers and augmentations in PyTorch, to compare times; needs `bench`.
 
-The networks that others have too are in `torch_zoo`.
+Networks that other packages have too are in `torch_zoo`.
 """
 
 import math
@@ -13,7 +13,7 @@ from jaxcifar.devices.cpu_facts import bfloat16_is_quicker
 
 
 def in_the_precision_of(config, device):
-    """Return the context in which PyTorch computes as `config` has jaxcifar do, where that has oneDNN."""
+    """Return the context that gives PyTorch the precision that `config` gives jaxcifar with oneDNN."""
     narrow = device == "cuda" or bfloat16_is_quicker()
     enabled = config.precision == "bfloat16" or (config.precision == "auto" and narrow)
     return torch.autocast(device, torch.bfloat16, enabled=enabled)
@@ -84,7 +84,7 @@ MODELS = {"cnn": cnn, "speednet": speednet}
 
 @torch.no_grad()
 def whiten(model, images):
-    """Set the first kernel of a speednet from `images`, normalised."""
+    """Set the first kernel of a speednet from normalised `images`."""
     patches = functional.unfold(images, 2).transpose(1, 2).reshape(-1, 12)
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
     kernel = (directions / (variances + 5e-4).sqrt()).T.reshape(12, 3, 2, 2)
@@ -174,8 +174,8 @@ def logits_of_views(model, images):
 def augmented(images, options, mirrored):
     """Return `images: [batch, 3, height, width]` in [0, 1] under `config.augmentation`.
 
-    `mirrored: [batch] bool` are those that are flipped. Knows flips, crop and, in RGB, jitter of
-    brightness, contrast and saturation, and cutout; not the jitter of the hue.
+    `mirrored: [batch] bool` says which images are flipped. Implemented are flips, crop, jitter of brightness,
+    contrast and saturation in RGB, and cutout; jitter of the hue is not.
     """
     count, side = len(images), images.shape[-1]
     if options.flip.enabled or options.alternating_flip.enabled:

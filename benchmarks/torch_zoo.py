@@ -33,7 +33,7 @@ def imported(name):
     torchvision may be a wheel for another build of PyTorch. The compiled part of such a wheel does not load.
     It has operators for the detection of objects, which the networks here do not need.
     """
-    with contextlib.redirect_stdout(sys.stderr):  # timm prints there what it misses
+    with contextlib.redirect_stdout(sys.stderr):  # timm prints what it misses to stdout
         try:
             return importlib.import_module(name)
         except RuntimeError as error:
@@ -184,7 +184,7 @@ def cifar_resnet(classes=10, *, widths, blocks_per_stage, shortcut):
 
 
 class PreActivation(nn.Module):
-    """A block of a wide network; a projection takes the activated images, the identity the images."""
+    """A block of a wide network; its shortcut is a projection of the activated images, or the images."""
 
     def __init__(self, inward, outward, stride, dropout_rate):
         super().__init__()
@@ -293,7 +293,7 @@ def _tensor(model, modules, name):
 
 
 def _place(path):
-    """Return the key that sorts layers in order of definition: blocks before what follows, 2 before 10."""
+    """Return the key that sorts layers in order of definition: blocks before later layers, 2 before 10."""
     return -path.count("/"), [int(number) for number in re.findall(r"\d+", path)]
 
 

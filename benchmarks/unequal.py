@@ -54,7 +54,7 @@ SCORES = {
 
 
 def write_images(folder: Path) -> Path:
-    """Write the images and the CSV file, and return this."""
+    """Write the images and the CSV file; return the CSV file."""
     from PIL import Image
 
     from jaxcifar.data import datasets

@@ -1,6 +1,6 @@
 """CIFAR-10 with a convolutional pyramid, Adam and a cosine schedule. The whole schema.
 
-Every field that there is stands here, with its unit and range; the other configs change some.
+Every field is here, with its unit and range; the other configs change some.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -14,12 +14,12 @@ def get_config() -> ConfigDict:
     config.num_epochs = 15  # passes over the training split, 1 to 100,000
     config.batch_size = 128  # examples a step, over all devices; a multiple of their number
     config.label_smoothing = 0.1  # share of each target spread over all classes, [0, 1)
-    config.sampling = "shuffled"  # each example once an epoch; balanced: as many of each class
+    config.sampling = "shuffled"  # each example once an epoch; balanced: equally many of each class
     config.precision = "auto"  # of the computation: float32, bfloat16, float64 (with
     # JAX_ENABLE_X64=1), or auto: bfloat16 on GPU and TPU, and on CPUs where oneDNN is quicker in
     # it (AMX, AMD's AVX512-BF16), float32 on others
     config.deterministic = False  # on a GPU: slower kernels that always round the same way
-    config.convolutions = "auto"  # on a CPU: onednn, xla, or auto: onednn where it is there
+    config.convolutions = "auto"  # on a CPU: onednn, xla, or auto: onednn where available
 
     config.data = ConfigDict()
     config.data.name = "cifar10"  # an image-classification dataset of TFDS, folder or shapes
@@ -28,20 +28,20 @@ def get_config() -> ConfigDict:
     config.data.train_split = "train"  # in TFDS's syntax
     config.data.validation_split = ""  # e.g. train[45000:] with train[:45000] above; empty: none
     config.data.test_split = "test"
-    # Pixels to scale and crop images to: of a square, or height and width as 64,48; 0: leave them.
+    # Pixels to scale and crop images to: the side, or height and width as 64,48; 0: leave them.
     config.data.image_size = FieldReference(0, field_type=object)
-    config.data.channels = 0  # 1: grey, 3: RGB; 0: as TFDS's images are, RGB of a folder
-    config.data.image_feature = ""  # of a dataset of TFDS; empty: the one that it is learnt from
-    config.data.label_feature = ""  # likewise; empty: the one that is learnt
-    # The largest split that devices hold, larger ones are streamed; 0: a quarter of their memory.
+    config.data.channels = 0  # 1: grey, 3: RGB; 0: as in TFDS, RGB for a folder
+    config.data.image_feature = ""  # of a TFDS dataset; empty: its declared input
+    config.data.label_feature = ""  # likewise; empty: its declared target
+    # The largest split that devices hold; larger ones are streamed. 0: a quarter of their memory.
     config.data.resident_bytes = 0
     # statistics: of the training split; unit: [0, 1]; symmetric: [-1, 1]; pixels: [0, 255].
     config.data.normalisation = "statistics"
     config.data.folder = ConfigDict()
-    config.data.folder.path = ""  # a directory with one for each class, or a CSV file
+    config.data.folder.path = ""  # a directory with a subdirectory per class, or a CSV file
     config.data.folder.validation_share = 0.0  # of the files, where no splits are given, [0, 1)
     config.data.folder.test_share = 0.2  # likewise
-    config.data.folder.split_seed = 0  # 0 to 2**32 - 1; of what is held out
+    config.data.folder.split_seed = 0  # 0 to 2**32 - 1; decides what is held out
     config.data.folder.strict = False  # whether a file that cannot be read ends the run
     config.data.shapes = ConfigDict()
     config.data.shapes.seed = 0
@@ -140,7 +140,7 @@ def get_config() -> ConfigDict:
     config.optimizer.sgd = ConfigDict({"momentum": 0.9, "nesterov": True})
     config.optimizer.sgd.weight_decay = 0.0  # likewise
     config.optimizer.muon = ConfigDict({"momentum": 0.6, "newton_schulz_steps": 3})  # 1 to 20
-    config.optimizer.muon.sgd_momentum = 0.85  # of all that is no kernel, [0, 1)
+    config.optimizer.muon.sgd_momentum = 0.85  # of all parameters but kernels, [0, 1)
     config.optimizer.muon.bias_multiplier = 440.0  # times the learning rate, for biases, above 0
     config.optimizer.muon.head_multiplier = 5600.0  # likewise, for the head
     config.optimizer.muon.weight_decay = 0.1  # of biases and head, as for adamw
@@ -152,14 +152,14 @@ def get_config() -> ConfigDict:
     config.schedule.linear = ConfigDict({"final_fraction": 0.0})  # likewise
     config.schedule.step = ConfigDict()
     config.schedule.step.boundaries = (0.5, 0.75)  # shares of the steps after the warm-up
-    config.schedule.step.factor = 0.1  # by which the rate is multiplied at each
+    config.schedule.step.factor = 0.1  # multiplies the rate at each boundary
 
     config.loss = ConfigDict()
-    # balanced: each class counts as much as another; or a weight for each class, as 1,2.5.
+    # balanced: every class counts the same; or a weight for each class, as 1,2.5.
     config.loss.class_weights = FieldReference("none", field_type=object)
     config.loss.focal_gamma = 0.0  # the exponent of the focal loss, 0 to 10; 0: cross-entropy
 
-    # What follows may differ when a run is resumed; of the above, only convolutions, data_dir,
+    # The fields below may differ when a run is resumed; of those above, only convolutions, data_dir,
     # cache_dir, resident_bytes, folder.path, folder.strict and the held-out splits may.
     config.logging = ConfigDict()
     config.logging.every_steps = 50  # optimiser steps a record, at least 1; also at an epoch's end
@@ -169,10 +169,10 @@ def get_config() -> ConfigDict:
     config.evaluation.every_epochs = 1  # and after the last
     config.evaluation.batch_size = 512  # examples a step, over all devices
     config.evaluation.test_time_augmentation = "none"  # mirror, mirror_translate: evaluate the test
-    # split once more in the end with several views of each image, and report that apart
+    # split once more at the end, with several views of each image, and report the result apart
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1  # and after the last
-    config.checkpoint.keep = 2  # the newest
+    config.checkpoint.keep = 2  # how many of the newest
 
     return config.lock()

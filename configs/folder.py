@@ -1,4 +1,4 @@
-"""Images of your own: --config.data.folder.path names a directory with one for each class, or a CSV file."""
+"""Your own images: --config.data.folder.path is a directory with a subdirectory per class, or a CSV file."""
 
 from ml_collections import ConfigDict
 

@@ -1,6 +1,6 @@
 """CIFAR-10 with ResNet-18 by the recipe of pytorch-cifar: momentum, a cosine schedule, 200 epochs.
 
-On a GPU; a CPU takes days.
+Meant for a GPU; a CPU takes days.
 """
 
 from ml_collections import ConfigDict

@@ -1,12 +1,12 @@
-"""What a component's options are: read from its signature, and checked.
+"""The options of a component: read from its signature and checked.
 
 An option is a parameter or a field whose type is `Annotated`, with limits and a unit:
 
     def crop(keys, examples, *, padding: Annotated[int, at_least(0), "pixels of shift each way"]): ...
 
-A component is a function, a Linen module or another dataclass. Its `check(**options)` checks what its options
-need of each other, its `check_data(facts, **options)` what they need of the data; both raise `OptionError`. A
-class has them as static methods, a function by `with_checks`.
+A component is a function, a Linen module or another dataclass. Its `check(**options)` checks the options
+against each other, and its `check_data(facts, **options)` checks them against the data. Both raise
+`OptionError`. A class defines them as static methods; a function gets them from `with_checks`.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from jaxcifar.errors import UserError, did_you_mean, unknown
 
 
 class OptionError(UserError):
-    """Options do not go together; `{name}` in the message stands for an option, as the user writes it."""
+    """Options do not fit each other or the data; `{name}` in the message becomes a flag and its value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Limit:
 
     fits: Callable[[Any], bool]
     words: str
-    """What follows "it must be"."""
+    """The text after "it must be"."""
     known: tuple[str, ...] = ()
-    """The names, if the option is one of a few."""
+    """The allowed names, if there are only a few."""
 
 
 def between(low: float, high: float) -> Limit:
@@ -61,7 +61,7 @@ def each(limit: Limit) -> Limit:
 
 
 class Mark(enum.Enum):
-    """Say in which options the config of one run may differ."""
+    """Say when the value of an option may differ within one run."""
 
     MAY_CHANGE = "from one start to the next"
     PATH = (
@@ -85,7 +85,7 @@ KINDS = {
     str: "text",
     tuple: "values separated by commas",
 }
-"""How the user is told of each type that an option may have."""
+"""What messages call each type that an option may have."""
 
 REQUIRED = inspect.Parameter.empty
 """In place of a default: the option must be given."""
@@ -96,7 +96,7 @@ class Option:
     """Describe an option."""
 
     type: Any
-    """`bool`, `int`, `float`, `str`, `tuple[int, ...]` or the like, or one of these and a tuple."""
+    """`bool`, `int`, `float`, `str`, `tuple[int, ...]` or the like, or a union of one type and a tuple."""
     default: Any
     limits: tuple[Limit, ...]
     unit: str
@@ -108,10 +108,10 @@ class Option:
         return ": ".join([_kind(self.type), *(limit.words for limit in self.limits)])
 
     def read(self, value: Any, flag: str) -> Any:
-        """Return `value` as what the option's type says: a float for a whole number, a tuple for a list.
+        """Return `value` in the option's type: a float for a whole number, a tuple for a list.
 
         Raises:
-          UserError: it is of another type, or beyond the limits; `flag` is what the user calls the option.
+          UserError: it has the wrong type, or is outside the limits; `flag` names the option in the message.
         """
         try:
             read = _as(self.type, value)
@@ -143,7 +143,7 @@ def _as(kind: Any, value: Any) -> Any:
 
 
 def _kinds(kind: Any) -> tuple[Any, ...]:
-    """Return the types between which a type leaves the choice, a single one and a tuple; else the type."""
+    """Return the members of a union, a single type and a tuple; or the type itself, if it is no union."""
     return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
 
 
@@ -163,7 +163,7 @@ def options_of(component: Callable) -> dict[str, Option]:
     """Return the options of a component, by name.
 
     Raises:
-      TypeError: an option is of a type that none may have.
+      TypeError: an option has a type that is not supported.
     """
     annotated = component
     while isinstance(annotated, functools.partial):
@@ -195,13 +195,13 @@ def read(component: Callable, given: Mapping[str, Any], path: str) -> dict[str, 
     """Return all options of a component, checked.
 
     Args:
-      component: whose options they are.
-      given: the user's values, by name; what is missing has its default.
-      path: where they stand in the config, as `model.cnn`; empty for its top.
+      component: the owner of the options.
+      given: the user's values, by name; a missing one has its default.
+      path: dotted path of their group in the config, such as `model.cnn`; empty for the top level.
 
     Raises:
-      UserError: an option is unknown, missing, of the wrong type or beyond its limits, or they do not go
-        together.
+      UserError: an option is unknown, missing, of the wrong type or outside its limits, or options do not
+        fit each other.
     """
     options = options_of(component)
     for name in given:
@@ -234,10 +234,10 @@ def flag(path: str, name: str) -> str:
 def run_check(
     component: Callable, name: str, options: Mapping[str, Any], path: str, *arguments: Any
 ) -> None:
-    """Run a component's `check` or `check_data`, if it has that, on its options at `path` of the config.
+    """Run a component's `check` or `check_data`, if it has one, on its options at `path` of the config.
 
     Raises:
-      UserError: what the check raised, with the options as the user writes them.
+      UserError: the check failed; the message names options by their flags.
     """
     check = getattr(component, name, None)
     if check is None:
@@ -260,12 +260,12 @@ def with_checks(
     check_data: Callable[..., None] | None = None,
     excludes: Collection[str] = (),
 ) -> Callable[[_Function], _Function]:
-    """Return a decorator that puts a function's checks beside it, see the head of this file.
+    """Return a decorator that attaches checks to a function, see the head of this file.
 
     Args:
-      check: `check(**options)`, of the options with each other.
-      check_data: `check_data(facts, **options)`, of the options with the data.
-      excludes: the names of augmentations that cannot be enabled beside this.
+      check: `check(**options)` checks the options against each other.
+      check_data: `check_data(facts, **options)` checks the options against the data.
+      excludes: the names of augmentations that cannot be enabled together with this one.
     """
 
     def put(function):

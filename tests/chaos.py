@@ -7,8 +7,8 @@ checkpoint is being written. With --damage the newest checkpoint is damaged befo
 again, in ten ways in turn. With --ahead the runs take the paths of an accelerator, where steps are sent
 ahead and states are saved in the background. With --streamed their images are read from the host for each
 dispatch; those of the run that is never interrupted stay on the device. Prints when each was killed; exits
-with 1 unless every run ended with the parameters, bit for bit, and the records of one that was never
-interrupted.
+with 1 unless every run ended with the same records and, bit for bit, the same parameters as one that was
+never interrupted.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def start(workdir: Path, *, ahead: bool, streamed: bool = False) -> subprocess.P
 
 
 def finish(process: subprocess.Popen) -> None:
-    """Wait for the end of a run, which must be a good one."""
+    """Wait for the end of a run, which must succeed."""
     _, err = process.communicate()
     assert process.returncode == 0, err
 

@@ -16,22 +16,22 @@ _CACHE = tempfile.TemporaryDirectory(prefix="jaxcifar-tests-")
 
 
 def pytest_configure(config):
-    """Choose the devices, before any test imports JAX: eight of a CPU, or for `-m gpu` what there is."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has what was set before it was started
+    """Choose the devices, before any test imports JAX: eight of a CPU, or for `-m gpu` those there are."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits the environment
         os.environ["XDG_CACHE_HOME"] = _CACHE.name
-    # Programs of this process are compiled in haste, which takes a third less time; those of processes that
-    # tests start are compiled as a user's.
+    # Programs of this process are compiled with few optimisations, which takes a third less time. Processes
+    # that tests start compile as a user's do.
     os.environ["XLA_FLAGS"] = " ".join(
         ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
     )
-    os.environ["OMP_NUM_THREADS"] = "1"  # there are as many workers as cores, often
+    os.environ["OMP_NUM_THREADS"] = "1"  # there are often as many workers as cores
     os.environ.pop("TFDS_DATA_DIR", None)
     if config.option.markexpr != "gpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs a GPU where there is none; keep compiled programs from test to test."""
+    """Skip tests that need a GPU where there is none; keep compiled programs from test to test."""
     from jaxcifar.devices import backend
 
     missing = {}
@@ -64,13 +64,13 @@ def run_program():
 
 @pytest.fixture
 def run_here(capsys, monkeypatch):
-    """Run the program in this process, on its eight devices, which is sooner done: as `run_program`."""
+    """Run the program as `run_program` does, but in this process on its eight devices, which is faster."""
     from jaxcifar import main as program
     from jaxcifar.evaluation import inside
     from jaxcifar.report import plots
 
     monkeypatch.setattr("sys.argv", ["main"])
-    monkeypatch.setattr(inside, "look", lambda *arguments: {})  # which is compiled anew in each run
+    monkeypatch.setattr(inside, "look", lambda *arguments: {})  # compiled anew in each run
     # Drawing is most of a report's time.
     monkeypatch.setattr(plots, "png", lambda figure, path: path.touch())
     monkeypatch.setattr(plots, "svg", lambda figure, title: "<svg></svg>")
@@ -84,7 +84,7 @@ def run_here(capsys, monkeypatch):
 
 @pytest.fixture
 def fails(run_here):
-    """Return a function that runs the program, and returns the one line with which it must fail."""
+    """Return a function that runs the program, which must fail, and returns its one line of error."""
 
     def run(*arguments):
         result = run_here(*arguments)
@@ -172,7 +172,7 @@ def tiny_flags():
 
 @pytest.fixture(scope="session")
 def trained_run(run_program, tiny_flags, tmp_path_factory):
-    """Return the workdir of a tiny run that is finished; tests leave it as it is."""
+    """Return the workdir of a finished tiny run; tests must not change it."""
     workdir = tmp_path_factory.mktemp("trained")
     result = run_program(*tiny_flags, f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
@@ -189,7 +189,7 @@ SHORT = (
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """Stand in a directory that holds `my_parts.py` and `my_config.py` of the documentation."""
+    """Change to a directory with the documentation's `my_parts.py` and `my_config.py`."""
     text = (ROOT / "docs/extending.md").read_text()
     *_, parts, config = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     (tmp_path / "my_parts.py").write_text(parts)

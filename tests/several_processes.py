@@ -1,8 +1,8 @@
-"""Trains a few steps in one of several processes; the first saves what came of it.
+"""Trains a few steps in one of several processes; the first saves the result.
 
 python -m tests.several_processes PROCESS_ID NUM_PROCESSES PORT FILE [streamed]: four devices, shared out. 20
-steps in float64, the default's augmentations, dropout off; one process needs no port. A split that is
-streamed may be read by each process for its own devices alone.
+steps in float64, the default's augmentations, dropout off; one process needs no port. Each process
+may read the examples of a streamed split only for its own devices.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ STEPS = 20
 
 
 class Own(np.ndarray):
-    """An array of a split, that counts which examples are read."""
+    """An array of a split that counts how many examples are read."""
 
     read = 0
 
@@ -44,7 +44,7 @@ def run_streamed(config):
     counted = dataclasses.replace(dataset, images=dataset.images.view(Own))
     stepper = Stepper(setup, counted, 1, 0)
     stepper.begin(setup.new_state(dataset, jax.random.key(config.seed)))
-    stepper._key = setup.layout.put(jax.random.key(config.seed))  # as `run_steps` has it
+    stepper._key = setup.layout.put(jax.random.key(config.seed))  # as in `run_steps`
     Own.read = 0
     for _ in stepper.rest_of_epoch(0, lambda: False):
         pass

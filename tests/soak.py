@@ -1,10 +1,10 @@
-"""Trains by the default config for many epochs of one step, evaluated and saved each, and looks on.
+"""Trains the default config for many epochs of one step, each evaluated and saved, and observes the process.
 
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2 python -m tests.soak [--epochs=200]
 
 Prints resident memory (less that after the imports) in ten epochs from the 20th and in the last ten: its
-median, its least and its most, which are between two steps and within one. How many threads and files
-were open at least (TensorStore's pool, which fills up with time, left out).
+median, its minimum (between two steps) and its maximum (within a step). Also prints the fewest threads and
+open files, without TensorStore's pool, which fills up with time.
 Exits with 1 if the median differs by 5% or more, or if threads, files or processes are left behind.
 """
 
@@ -33,7 +33,7 @@ def resident_megabytes(pid: int | str) -> float:
 
 
 def seen(pid: int, imported: float) -> dict[str, float]:
-    """Return what is known of a process from outside; of threads, those of TensorStore's pool left out."""
+    """Return what is known of a process from outside; threads of TensorStore's pool do not count."""
     names = []
     for path in Path(f"/proc/{pid}/task").glob("*/comm"):
         with contextlib.suppress(OSError):  # it has just ended
@@ -52,7 +52,7 @@ def spread(samples: list[dict[str, float]]) -> tuple[float, float, float]:
 
 
 def fewest(samples: list[dict[str, float]], name: str) -> float:
-    """Return the least count: others come and go with a save."""
+    """Return the minimum count: more come and go with a save."""
     return min(sample[name] for sample in samples)
 
 

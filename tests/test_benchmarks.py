@@ -1,4 +1,4 @@
-"""The benchmarks, as far as they run without PyTorch in little time; the peer, where there is one."""
+"""The benchmarks that run quickly and without PyTorch; the PyTorch peer, where PyTorch is installed."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""What `jaxcifar list` and `jaxcifar --help` say there is."""
+"""The output of `jaxcifar list` and `jaxcifar --help`."""
 
 import pytest
 

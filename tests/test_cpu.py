@@ -1,4 +1,4 @@
-"""Convolutions in oneDNN, and the way there from XLA's programs."""
+"""Convolutions in oneDNN, and the calls to them from XLA's programs."""
 
 import ctypes
 import functools
@@ -187,7 +187,8 @@ def test_what_follows_a_convolution_is_done_in_the_same_pass(arrays, activation)
     if onednn.available(jnp.bfloat16):
         rounded = finish(images.astype(jnp.bfloat16))
         assert rounded.dtype == jnp.bfloat16
-        assert relative(rounded.astype(jnp.float32), exact) < 2**-7  # of images, kernel and result
+        # Images, kernel and result are rounded.
+        assert relative(rounded.astype(jnp.float32), exact) < 2**-7
 
 
 @pytest.mark.skipif(not multiplies_bfloat16(), reason="needs AVX512-BF16")
@@ -308,7 +309,7 @@ def test_where_xla_refuses_the_version_it_convolves_and_one_line_says_so(
 
 
 def test_a_function_that_xla_refuses_does_not_keep_the_backend_from_starting():
-    """XLA asks for the versions of all that was registered as a backend starts, which fails if it refuses one."""
+    """A starting backend asks for the versions of all registered functions, and fails if it refuses one."""
     script = """
         from jaxcifar.cpu import foreign
         foreign.VERSION = (9, 0)
@@ -339,7 +340,7 @@ def test_a_frame_that_ends_early_is_an_error_and_is_not_read_on(missing):
 
 
 def test_a_program_that_ends_while_it_convolves_ends_in_peace(arrays):
-    """The dispatch is under way when the interpreter begins to take itself apart."""
+    """The dispatch is under way when the interpreter begins to shut down."""
     script = """
         import jax, jax.numpy as jnp
         from jaxcifar.models.convolution import Window, convolve, library

@@ -120,7 +120,7 @@ def write_dataset(
 ):
     """Prepare a dataset `Tiny` in `folder`, of `images` if given; return the drawn ones by split.
 
-    `more` are other features, each with the value of all examples.
+    `more` are other features, each with its value in all examples.
     """
     rng = np.random.default_rng(seed)
     made = {}
@@ -161,7 +161,7 @@ def write_dataset(
 
 
 def load_tiny(folder, split="train", image_size=0, cache_dir=None, channels=0, **features):
-    """Load it, with a cache beside it."""
+    """Load `Tiny`, with a cache beside it."""
     reading = Reading(image_size, channels, str(cache_dir or f"{folder}-cache"))
     features = datasets.Features(**features)
     where = {"name": "tiny", "data_dir": str(folder)}
@@ -255,7 +255,7 @@ def test_a_cache_entry_that_was_cut_off_is_not_used(tmp_path):
     again = load_tiny(data)
     np.testing.assert_array_equal(again.images, whole)
     assert entry.is_dir() and not unfinished.exists()
-    # Damaged since, in another file than that which is mapped.
+    # Damaged since, in a new file, not in the one that is mapped.
     (entry / "images.npy").unlink()
     (entry / "images.npy").write_bytes(b"")
     np.testing.assert_array_equal(load_tiny(data).images, whole)
@@ -306,13 +306,13 @@ def test_a_user_without_a_home_has_no_cache_and_the_dataset_all_the_same(
     assert capsys.readouterr().err == "" and not cache_entries(tmp_path)
 
 
-# One reading of an image: what a dataset holds, and what prediction is given, become the same pixels.
+# Images of a dataset and images given to prediction become the same pixels.
 
 
 TAG_OF_THE_WRONG_TYPE = b"Exif\0\0" + struct.pack(
     "<2sHIH HHII HHI4s I", b"II", 42, 8, 2, 0x0112, 3, 1, 6, 0x0128, 2, 4, b"abc\0", 0
 )
-"""EXIF of an orientation, 6, and a unit of resolution that is text."""
+"""EXIF with orientation 6, and with text as the unit of resolution."""
 
 
 def kinds_of_images():
@@ -325,7 +325,7 @@ def kinds_of_images():
     turned.info["exif"] = exif.tobytes()
     damaged, odd = colour.copy(), colour.copy()
     damaged.info["exif"] = b"Exif\0\0garbage"
-    exif[ExifTags.Base.Orientation] = 9  # there are eight
+    exif[ExifTags.Base.Orientation] = 9  # only eight exist
     odd.info["exif"] = exif.tobytes()
     beside = turned.copy()  # a sound orientation beside a tag of the wrong type
     beside.info["exif"] = TAG_OF_THE_WRONG_TYPE
@@ -549,7 +549,7 @@ def test_reading_a_dataset_leaves_a_quieter_log_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("listens", [True, False])
 def test_no_network_is_an_error_within_ten_seconds(tmp_path, monkeypatch, listens):
-    """Where the host takes the connection and never answers, and where nothing listens."""
+    """Either the host accepts the connection and never answers, or nothing listens."""
     with socket.socket() as host:
         host.bind(("127.0.0.1", 0))
         if listens:

@@ -46,7 +46,7 @@ def test_an_earlier_run_evaluates_to_the_same_number_and_has_a_report(run_here, 
     found = json.loads((workdir / "evaluation.json").read_text())
     expected = EXPECTED[workdir.name]
     assert found["step"] == expected["step"] and found["examples"] == 100
-    # Another processor rounds otherwise, which may tip one example.
+    # Another processor rounds differently, which may tip one example.
     assert abs(found["correct"] - expected["correct"]) <= 1
     assert found["loss"] == pytest.approx(expected["loss"], abs=1e-3)
     augmented = {name: v["correct"] for name, v in found["test_time_augmentation"].items()}

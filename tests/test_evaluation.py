@@ -10,7 +10,7 @@ from jaxcifar.evaluation import analysis
 
 @pytest.fixture
 def split():
-    """Return probabilities [n, class] and labels [n] of a classifier that is right now and then."""
+    """Return probabilities [n, class] and labels [n] of a classifier that is sometimes right."""
     rng = np.random.default_rng(0)
     labels = rng.integers(7, size=1000)
     logits = rng.normal(size=(1000, 7)) + 2 * np.eye(7)[labels]

@@ -30,7 +30,7 @@ def test_every_family_with_presets_is_here():
 
 @each_family
 def test_a_training_step_is_the_same_whichever_of_two_devices_holds_which_rows(tiny_config, family):
-    """The state of SGD holds the gradients, of which some are zero but for rounding."""
+    """The state of SGD holds the gradients, some of which are zero except for rounding."""
     changes = narrow_model(family) | NO_AUGMENTATION
     config = tiny_config(changes | {"batch_size": 16, "optimizer.name": "sgd"})
     dataset, experiment, state = begin(config, layout())

@@ -32,7 +32,7 @@ LONGER = ["--config.data.shapes.train_examples=4096"]
 
 
 def end_of(workdir):
-    """Return what a run has come to: its last state, its evaluation and its records without times."""
+    """Return how a run ended: its last state, its evaluation and its records without times."""
     step = max(Checkpoints(workdir / "checkpoints").steps())
     evaluation = json.loads((workdir / "evaluation.json").read_text())
     return (
@@ -57,7 +57,7 @@ def saved_state(workdir, step):
 
 
 def assert_same_end(a, b):
-    """Check that two runs came to the same, bit for bit."""
+    """Check that two runs ended the same, bit for bit."""
     (state_a, *others_a), (state_b, *others_b) = end_of(a), end_of(b)
     assert state_a.keys() == state_b.keys() and state_a
     for name, leaf in state_a.items():
@@ -67,7 +67,7 @@ def assert_same_end(a, b):
 
 @pytest.fixture(scope="module")
 def uninterrupted(run_program, tiny_flags, tmp_path_factory):
-    """Return the workdir of a run of 64 steps an epoch that nothing happened to."""
+    """Return the workdir of a run of 64 steps an epoch that was not interrupted."""
     workdir = tmp_path_factory.mktemp("uninterrupted")
     result = run_program(*tiny_flags, *LONGER, f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
@@ -117,7 +117,7 @@ def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(
     process = start_program(*flags, *slow, f"--workdir={workdir}")
     wait_for(lambda: Checkpoints(workdir / "checkpoints").steps() == [8], process)
     assert read_records(workdir / "metrics.jsonl")[-1]["step"] == 6
-    for _ in range(2):  # its terminal was closed, which the shell and the system each tell
+    for _ in range(2):  # a closed terminal: the shell and the system each send one
         process.send_signal(signal.SIGHUP)
         time.sleep(0.1)
     _, err = process.communicate(timeout=15)
@@ -144,7 +144,7 @@ def test_a_signal_before_the_first_step_says_that_nothing_is_lost(
 def test_a_signal_outside_of_training_ends_the_program_wherever_it_is(
     start_program, trained_run, tmp_path, seconds
 ):
-    """Where an exception raised by its handler would be swallowed, or end in an abort."""
+    """Even where an exception raised by its handler would be swallowed, or end in an abort."""
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     process = start_program("--mode=evaluate", f"--workdir={workdir}")
     time.sleep(seconds)
@@ -189,7 +189,7 @@ def test_a_directory_to_which_nothing_was_added_is_left_as_it_was(tmp_path):
     assert (tmp_path / "lock").exists()
 
 
-# The ways in which the newest checkpoint is damaged. Each takes its directory.
+# Ways to damage the newest checkpoint. Each takes its directory.
 
 
 def largest(folder):
@@ -238,7 +238,7 @@ def garble_the_sums(folder):
 
 
 def leave_the_manifest_out(folder):
-    """As versions did that took the path for a pattern."""
+    """As in versions that took the path for a pattern."""
     lines = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
     kept = [line for line in lines if not line.endswith("  state/manifest.ocdbt\n")]
     (folder / "SHA256SUMS").write_text("".join(kept))
@@ -302,7 +302,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_that_names_both(
 
 
 def test_saves_leave_little_memory_behind_in_tensorstore(tmp_path):
-    """Less than 80 bytes for an array, where two of TensorStore's functions lose 400."""
+    """Less than 80 bytes for an array; two of TensorStore's functions leak 400."""
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
     state = {str(index): np.zeros(10) for index in range(50)}
 
@@ -465,7 +465,7 @@ def test_without_a_whole_checkpoint_nothing_runs_and_nothing_is_deleted(
 def test_a_disk_that_is_full_is_a_line_and_leaves_the_earlier_checkpoints(
     start_program, run_program, tiny_flags, uninterrupted, tmp_path
 ):
-    """A process that may write no file above a limit meets the same errors as on a full disk."""
+    """A process with a limit on the size of files gets the same errors as on a full disk."""
     workdir = tmp_path / "run"
     flags = [*tiny_flags, *LONGER, f"--workdir={workdir}"]
     process = start_program(*flags)
@@ -511,7 +511,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpo
 
 
 def test_a_step_that_breaks_the_parameters_is_not_saved(run_here, tiny_flags, tmp_path):
-    """The last step of an epoch: its loss is of the parameters before it."""
+    """In the last step of an epoch: its loss is computed before its update."""
     plain = ["--config.optimizer.name=sgd", "--config.optimizer.learning_rate=10"]
     explodes = [*exploding(0.95, 1e38), *plain, "--config.num_epochs=1"]
     result = run_here(*tiny_flags, *explodes, f"--workdir={tmp_path / 'run'}")

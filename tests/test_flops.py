@@ -1,4 +1,4 @@
-"""The count of floating-point operations, beside XLA's and beside sums of ones."""
+"""The count of floating-point operations, against XLA's count and against sums of ones."""
 
 import jax
 import jax.numpy as jnp

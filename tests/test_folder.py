@@ -25,12 +25,12 @@ OPTIONS = {"validation_share": 0.0, "test_share": 0.0, "split_seed": 0, "strict"
 
 
 def draw(seed, size=(8, 8)):
-    """Return an image of noise, another for another seed."""
+    """Return an image of noise from a seed."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))
 
 
 def write(path, image=None, **options):
-    """Write an image, by default one of which its path is the seed, and return its path."""
+    """Write an image, by default noise whose seed is the file's name, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     (image or draw(list(os.fsencode(path.name)))).save(path, **options)
     return path
@@ -167,7 +167,7 @@ def test_a_folder_is_trained_evaluated_reported_and_predicted(
 
 
 def shapes_by_name(split):
-    """Draw the built-in images, their classes in the order of their names, as a folder has them."""
+    """Draw the built-in images, with the classes in the order of their names, as in a folder."""
     drawn = datasets.shapes(split, seed=0, train_examples=128, test_examples=64)
     names = tuple(sorted(drawn.class_names))
     labels = np.array([names.index(drawn.class_names[label]) for label in drawn.labels], np.int32)
@@ -297,7 +297,7 @@ def test_a_class_that_a_split_lacks_is_named_with_the_remedy(tmp_path, load):
     ):
         for split in ("train", "test"):
             load(root, split, test_share=0.3)
-    assert len(load(root, "all", test_share=0.3)) == 61  # as of new images that are evaluated
+    assert len(load(root, "all", test_share=0.3)) == 61  # as when new images are evaluated
     for split in ("train", "test"):
         two_classes(tmp_path / "given" / split)
     write(tmp_path / "given/train/emu/one.png")

@@ -1,4 +1,4 @@
-"""What a program or a notebook does with the package: nothing of a command line, a signal or an exit."""
+"""Use of the package by a program or a notebook: without a command line, signals or exits."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def config():
 
 @pytest.fixture
 def nothing_is_taken(monkeypatch):
-    """Leave a command line that is none of ours, and look whether it and the signals are as they were."""
+    """Set a foreign command line, and check that it and the signal handlers stay as they were."""
     monkeypatch.setattr(inside, "look", lambda *arguments: {})  # compiled anew in each run
     theirs = ["notebook", "--config=theirs", "--config.seed=3"]
     monkeypatch.setattr("sys.argv", theirs)

@@ -79,7 +79,7 @@ def test_float32_is_float32_and_not_tf32(tiny_config):
 def test_a_deterministic_run_is_repeatable_bit_for_bit_in_another_process(
     run_program, tiny_flags, tmp_path
 ):
-    """In which the compiler chooses its algorithms anew: the compilation cache is another."""
+    """There the compiler chooses its algorithms anew: it has another compilation cache."""
     states = []
     for name in ("once", "again"):
         result = run_program(

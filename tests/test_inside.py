@@ -27,7 +27,7 @@ def variables_of(network, images):
 
 
 class Averaged(nn.Module):
-    """Convolutions, and a head at 2 × 2 places, over which its mean is taken: its Grad-CAM is known."""
+    """Convolutions, and a head at 2 × 2 positions whose outputs are averaged: its Grad-CAM is known."""
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -47,7 +47,7 @@ def test_where_it_looked_is_the_class_activation_map_of_the_class_that_is_named(
     )
     last = kept["intermediates"]["last"]["__call__"][0]
     head = variables["params"]["head"]["kernel"][0, 0][:, logits.argmax(1)]  # [channel, image]
-    slopes = (last > 0) * head.T[:, None, None]  # of the mean, but for a factor
+    slopes = (last > 0) * head.T[:, None, None]  # of the mean, up to a factor
     expected = np.maximum((slopes.mean((1, 2), keepdims=True) * last).sum(-1), 0)
     expected /= expected.max((1, 2), keepdims=True)
     np.testing.assert_allclose(found["attention"], expected, atol=1e-5)

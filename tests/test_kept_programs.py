@@ -137,7 +137,7 @@ def test_a_kept_training_program_is_the_one_that_is_traced_and_is_donated_its_st
 
 
 def kept_for(monkeypatch, config, facts):
-    """Return what `main` would keep programs under."""
+    """Return the `KeptPrograms` that `main` would use."""
     spec = types.SimpleNamespace(name="jaxcifar.main")
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
     compute = fingerprint.Compute()

@@ -166,7 +166,7 @@ def test_a_switch_of_jax_under_which_nothing_runs_is_named(fails, tmp_path, swit
 
 @pytest.fixture
 def no_home(monkeypatch):
-    """Be a user without a home directory."""
+    """Simulate a user without a home directory."""
 
     def unknown(uid):
         raise KeyError(uid)
@@ -356,7 +356,7 @@ def test_a_run_leaves_what_it_promises_and_evaluates_again_to_the_last_example(
     assert third["test_time_augmentation"]["mirror"]["loss"] != third["loss"]
     assert len(np.load(folder / "predictions.npz")["labels"]) == 39
     assert own == {name: (workdir / name).read_bytes() for name in own}
-    # Of examples that the run was trained on it is said, here and in the report.
+    # A warning, here and in the report, names the examples that the run was trained on.
     assert (
         "warning: 30 of the 39 examples of shapes, split test[:9]+train[:30], are among"
         in part.stderr
@@ -430,7 +430,7 @@ def test_loggers_of_ones_own_are_given_each_record_and_cannot_stop_a_run(
     ]
     assert loggers.calls == 1
     assert "warning: the logger fail is given no more records" in result.stderr
-    # They do not make it another run, and only training needs them.
+    # Loggers do not make it another run, and only training needs them.
     (tmp_path / "my_loggers.py").unlink()
     assert "is finished" in run_here(*flags).stdout
     assert run_here(f"--workdir={tmp_path}/run", "--mode=evaluate").returncode == 0

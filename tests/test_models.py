@@ -50,7 +50,7 @@ NARROW = {
     },
     "speednet": {"widths": (6, 8)},
 } | zoo.NARROW
-"""What makes a model small; its other options are those of `configs/default.py`."""
+"""Options that make a model small; its other options are those of `configs/default.py`."""
 each_model = pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] if name in zoo.NARROW else []) for name in MODELS],
@@ -77,7 +77,7 @@ POOLINGS = {
 @pytest.mark.parametrize("name", POOLINGS)
 def test_pooling_and_its_gradient_equal_flax_s(name, shape, dtype):
     ours, theirs = POOLINGS[name]
-    different = jnp.arange(np.prod(shape), dtype=dtype)  # up to 256 in bfloat16 too
+    different = jnp.arange(np.prod(shape), dtype=dtype)  # exact in bfloat16 too, up to 256
     images = jax.random.permutation(jax.random.key(0), different).reshape(shape)
     in_float32 = lambda x: theirs(x.astype(jnp.float32)).astype(dtype)
     np.testing.assert_array_equal(ours(images), in_float32(images))
@@ -94,7 +94,7 @@ def test_a_tie_goes_to_the_first_pixel_of_the_window():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_max_pooling_keeps_places_for_its_gradient_and_not_the_images(dtype):
-    """What a step has in memory between the two passes is seen where sorting parts them."""
+    """Sorting separates the two passes, so the program shows what is kept between them."""
 
     def step(images):
         pooled, vjp = jax.vjp(max_pool_2x2, images + 1)
@@ -110,7 +110,7 @@ def relative(ours, theirs):
 
 @pytest.fixture(params=["onednn with AVX-512", "onednn without", "xla"])
 def each_library(request, monkeypatch):
-    """Return a library's name; oneDNN's with each choice of what is left to XLA."""
+    """Return a library's name; for oneDNN, with each choice of what is left to XLA."""
     name = request.param.split()[0]
     if name == "onednn" and library("auto", jnp.float32) != name:
         pytest.skip("needs oneDNN")
@@ -292,7 +292,7 @@ def test_groups_and_bias_and_their_gradients_equal_flax_s(each_library, groups, 
 
 
 class OfLayers(nn.Module):
-    """What `make(conv, norm, then)` gives, of layers that `then` applies in sequence."""
+    """The network that `make(conv, norm, then)` builds from layers that `then` applies in sequence."""
 
     make: Any
     then: Any
@@ -310,7 +310,7 @@ def one_by_one(*layers):
 
 
 def dense_block(conv, norm, then):
-    """Concatenate with the images what is made of them, normalised and activated before each convolution."""
+    """Concatenate the images and the results of convolutions that follow normalisation and activation."""
 
     def apply(x):
         for _ in range(2):
@@ -474,7 +474,7 @@ def test_convolutions_are_mapped_by_vmap_in_xla():
     [(gelu, functools.partial(nn.gelu, approximate=False)), (relu, nn.relu), (relu6, nn.relu6)],
 )
 def test_an_activation_and_its_gradient_equal_flax_s(ours, theirs):
-    x = jnp.linspace(-8, 8, 1001)  # with 0 in its midst
+    x = jnp.linspace(-8, 8, 1001)  # 0 is among them
     np.testing.assert_allclose(ours(x), theirs(x), atol=2e-6)
     slopes = [jax.vmap(jax.grad(function))(x) for function in (ours, theirs)]
     np.testing.assert_allclose(*slopes, atol=2e-6)

@@ -121,7 +121,7 @@ def params_of(name):
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - {"vit"}))
 def test_in_networks_without_attention_kinds_go_by_dimensions(name):
-    """As in version 0.1.0, whose runs go on."""
+    """As in version 0.1.0, whose runs can be resumed."""
     params = params_of(name)
     expected = jax.tree.map(lambda leaf: {4: "kernel", 2: "head"}.get(leaf.ndim, "bias"), params)
     assert parameters.kinds(params) == expected
@@ -240,7 +240,7 @@ both_platforms = pytest.mark.parametrize("current", ["cpu", "gpu"])
 def test_muon_s_update_of_a_kernel_has_singular_values_near_the_rate(monkeypatch, current):
     monkeypatch.setattr(platform, "current", lambda: current)
     kernel = jax.random.normal(jax.random.key(0), (3, 3, 4, 16))
-    kernel *= 4 / jnp.linalg.norm(kernel)  # what it is scaled to, so that the scaling does nothing
+    kernel *= 4 / jnp.linalg.norm(kernel)  # Muon scales to this norm: its scaling does nothing
     optimizer = muon()
     change, _ = optimizer.update(kernel**3, optimizer.init(kernel), kernel)
     values = np.linalg.svd(change.reshape(-1, 16), compute_uv=False)
@@ -286,7 +286,7 @@ RESNET = [
 
 
 def by_kernel(kernels, steps):
-    """Return what Optax makes of each kernel."""
+    """Return Optax's result for each kernel."""
     transform = optax.contrib.scale_by_muon(
         ns_steps=steps,
         beta=0,
@@ -349,7 +349,7 @@ def test_kernels_lie_in_few_batches_whose_zeros_at_most_double_the_work(shapes, 
 
 
 def products_in(jaxpr):
-    """Return the types of the factors of each product in a jaxpr; those of a loop count in each turn."""
+    """Return the types of the factors of each product in a jaxpr; those in a loop count in each iteration."""
     found = []
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":

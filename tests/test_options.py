@@ -1,4 +1,4 @@
-"""Options: what stands in a component's signature, and how a value is held against it."""
+"""Options: how they are read from a component's signature, and how values are checked."""
 
 import dataclasses
 import json
@@ -240,7 +240,7 @@ def test_what_is_not_chosen_need_not_be_there_and_what_is_chosen_must():
     del values["model"]["cnn"]["widths"]
     with pytest.raises(UserError, match=r"--config\.model\.cnn\.widths is missing"):
         read_config(values)
-    values["model"]["resnet"] = {"widths": "wrong"}  # does not count
+    values["model"]["resnet"] = {"widths": "wrong"}  # is ignored
     values["model"]["cnn"]["widths"] = (64, 128, 256, 256)
     assert read_config(values).effective() == whole.effective()
 

@@ -262,7 +262,7 @@ def test_a_closed_pipe_ends_prediction_without_a_word(predict_apart, test_images
 
 
 class Full(io.StringIO):
-    """A stream to a disk that is full."""
+    """A stream to a full disk."""
 
     def flush(self):
         raise OSError(errno.ENOSPC, "No space left on device")

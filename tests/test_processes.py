@@ -44,7 +44,7 @@ def finish(processes, seconds=120):
 
 @pytest.fixture
 def steps_of(tmp_path):
-    """Return the arrays that a number of processes ends with, in `tests.several_processes`."""
+    """Return a function for the arrays that `count` processes of `tests.several_processes` end with."""
 
     def run(count, *more):
         port, file = free_port(), tmp_path / f"{count}{''.join(more)}.npz"
@@ -88,7 +88,7 @@ def test_two_processes_stopped_then_killed_and_started_again_end_as_if_nothing_h
     (out, _), (other_out, _) = finish(whole)
     assert [process.returncode for process in whole] == [0, 0]
     assert "report: " in out
-    # What Gloo prints, piece by piece and from several threads at a time, is all.
+    # It prints only Gloo's messages, in pieces and from several threads at a time.
     words = set(re.findall("[A-Za-z]+", other_out))
     gloo = "Gloo Rank is connected to peer ranks Expected number of connected peer ranks is"
     assert words <= set(gloo.split()), other_out
@@ -118,7 +118,7 @@ def test_two_processes_stopped_then_killed_and_started_again_end_as_if_nothing_h
     assert "going on from step" in out
     assert_same_end(workdir, tmp_path / "whole")
 
-    # What several processes saved, one evaluates.
+    # One process evaluates a run that several have saved.
     evaluated = run_here("--mode=evaluate", f"--workdir={tmp_path / 'whole'}")
     assert evaluated.returncode == 0, evaluated.stderr
     results = [

@@ -18,7 +18,7 @@ from tests.test_step import NO_AUGMENTATION
 
 
 def stopped_after(dispatches):
-    """Return what stands for `Stopping.asked`: a signal comes after so many dispatches."""
+    """Return a stand-in for `Stopping.asked`: a signal comes after `dispatches` dispatches."""
     asked = []
 
     def ask(self):
@@ -31,7 +31,7 @@ def stopped_after(dispatches):
 
 
 def is_tracing():
-    """Return whether a trace was under way, which ends here."""
+    """Return whether a trace was under way, and end it."""
     try:
         jax.profiler.stop_trace()
     except RuntimeError:
@@ -139,7 +139,7 @@ def make(tmp_path, monkeypatch):
 
 
 def take(profiler, ends):
-    """Send dispatches that end after these steps; return before which steps the profiler traced."""
+    """Simulate dispatches that follow these steps; return the steps whose dispatches the profiler traced."""
     traced = []
     for step in ends:
         on = profiler.covers(step)

@@ -1,6 +1,6 @@
 """A rehearsal of a GPU on a CPU: the program takes the paths of an accelerator, from `main` to prediction.
 
-Many steps a dispatch, XLA's layers without oneDNN, bfloat16 by default, and none of what only informs.
+Many steps a dispatch, XLA's layers without oneDNN, bfloat16 by default, and no facts that only inform.
 What it cannot rehearse has tests of its own, marked `gpu`.
 """
 
@@ -56,7 +56,7 @@ def failure(*args, **kwargs):
 
 @pytest.fixture
 def rehearse(monkeypatch):
-    """Take a GPU's paths on some of the devices; all that only informs calls `tell`: `rehearse(devices, tell)`."""
+    """Take a GPU's paths on some devices; `tell` replaces what only informs: `rehearse(devices, tell)`."""
 
     def start(devices, tell):
         monkeypatch.setattr(platform, "current", lambda: "gpu")

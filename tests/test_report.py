@@ -85,7 +85,7 @@ def make_run(tmp_path):
 
 
 def text_of(page):
-    """Return the words of a page, without its elements."""
+    """Return the words of a page, without its tags."""
     return re.sub(r"<[^>]*>", " ", page.read_text())
 
 
@@ -200,7 +200,7 @@ def test_a_part_that_fails_costs_that_part_alone_and_says_so(make_run, monkeypat
 def test_a_report_of_many_classes_by_an_earlier_version_is_of_limited_pixels_too(make_run):
     names = tuple(f"class number {i}" for i in range(250))
     workdir = make_run(names=names, examples=500)
-    matrix = np.eye(250, dtype=int).tolist()  # which that version kept
+    matrix = np.eye(250, dtype=int).tolist()  # that version kept it
     change_json(workdir / "evaluation.json", confusion_matrix=matrix)
     run_report.write_report(workdir)
     with Image.open(workdir / "report/confusion.png") as image:
@@ -289,7 +289,7 @@ def test_the_page_says_first_what_came_out_and_shows_what_is_right(make_run):
     assert f"It takes {a} and {b} for one another most often" in page
     assert page.count("taken for what it is") == 2 * 3
     assert re.search(r"On: alternating_flip, .*crop \(padding 3\)", page)
-    # An earlier version has kept the images of the mistakes alone.
+    # An earlier version kept the images of the mistakes alone.
     with np.load(workdir / "examples.npz") as saved:
         wrong = ~Run(workdir).predictions.right[saved["index"]]
         files.write_arrays(
@@ -329,7 +329,7 @@ def test_runs_under_several_seeds_are_one_row_and_recipes_are_compared_over_seed
     assert [len(colours(tmp_path / name)) for name in ("a.html", "ab.html")] == [3, 2]
     c = [with_batch_size(make_run(f"c{seed}", seed=seed + 20), 32) for seed in range(2)]
     settings = json.loads((c[0] / "config.json").read_text())
-    settings["logging"]["every_steps"] = 7  # which makes no other config
+    settings["logging"]["every_steps"] = 7  # which does not make another config
     (c[0] / "config.json").write_text(json.dumps(settings))
     words = text_of(comparison.write_comparison([*a, *b, *c], tmp_path / "abc.html"))
     assert words.count("minus that of") == 2 and "Welch's test over 3 and 2 runs" in words
@@ -400,7 +400,7 @@ def test_runs_evaluated_on_other_examples_are_flagged_not_mixed(make_run, tmp_pa
 
     evaluate("test", "test", dataset="cifar10")
     assert mixed() == "" and capsys.readouterr().err == ""
-    # Of the drawn images an example depends on the size of its own split alone.
+    # A drawn image depends on the size of its own split alone.
     evaluate("test", "test", dataset="shapes", train_examples=77)
     assert mixed() == ""
     evaluate("test", "test", dataset="shapes", test_examples=77)
@@ -471,7 +471,7 @@ def problems():
 def test_chromium_finds_no_error_in_the_page_and_no_request_that_leaves_it(
     make_run, problems, tmp_path
 ):
-    # The page's own policy makes an error of every request.
+    # The page's own policy turns every request into an error.
     page = run_report.write_report(make_run())
     assert problems(page) == []
     runs = [page.parent.parent, make_run("other")]

@@ -21,7 +21,7 @@ from tests.test_step import layout
 
 
 def steps_in_tensorboard(workdir):
-    """Return the steps at which each tag stands in TensorBoard's files."""
+    """Return the steps of each tag in TensorBoard's files."""
     steps = {}
     for path in (workdir / "tensorboard").glob("events.*"):
         data = path.read_bytes()
@@ -98,7 +98,7 @@ def test_a_run_is_what_its_config_chooses(run_here, fails, trained_run, tiny_fla
     (tmp_path / "run-seed=1").mkdir()
     line = fails(*flags, "--config.seed=1")
     assert line.endswith(f"--workdir={workdir}-seed=1-2")
-    # A version that lacks or has other components knows the run by what it chose.
+    # A version with fewer or other components knows the run by those that it chose.
     saved = json.loads((workdir / "config.json").read_text())
     del saved["model"]["speednet"], saved["augmentation"]["flip"], saved["optimizer"]["muon"]
     saved["model"]["vit"] = {"depth": 12}

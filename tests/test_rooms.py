@@ -38,7 +38,7 @@ def modules():
 
 
 def room(module):
-    """Return the room of a module: its folder, or what stands at the top of the package."""
+    """Return the room of a module: its folder, or at the package's top `errors`, `options` or `doors`."""
     return module.split(".")[0] if "." in module or module in ("errors", "options") else "doors"
 
 
@@ -58,7 +58,7 @@ def imports(path):
             if not name.startswith("jaxcifar."):
                 continue
             below = name.removeprefix("jaxcifar.")
-            # A module, a package, or what one of these holds.
+            # A module, a package, or a name in one of these.
             parent = below.rpartition(".")[0]
             candidates = (below, f"{below}.__init__", parent, f"{parent}.__init__", "__init__")
             found.add(next(module for module in candidates if module in known))
@@ -127,5 +127,5 @@ def test_configs_are_read_in_few_rooms():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Name) and node.id == "config"
     }
-    # The doors hand on what a program gives to `train` and `evaluate`.
+    # The doors pass on what a program gives to `train` and `evaluate`.
     assert readers == {"training", "evaluation", "experiment", "config", "doors"}

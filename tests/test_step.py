@@ -87,9 +87,9 @@ def test_another_seed_gives_another_state(tiny_config):
 
 
 def test_eight_devices_equal_one_after_one_step_in_float32(tiny_config):
-    """Gradients too (SGD's trace): Adam's first step is their sign. GELU, for rounding can flip a ReLU.
+    """SGD's trace compares gradients too: Adam's first step is their sign. GELU: rounding can flip a ReLU.
 
-    Few examples, for the gradient of the first kernel is a sum over all pixels that nearly cancels.
+    Few examples, because the gradient of the first kernel is a sum over all pixels that nearly cancels.
     """
     smooth = {"model.cnn.dropout_rate": 0.0, "model.cnn.activation": "gelu", "batch_size": 16}
     config = tiny_config(smooth | {"optimizer.name": "sgd"})
@@ -100,7 +100,7 @@ def test_eight_devices_equal_one_after_one_step_in_float32(tiny_config):
 
 
 def test_eight_devices_equal_one_after_twenty_steps_in_float64():
-    """In a process of its own, for float64 is a choice for a whole process."""
+    """In a process of its own, because float64 is a choice for a whole process."""
     result = subprocess.run(
         [sys.executable, "-m", "tests.float64_devices"], cwd=ROOT, capture_output=True, text=True
     )
@@ -176,7 +176,7 @@ def test_a_program_compiled_ahead_gives_the_same_state_bit_for_bit(tiny_config):
 
 
 def computations_in_loops(text):
-    """Return the bodies of all that the `while` loops of an optimised HLO module call."""
+    """Return the bodies of all computations that `while` loops of an optimised HLO module call."""
     bodies = {
         found[1]: body
         for body in text.split("\n\n")
@@ -227,7 +227,7 @@ def test_an_order_holds_every_index_at_most_once_and_depends_on_seed_and_epoch()
 
 
 def evaluate(config, dataset, devices=1, kind=Layout):
-    """Return the answers of the state in which a run begins."""
+    """Return the answers of a run's initial state."""
     setup, train = set_up(config, layout(devices, kind))
     return Evaluator(setup, dataset)(setup.new_state(train, jax.random.key(config.seed)))
 
@@ -250,7 +250,7 @@ def test_evaluation_of_10007_examples_counts_each_once_on_one_device_and_on_eigh
     one, eight = answered
     assert abs(one.counts.loss_sum / eight.counts.loss_sum - 1) < 1e-5
     np.testing.assert_allclose(one.probabilities, eight.probabilities, atol=1e-5)
-    # Rounding may tip an example whose two largest logits are equal to the last digits.
+    # Rounding may tip an example whose two largest logits are equal up to the last digits.
     assert abs(one.counts.correct - eight.counts.correct) <= 2
 
 

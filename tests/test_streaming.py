@@ -1,4 +1,4 @@
-"""Splits that stay on the host: the same rows reach the devices, and the same numbers come of them."""
+"""Splits that stay on the host: the same rows reach the devices, and give the same numbers."""
 
 import json
 

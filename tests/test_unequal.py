@@ -197,7 +197,7 @@ def test_the_rarer_class_is_the_one_to_be_found():
 
 
 def unequal(split):
-    """Draw two classes of the built-in images, four of the one for each of the other."""
+    """Draw two classes of the built-in images, with four images of one for each of the other."""
     import dataclasses
 
     from jaxcifar.data import datasets
@@ -244,7 +244,7 @@ def test_a_run_of_two_unequal_classes_leads_with_balanced_accuracy_and_chooses_a
     again = run_here(*flags, "--mode=evaluate")
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "evaluation.json").read_text())["two_classes"] == two
-    # On other examples the threshold is the one that the run has chosen.
+    # On other examples the threshold stays the one that the run has chosen.
     assert run_here(*flags, "--mode=evaluate", "--config.data.test_split=train").returncode == 0
     (other,) = (tmp_path / "evaluations").glob("*/evaluation.json")
     at = json.loads(other.read_text())["two_classes"]["at_threshold"]

@@ -1,4 +1,4 @@
-"""What a person sees while nothing else is to be seen."""
+"""What a person sees while nothing else is shown."""
 
 import io
 import re

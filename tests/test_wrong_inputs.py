@@ -18,10 +18,10 @@ from tests.test_step import layout
 
 QUICK = "--config=configs/quick.py"
 FEW = ["--config.data.shapes.train_examples=1000", "--config.data.shapes.test_examples=200"]
-"""Images, which are sooner drawn."""
+"""Few images, which are drawn faster."""
 
 ALONE = {
-    # The config's file, and names that there are not.
+    # The config's file, and unknown names.
     "--config=configs/defualt.py": "--config=configs/defualt.py is no Python file: did you mean configs/default.py?",
     "--config=elsewhere/x.py": "--config=elsewhere/x.py is no Python file",
     "--config=pyproject.toml": "--config=pyproject.toml is no Python file",
@@ -150,7 +150,7 @@ ALONE = {
     f"{QUICK} --distributed=2": "--distributed=2: --distributed is a switch, and takes no value",
     f"{QUICK} --workdir=pyproject.toml": "--workdir=pyproject.toml: ",
 }
-"""What is wrong by itself: the command line, and words of the line that it must give."""
+"""Inputs wrong by themselves: the command line, and words of the line that it must give."""
 
 TOGETHER = {
     f"{QUICK} --config.batch_size=16000": "--config.batch_size=16000 is more than the 1000 examples",
@@ -195,7 +195,7 @@ TOGETHER = {
     f"{QUICK} --distributed --coordinator_address=a:1 --num_processes=2 --process_id=2": "--process_id=2: it must be below --num_processes=2",
     f"{QUICK} --distributed --coordinator_address=a:1 --num_processes=0 --process_id=0": "flag --num_processes=0: ",
 }
-"""What is wrong only beside something else, likewise."""
+"""Inputs wrong only in combination, likewise."""
 
 
 @pytest.mark.parametrize("arguments, words", (ALONE | TOGETHER).items())
@@ -273,7 +273,7 @@ CHANGES = st.lists(st.sampled_from(sorted(FIELDS)), max_size=4, unique=True).fla
 
 
 def build(config, devices=8):
-    """Go through all that is checked before a run begins."""
+    """Run all checks that precede a run."""
     config = reader.read_config(config)
     one = layout(devices)
     checks.check_devices(config, devices)

@@ -48,8 +48,8 @@ PARAMETERS = [
     ("vit_tiny", {}, 5_362_762),  # timm, for images of 32 pixels and patches of 4
     ("resnet8", {}, 78_186),  # mlcommons/tiny; 78,666 is with the 480 running statistics
 ]
-"""Preset, options, trainable parameters with ten classes. A comment names the implementations that have as
-many, on the first line of those that it is for."""
+"""Preset, options, trainable parameters with ten classes. A comment names the implementations with the
+same count; it stands on the first line that it is for."""
 
 
 DOCUMENTED = {
@@ -109,7 +109,7 @@ def fixture(name):
 
 
 def run(function, *arrays):
-    """Return what a function returns of arrays, and its program's text."""
+    """Return a function's result for arrays, and the text of its program."""
     lowered = jax.jit(function).lower(*arrays)
     return jax.tree.map(np.asarray, lowered.compile()(*arrays)), lowered.as_text()
 
@@ -150,7 +150,7 @@ def test_logits_statistics_and_gradients_equal_pytorch_s_in_float64(name):
     gradients = zoo.named(gradients) | {"images": image_gradients}
     largest = expected["gradients"][:, 0].max()
     for (path, gradient), theirs in zip(gradients.items(), expected["gradients"], strict=True):
-        # Some gradients are zero but for rounding, such as that of a bias before BatchNorm.
+        # Some gradients are zero except for rounding, such as that of a bias before BatchNorm.
         size = theirs[0] if theirs[0] > 1e-9 * largest else largest
         error = np.abs(zoo.products(path, gradient) - theirs).max()
         assert error < 1e-9 * size, path

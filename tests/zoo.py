@@ -81,7 +81,7 @@ CASES = {
     "vit": Case("vit", {"patch_size": 8, "width": 12, "depth": 2, "heads": 3}, (6, 32, 32, 3)),
 }
 VARIANTS = {name for name in CASES if name.endswith("_imagenet") or name == "cifar_resnet_b"}
-"""Cases of a family that has another."""
+"""Cases of families that have another case."""
 
 NARROW = {
     "resnet": {"widths": (16, 32), "blocks_per_stage": (1, 1)},
@@ -105,7 +105,7 @@ NARROW = {
     },
     "vit": {"width": 32, "depth": 2, "heads": 2},
 }
-"""Of each family, options of a network that is soon compiled and can still be fitted to some images."""
+"""For each family, options of a network that compiles quickly and can still be fitted to some images."""
 
 
 def narrow_model(family: str) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def name_of(path) -> str:
-    """Return the name of a variable, without that of its collection."""
+    """Return the name of a variable, without its collection's name."""
     return jax.tree_util.keystr(path[1:], simple=True, separator="/")
 
 
@@ -151,7 +151,7 @@ def loss(logits, weights):
 
 
 def products(name: str, tensor: np.ndarray) -> np.ndarray:
-    """Return a tensor's norm, and its products with three random vectors of which the name is the seed.
+    """Return a tensor's norm, and its products with three random vectors whose seed is the name.
 
     A change of the tensor by a vector of norm e changes each product by a random number of about e.
     """

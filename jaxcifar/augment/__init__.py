@@ -8,4 +8,4 @@ AUGMENTATIONS = {augmentation.__name__: augmentation for augmentation in _IN_ORD
 """By name, in the order in which they are applied."""
 
 TEST_TIME_AUGMENTATIONS = {"none": plain, "mirror": mirror, "mirror_translate": mirror_translate}
-"""By name; the logits of an image are the weighted mean of those of its views."""
+"""By name; an image's logits are the weighted mean of its views' logits."""

@@ -2,8 +2,8 @@
 
 An augmentation is `(keys, examples, **options) -> examples` with `keys: [batch]`. The keys depend on
 the seed, the step and the example's place in the global batch, so that the outcome does not depend
-on how many devices share the batch. What mixes two examples must mix those at the places 2i and 2i+1,
-and needs an even number of examples on each device.
+on how many devices share the batch. An augmentation that mixes two examples must mix those at
+the places 2i and 2i+1, and needs an even number of examples on each device.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Examples:
     images: jax.Array
     """[batch, height, width, channel] float, in [0, 1]."""
     targets: jax.Array
-    """[batch, class] float; those of an example sum to 1."""
+    """[batch, class] float; an example's targets sum to 1."""
     index: jax.Array
     """[batch] int32, which example of the split each is."""
     epoch: jax.Array
@@ -50,8 +50,8 @@ def flip(keys: jax.Array, examples: Examples) -> Examples:
 def alternating_flip(keys: jax.Array, examples: Examples) -> Examples:
     """Mirror a fixed half of the dataset in even epochs and the other half in odd ones.
 
-    So that two epochs hold every image both ways (Jordan 2024, arXiv:2404.00498). Which half an
-    example is in depends on its index alone.
+    Two successive epochs thus show every image both ways (Jordan 2024, arXiv:2404.00498). An example's
+    half depends on its index alone.
     """
     del keys
     own = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), examples.index)
@@ -78,8 +78,8 @@ def crop(
 ) -> Examples:
     """Shift each image by up to `padding` pixels each way; the border is reflected.
 
-    The same as padding by reflection and cropping to the old size at random (He et al. 2015,
-    section 4.2, with reflection for zeros).
+    This is reflection padding and a random crop to the original size (He et al. 2015, section 4.2, where
+    the padding is zeros).
     """
     height, width = examples.images.shape[1:3]
     padded = jnp.pad(
@@ -110,8 +110,8 @@ def color_jitter(
     """Change each image's brightness, contrast, saturation and hue, in this order.
 
     Brightness, contrast and saturation are multiplied by a factor from [1 - x, 1 + x]; contrast is
-    about the image's mean grey. The hue is turned by up to `hue` of the full circle, as a rotation
-    in YIQ. All four are linear in the pixels, so they are one matrix and one offset per image,
+    scaled about the image's mean grey. The hue is turned by up to `hue` of the full circle, as a
+    rotation in YIQ. All four are linear in the pixels, so they are one matrix and one offset per image,
     clipped to [0, 1] once, at the end. Images that are not RGB keep saturation and hue.
     """
     images = examples.images
@@ -143,7 +143,7 @@ def color_jitter(
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Return `a @ b` for few channels: sums, of which XLA makes no kernels of their own."""
+    """Return `a @ b` for few channels, as sums, for which XLA makes no separate kernels."""
     terms = (a[..., i, None] * b[..., i, None, :] for i in range(a.shape[-1]))
     return functools.reduce(jnp.add, terms)
 
@@ -163,7 +163,7 @@ def cutout(
 ) -> Examples:
     """Grey out a square of side `size`, in pixels (DeVries and Taylor 2017).
 
-    It is centred anywhere in the image, whose border may cut it off.
+    Its centre is anywhere in the image, so the border may cut it off.
     """
     height, width = examples.images.shape[1:3]
 
@@ -184,7 +184,7 @@ Augment = Callable[[jax.Array, jax.Array, Examples], Examples]
 def chain(augmentations: Mapping[str, Augmentation]) -> Augment:
     """Return `augment(key, places, examples)`, which applies `augmentations` one after the other.
 
-    Each draws from its own name's key, so that switching one off leaves the others' draws alone.
+    Each draws from a key made from its name, so switching one off leaves the others' draws unchanged.
     `places: [batch] int32` are the examples' places in the global batch.
     """
 

@@ -22,7 +22,7 @@ def mirror(images: jax.Array) -> Sequence[tuple[float, jax.Array]]:
 def mirror_translate(images: jax.Array) -> Sequence[tuple[float, jax.Array]]:
     """Look at each image and its mirror image, and at both shifted a pixel up-left and down-right.
 
-    The shifted ones together weigh as much as the others (Jordan 2024, arXiv:2404.00498).
+    The shifted views together weigh as much as the others (Jordan 2024, arXiv:2404.00498).
     """
     height, width = images.shape[1:3]
     around = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")

@@ -1,8 +1,8 @@
 """Python functions that XLA's programs call on a CPU, on XLA's own memory, without a copy.
 
 XLA calls a C function with a frame of pointers (its foreign function interface, `xla/ffi/api/c_api.h`,
-which `jaxlib` brings along); ctypes makes a Python function such a C function. Unlike
-`jax.pure_callback` nothing is copied, and programs can be kept in the compilation cache.
+which `jaxlib` includes); ctypes turns a Python function into such a C function. Unlike with
+`jax.pure_callback`, nothing is copied, and programs can be kept in the compilation cache.
 """
 
 import ctypes
@@ -23,18 +23,18 @@ Function = Callable[[Sequence[Array], Sequence[Array], Sequence[int]], None]
 """`(arguments, results, numbers) -> None`, which fills the results."""
 
 VERSION = (0, 3)
-"""The version of XLA's interface, major and minor, whose structs stand below."""
+"""The version of XLA's interface, major and minor, whose structs are defined below."""
 
 
 def register(name: str, function: Function) -> None:
     """Let `jax.ffi.ffi_call(name, …)` call `function` on CPUs.
 
-    Its single attribute is an array of int64, which `function` gets as `numbers`. XLA calls from
-    threads of its own, several at a time, with the GIL held. An exception becomes an error of the
-    program that called.
+    The call's single attribute is an array of int64, which `function` gets as `numbers`. XLA calls from
+    threads of its own, several at a time, with the GIL held. An exception becomes an error of the calling
+    program.
 
     Raises:
-      jax.errors.JaxRuntimeError: XLA does not take functions of `VERSION`, or has one of that name.
+      jax.errors.JaxRuntimeError: XLA does not accept functions of `VERSION`, or has one of that name.
     """
 
     def handler(frame_pointer):
@@ -59,8 +59,8 @@ def register(name: str, function: Function) -> None:
 
     pointer = _HANDLER(handler)
     _handlers.append(pointer)
-    # So that XLA asks for the version now: it asks no later than a backend starts, which fails if it
-    # refuses the answer.
+    # With a backend started, XLA asks for the version at registration. Else it would ask when a backend
+    # starts, and the start would fail if XLA refused the answer.
     jax.devices("cpu")
     jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(pointer), platform="cpu")
 
@@ -81,8 +81,8 @@ def _struct(**fields):
 
 _INT, _LONG, _SIZE, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_size_t, ctypes.c_void_p
 _TO = ctypes.POINTER
-_INTERNAL = 13  # an error that is a mistake of the program's own
-_METADATA = 1  # the extension with which XLA asks for the version, instead of a call
+_INTERNAL = 13  # the code of an internal error
+_METADATA = 1  # the extension with which XLA asks for the version instead of calling
 
 # XLA's structs, in the order of c_api.h.
 _SIZED = {"size_of_struct": _SIZE}

@@ -1,4 +1,4 @@
-"""Convolutions in oneDNN, the library with which PyTorch convolves on a CPU too.
+"""Convolutions in oneDNN, the library that PyTorch also uses on a CPU.
 
 It comes as a wheel that holds a shared library and no Python (`onednn-cpu-gomp`, for Linux on x86-64),
 and is called through its C interface. XLA's own convolutions take a CPU up to twice as long.
@@ -31,10 +31,10 @@ Pads = Sequence[tuple[int, int]]
 
 
 def available(dtype: jax.typing.DTypeLike) -> bool:
-    """Return whether programs here can have oneDNN convolve arrays of this type.
+    """Return whether programs here can convolve arrays of this type with oneDNN.
 
-    They can on a CPU, where it is installed and loads and XLA takes foreign functions as `foreign` makes
-    them: in float32, and in bfloat16 where the processor multiplies that itself.
+    They can on a CPU, if oneDNN is installed and loads, and if XLA accepts the functions of `foreign`. The
+    type must be float32, or bfloat16 where the processor multiplies bfloat16 itself.
     """
     name = jnp.dtype(dtype).name
     if platform.current() != "cpu" or name not in DTYPES:
@@ -88,9 +88,9 @@ def convolve(
 ) -> jax.Array:
     """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`.
 
-    Like its gradients below for programs on a CPU, if oneDNN is `available` for the type of the images,
-    in which it multiplies. The kernel may be in either type. If the images have g times as many channels as
-    the kernel has `in`, channels fall into g groups, each of which is convolved by itself.
+    This and the gradients below are for programs on a CPU, if oneDNN is `available` for the type of the
+    images, in which it multiplies. The kernel may have either type. If the images have g times as many
+    channels as the kernel has `in`, the channels form g groups, each convolved by itself.
 
     Args:
       images: see above.
@@ -114,7 +114,7 @@ def convolve_and_finish(
 ) -> jax.Array:
     """Convolve, multiply by a factor, add an offset, and activate, in a single pass.
 
-    All after the convolution is done in float32.
+    Everything after the convolution is computed in float32.
 
     Args:
       images: as for `convolve`, like `kernel`, `strides` and `pads`.
@@ -131,21 +131,21 @@ def convolve_and_finish(
 def images_grad(
     kernel: jax.Array, grad: jax.Array, like: jax.ShapeDtypeStruct, strides: int, pads: Pads
 ) -> jax.Array:
-    """Return the gradient of images of the shape and type of `like`; `grad` is the result's."""
+    """Return the images' gradient, of the shape and type of `like`; `grad` is the result's."""
     return _call("images", kernel, grad, like, strides, pads)
 
 
 def kernel_grad(
     images: jax.Array, grad: jax.Array, like: jax.ShapeDtypeStruct, strides: int, pads: Pads
 ) -> jax.Array:
-    """Return the gradient of a kernel of the shape and type of `like`; `grad` is the result's.
+    """Return the kernel's gradient, of the shape and type of `like`; `grad` is the result's.
 
     It is summed in float32, and rounded only if the kernel is in bfloat16.
     """
     window = [(strides, *pad) for pad in pads]
     if not sums_by_pixel(images, like, strides, pads):
         return _run("kernel", {"images": images, "output": grad, "kernel": like}, window)
-    # By pixel, the convolution of the images with `grad` whose channels are the batch.
+    # By pixel: the convolution of the images with `grad`, in which the batch is the channels.
     arrays = {
         "images": images.transpose(1, 2, 3, 0)[None],
         "kernel": grad.transpose(1, 2, 0, 3)[:, :, None],
@@ -157,13 +157,13 @@ def kernel_grad(
 def sums_by_pixel(
     images: jax.Array, kernel: jax.ShapeDtypeStruct, strides: int, pads: Pads
 ) -> bool:
-    """Return whether `kernel_grad` leaves out what would be multiplied with padding."""
+    """Return whether `kernel_grad` leaves out multiplications with padding."""
     in_groups = images.shape[-1] > kernel.shape[-2]
     return strides == 1 and not in_groups and _padding_share(images, kernel, strides, pads) > 1 / 4
 
 
 def _padding_share(images, kernel, strides, pads):
-    """Return the share of a convolution's multiplications that have a zero of the padding in them."""
+    """Return the share of a convolution's multiplications whose factor is a zero of the padding."""
     counts = _result(images, kernel, strides, pads).shape[1:3]
     inside = 1
     for pixels, size, count, (low, _) in zip(
@@ -190,8 +190,8 @@ def _call(kind, *arrays_and_window, activation="identity"):
     in_groups = images.shape[-1] > kernel.shape[-2]
     if in_groups or _padding_share(images, kernel, strides, pads) < 1 / 8:
         return _run(kind, arrays, window, activation)
-    # By pixel: over height, width and batch, with a kernel that is 1 deep in the last. oneDNN leaves out
-    # what a kernel would multiply with padding, but in the last dimension.
+    # By pixel: over height, width and batch, with a kernel of size 1 along the batch. oneDNN leaves out
+    # multiplications with padding, except in the last dimension.
     given, wanted = ("output", "images") if kind == "images" else ("images", "output")
     arrays[given] = _by_pixel(arrays[given])
     arrays[wanted] = jax.eval_shape(_by_pixel, arrays[wanted])
@@ -216,9 +216,9 @@ def _target(kind):
 
 
 def _in_one_thread() -> Callable:
-    """Return `queue_up(function, *arguments)`, which waits until a thread of its own has called that.
+    """Return `queue_up(function, *arguments)`, which has one fixed thread call the function, and waits.
 
-    Every thread that calls OpenMP is given a team as large as there are cores; XLA calls from many.
+    OpenMP gives every calling thread a team with a thread for each core, and XLA calls from many threads.
     """
     tasks = queue.SimpleQueue()
 

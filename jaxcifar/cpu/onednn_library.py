@@ -19,9 +19,9 @@ _ADD, _MULTIPLY = 0x1FFF0, 0x1FFF1
 _KERNEL_LAYOUT, _KERNEL_GRAD_LAYOUT, _SCRATCHPAD_LAYOUT = 131, 132, 136
 _ARGUMENTS = {"images": 1, "output": 17, "kernel": 33, "bias": 41, "scratchpad": 80}
 _ARGUMENTS |= {"from": 1, "to": 17}
-# What the first and the second operation after a convolution take.
+# The arguments of the first and the second operation after a convolution.
 _ARGUMENTS |= {"factor": 32_770, "offset": 65_538}
-_GRAD = 128  # the number of a gradient is so much higher
+_GRAD = 128  # added to an argument's number for its gradient
 KINDS = {
     "forward": ("images", "kernel", "output"),
     "biased": ("images", "kernel", "bias", "output"),
@@ -29,10 +29,10 @@ KINDS = {
     "images": ("kernel", "output", "images"),
     "kernel": ("images", "output", "kernel"),
 }
-"""What is computed: the arguments of a call, and its result. `biased` is `forward` plus a float32 bias;
-`finished` is `forward` and, in float32, each channel times its factor, plus its offset, activated."""
+"""For each kind of call, its arguments and then its result. `biased` is `forward` plus a float32 bias;
+`finished` is `forward`, then in float32 each channel times a factor, plus an offset, and the activation."""
 ACTIVATIONS = {"identity": (), "relu": (0x20, 0, 0), "relu6": (0x2E, 0, 6), "gelu": (0x31, 0, 0)}
-"""oneDNN's number, and its two parameters, for each of the activations with which `finished` may end."""
+"""oneDNN's number and two parameters for each activation that `finished` may apply."""
 
 
 class _Argument(ctypes.Structure):
@@ -40,7 +40,7 @@ class _Argument(ctypes.Structure):
 
 
 class Convolutions:
-    """oneDNN's convolutions, each made when it is first called; for one thread."""
+    """oneDNN's convolutions, each made at its first call; for use from one thread."""
 
     def __init__(self, library: ctypes.CDLL):
         self._library = library
@@ -55,7 +55,7 @@ class Convolutions:
     def run(
         self, kind: str, arguments: Sequence[Array], results: Sequence[Array], numbers: list[int]
     ) -> None:
-        """Do a convolution, or one of its gradients, as a `foreign.Function`."""
+        """Compute a convolution, or one of its gradients, as a `foreign.Function`."""
         arrays = dict(zip(KINDS[kind], (*arguments, *results), strict=True))
         call = (kind, *((name, array.shape) for name, array in arrays.items()), *numbers)
         if call not in self._made:
@@ -176,14 +176,14 @@ class Convolutions:
         return program
 
     def _layout(self, dtype, sizes, gaps=None):
-        """Describe an array by its sizes and by how far apart neighbours lie; without gaps in any layout."""
+        """Describe an array by its sizes and strides (`gaps`); without gaps oneDNN may choose the layout."""
         rank, sizes = len(sizes), _numbers(sizes)
         if gaps is None:
             return self._new("memory_desc_create_with_tag", rank, sizes, dtype, _ANY_LAYOUT)
         return self._new("memory_desc_create_with_strides", rank, sizes, dtype, _numbers(gaps))
 
     def _room(self, size):
-        """Return the address of memory that is free until the next call, at a multiple of 64."""
+        """Return the address, a multiple of 64, of memory that may be used until the next call."""
         if len(self._workspace) < size + 63:
             self._workspace = np.empty(size + 63, np.uint8)
         return -(-self._workspace.ctypes.data // 64) * 64
@@ -199,13 +199,13 @@ class Convolutions:
 
 
 def _as_images(shape):
-    """Return sizes and gaps of [batch, ..., channel] in oneDNN's order, which is PyTorch's."""
+    """Return sizes and strides of [batch, ..., channel] in oneDNN's order, which is PyTorch's."""
     gaps = _gaps(shape)
     return (shape[0], shape[-1], *shape[1:-1]), (gaps[0], 1, *gaps[1:-1])
 
 
 def _as_kernel(shape, groups):
-    """Return sizes and gaps of [..., in, out] in oneDNN's order: group, out, in, and the rest."""
+    """Return sizes and strides of [..., in, out] in oneDNN's order: group, out, in, and the rest."""
     *rest, inward, outward = shape
     *rest_gaps, inward_gap, _ = _gaps(shape)
     sizes, gaps = (outward // groups, inward, *rest), (1, inward_gap, *rest_gaps)
@@ -213,7 +213,7 @@ def _as_kernel(shape, groups):
 
 
 def _gaps(shape):
-    """Return how far apart neighbours along each axis of a row-major array lie."""
+    """Return the strides of a row-major array, in elements."""
     return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 

@@ -8,4 +8,4 @@ DATASETS: Mapping[str, Callable[..., datasets.Dataset]] = {
     "shapes": datasets.shapes,
     "folder": image_folder.folder,
 }
-"""`DATASETS[name](split, **options)`; a name that is not here is one of TFDS."""
+"""`DATASETS[name](split, **options)`; any other name is a dataset of TFDS."""

@@ -1,4 +1,4 @@
-"""Arrays that are slow to make, kept on disk; safe against kills and against other processes."""
+"""A disk cache of arrays that are slow to make, safe against kills and other processes."""
 
 import contextlib
 import fcntl
@@ -18,14 +18,14 @@ Arrays = Mapping[str, np.ndarray]
 def cached(
     entry: Path | None, names: Collection[str], make: Callable[[], Iterable[Arrays]]
 ) -> dict[str, np.ndarray]:
-    """Return what `make` yields, from a cache if it is there.
+    """Return the arrays of `make`, from the cache if they are there.
 
     Args:
-      entry: the directory in which it is kept, whose name changes whenever the arrays would; None to
-        keep nothing.
+      entry: the directory in which the arrays are cached, whose name changes whenever they would; None
+        to cache nothing.
       names: of the arrays.
-      make: yields blocks of the arrays, of which no more than one is held in memory where there is a cache;
-        called once by all the processes that ask at the same time and can write to the cache.
+      make: yields blocks of the arrays. With a cache, no more than one block is held in memory. Of all
+        processes that ask at the same time and can write to the cache, only one calls it.
 
     Returns:
       The arrays by name; images from the cache are mapped into memory, where all processes share them.
@@ -55,7 +55,7 @@ class _NotKeptError(Exception):
 
 @contextlib.contextmanager
 def _writing() -> Iterator[None]:
-    """Tell errors of the cache from those of the files that are read meanwhile."""
+    """Distinguish errors of the cache from those of the files that are read meanwhile."""
     try:
         yield
     except OSError as error:
@@ -71,7 +71,7 @@ def _joined(blocks: Iterable[Arrays]) -> dict[str, np.ndarray]:
 
 
 def identity(files: Sequence[str], *more: object) -> str:
-    """Return a word that changes when a name, a size or a time of modification does, or one of `more`."""
+    """Return a hash of the files' names, sizes and modification times, and of `more`."""
     stats = [(Path(file).name, Path(file).stat()) for file in sorted(files)]
     facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     return hashlib.sha256(repr((facts, more)).encode()).hexdigest()[:16]
@@ -104,7 +104,7 @@ def _save(entry: Path, blocks: Iterable[Arrays]) -> None:
                 file.finish()
             shutil.rmtree(entry, ignore_errors=True)
             unfinished.rename(entry)
-    except BaseException:  # such as a full disk, on which it would take the room of checkpoints
+    except BaseException:  # such as a full disk: the files would take checkpoints' space
         for file in files.values():
             file.give_up()
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -112,7 +112,7 @@ def _save(entry: Path, blocks: Iterable[Arrays]) -> None:
 
 
 class _Growing:
-    """An array in a file of NumPy's format, to whose end parts are written."""
+    """An array in a file of NumPy's format, to which parts are appended."""
 
     def __init__(self, path: Path, like: np.ndarray):
         self._like, self._length = like[:0], 0
@@ -131,7 +131,7 @@ class _Growing:
         self._file.close()
 
     def give_up(self) -> None:
-        with contextlib.suppress(OSError):  # of what could not be written before
+        with contextlib.suppress(OSError):  # from data that could not be written before
             self._file.close()
 
     def _write_header(self) -> None:

@@ -33,19 +33,19 @@ class Dataset:
     """[n] int32, from 0."""
     class_names: tuple[str, ...]
     parts: tuple[Part, ...] = ()
-    """What of the dataset they are, in order."""
+    """The parts of splits that hold the examples, in order."""
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Examples of each whole split of the dataset, by name."""
     digests: np.ndarray | None = None
-    """[n] uint64, another for another content of an example's file; None where examples are no files."""
+    """[n] uint64, hashes of the contents of the examples' files; None where examples are not files."""
     files: Sequence[str] = ()
-    """[n], the path of each example's file, as it can be printed; empty where examples are no files."""
+    """[n], the printable path of each example's file; empty where examples are not files."""
     survey: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What else is known of the whole dataset, as JSON takes it; see `image_folder.folder`."""
+    """Other facts of the whole dataset, in JSON's types; see `image_folder.folder`."""
     name: str = ""
-    """Of the dataset, as the config has it; `load_split` adds it."""
+    """The dataset's name in the config; `load_split` adds it."""
     split: str = ""
-    """Likewise."""
+    """The split, likewise."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,12 +80,12 @@ def tfds(
       name: of the builder, with a config or version if wanted: `cifar10`, `cifar10:3.0.2`.
       data_dir: where TFDS keeps prepared datasets; empty for TFDS's own choice.
       reading: how its images are read.
-      features: which hold image and label.
+      features: those that hold image and label.
 
     Raises:
       UserError: the dataset is unknown, cannot be fetched, or is not of images and one label.
     """
-    reading.cache()  # what is wrong with that is said before anything is fetched
+    reading.cache()  # raises its errors before anything is fetched
     builder = prepared_builder(name, data_dir, features)
     sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
     read = lambda key: tfds_reader.read_split(builder, key, features, reading)
@@ -100,13 +100,13 @@ def options_of_split(options: Mapping, split: str) -> dict:
 
 
 def was_read_otherwise(dataset: Dataset, data_dir: str) -> bool:
-    """Return whether training, in version 0.1.0, made other pixels of an image of a dataset of TFDS."""
+    """Return whether training in version 0.1.0 made different pixels of some image of a TFDS dataset."""
     builder = prepared_builder(dataset.name, data_dir)
     return any(tfds_reader.was_read_otherwise(builder, part) for part in dataset.parts)
 
 
 def parts(split: str, sizes: Mapping[str, int]) -> tuple[Part, ...]:
-    """Return what `split`, in TFDS's syntax, takes of splits of these sizes.
+    """Return the parts that `split`, in TFDS's syntax, takes from splits of these sizes.
 
     Raises:
       SplitError: there is no such split.
@@ -139,7 +139,7 @@ def select(
     whole: Callable[[str], tuple[np.ndarray, np.ndarray]],
     class_names: tuple[str, ...],
 ) -> Dataset:
-    """Cut what `split` names out of whole splits.
+    """Cut the examples of `split` out of whole splits.
 
     Args:
       split: in TFDS's syntax, as `train[:45000]`.

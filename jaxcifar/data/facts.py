@@ -18,18 +18,18 @@ class DataFacts:
     """Height, width, channel."""
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
-    """Of each channel of pixels in [0, 1]; subtracted."""
+    """The mean of each channel of pixels in [0, 1]; subtracted."""
     std: tuple[float, ...]
-    """Likewise; divided by."""
+    """The standard deviation; divided by."""
     train_examples: int
     fingerprint: str = ""
-    """Another for other pixels or labels, or another order; empty if an earlier version saved the facts."""
+    """A hash of pixels, labels and their order; empty if an earlier version saved the facts."""
     class_counts: tuple[int, ...] = ()
     """Training examples of each class; empty likewise."""
 
     @classmethod
     def from_json(cls, value: Mapping) -> "DataFacts":
-        """Return what `dataclasses.asdict` and JSON made a dict of."""
+        """Return the facts from a dict made by `dataclasses.asdict` and JSON."""
         return cls(**with_tuples(dict(value)))
 
 
@@ -48,7 +48,7 @@ def measure(train: Dataset, normalisation: str) -> DataFacts:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Return a word that is another for other pixels or labels, or another order."""
+    """Return a hash of the pixels, the labels and their order."""
     digest = hashlib.sha256(np.ascontiguousarray(dataset.labels).data)
     for block in _blocks(dataset.images):
         digest.update(np.ascontiguousarray(block).data)
@@ -58,7 +58,7 @@ def fingerprint(dataset: Dataset) -> str:
 def channel_statistics(images: np.ndarray) -> tuple[Sequence[float], Sequence[float]]:
     """Return each channel's mean and standard deviation, of pixels scaled to [0, 1].
 
-    The sums are taken over whole numbers, so they are exact. A channel that never changes is given
+    The sums are taken over whole numbers, so they are exact. A channel that never changes gets
     the standard deviation of one grey level, so that it can be divided by.
     """
     channels = images.shape[-1]
@@ -91,4 +91,4 @@ NORMALISATIONS = {
     "symmetric": _constants(0.5, 0.5),
     "pixels": _constants(0.0, 1 / 255),
 }
-"""By name, what each channel's `mean, std` are taken from: functions of the training images."""
+"""By name, functions that return each channel's `mean, std` from the training images."""

@@ -1,4 +1,4 @@
-"""What is in the files of a folder: read once, decoded, assigned to splits by content, and kept."""
+"""The contents of a folder's files: read once, decoded, assigned to splits by content, and cached."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from jaxcifar.data.reading import Reading, decoded
 from jaxcifar.errors import UserError
 
 UNREADABLE = len(SPLITS)
-"""In place of the number of a split."""
+"""Marks a file that cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Shares:
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """Hold what is in the files of a listing, in their order."""
+    """Hold the contents of a listing's files, in their order."""
 
     images: Mapping[str, np.ndarray]
     """By split: [n, height, width, channel] uint8."""
     split: np.ndarray
-    """[files] int8, in which of `SPLITS` each is, or `UNREADABLE`."""
+    """[files] int8, the index of each file's split, or `UNREADABLE`."""
     digests: np.ndarray
     """[files, 32] uint8, SHA-256."""
     sizes: np.ndarray
@@ -44,11 +44,11 @@ class Contents:
 
 
 def read(listing: Listing, shares: Shares | None, reading: Reading) -> Contents:
-    """Read the files of a listing, or what was kept of them when they were the same.
+    """Read the files of a listing, from the cache if they have not changed.
 
     Args:
       listing: of a folder.
-      shares: what is held out; None where splits are given.
+      shares: how much is held out; None where splits are given.
       reading: how images are read.
 
     Raises:
@@ -59,7 +59,7 @@ def read(listing: Listing, shares: Shares | None, reading: Reading) -> Contents:
     make = lambda: _decode(listing, shares, reading)
     arrays = array_cache.cached(entry, names, make)
     found = _unreadable(listing, np.flatnonzero(arrays["split"] == UNREADABLE))
-    if entry and not all(found.values()):  # what could not be read before can be now
+    if entry and not all(found.values()):  # a file that could not be read before can be read now
         shutil.rmtree(entry, ignore_errors=True)
         arrays = array_cache.cached(entry, names, make)
         found = _unreadable(listing, np.flatnonzero(arrays["split"] == UNREADABLE))
@@ -75,11 +75,11 @@ def read(listing: Listing, shares: Shares | None, reading: Reading) -> Contents:
 
 
 def share_of(digests: np.ndarray, seed: int) -> np.ndarray:
-    """Return where files lie between 0 and 1, by their content: [n], evenly spread.
+    """Return a number between 0 and 1 for each file, by its content: [n], evenly spread.
 
     Args:
       digests: [n, 32] uint8, the SHA-256 sum of each file's content.
-      seed: another one spreads them otherwise.
+      seed: another seed gives other numbers.
     """
     start = f"{seed} ".encode()
     first = [hashlib.sha256(start + digest.tobytes()).digest()[:8] for digest in digests]
@@ -87,7 +87,7 @@ def share_of(digests: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _entry(listing: Listing, shares: Shares | None, reading: Reading) -> Path | None:
-    """Return where the contents of the files are kept, None if nothing is."""
+    """Return where the contents of the files are cached, None if nothing is."""
     cache = reading.cache()
     if cache is None:
         return None
@@ -100,7 +100,7 @@ def _entry(listing: Listing, shares: Shares | None, reading: Reading) -> Path | 
 
 
 def _remove_earlier(entry: Path) -> None:
-    """Remove what was kept of a folder before files in it changed."""
+    """Remove what was cached of a folder before files in it changed."""
     for other in entry.parent.glob("*"):
         if other.is_dir() and other.suffix != ".unfinished" and other != entry:
             shutil.rmtree(other, ignore_errors=True)
@@ -121,7 +121,7 @@ def _hash(facts: tuple) -> str:
 def _decode(
     listing: Listing, shares: Shares | None, reading: Reading
 ) -> Iterator[array_cache.Arrays]:
-    first = _first_size(listing)  # or an error, if there is none
+    first = _first_size(listing)  # raises an error if there is none
     shape = (*(reading.height_width or first), reading.channels or 3)
 
     def decode(index: range) -> array_cache.Arrays:
@@ -185,7 +185,7 @@ def _first_size(listing: Listing) -> tuple[int, int]:
 
 
 def _unreadable(listing: Listing, files: np.ndarray) -> dict[str, str]:
-    """Return why each of some files, by its path, cannot be read; empty if it can."""
+    """Return why each of some files cannot be read, by path; empty if it can be."""
     found = {}
     for index in files.tolist():
         path = listing.files[index].path

@@ -1,4 +1,4 @@
-"""The images of a directory that holds one for each class, or such directories of splits."""
+"""The images of a directory with a subdirectory for each class, or with such a directory for each split."""
 
 import hashlib
 import os
@@ -46,13 +46,13 @@ def from_folder(root: Path) -> Listing:
         for (split, path), files in found.items()
         for file in files
     ]
-    # A part of a split, as train[:1000], is to hold images of all classes.
+    # So that a part of a split, such as train[:1000], holds images of all classes.
     files.sort(key=lambda file: hashlib.sha256(os.fsencode(file.path)).digest())
     return Listing(root, root, tuple(names), files, left_out)
 
 
 def _given_splits(root: Path, names: Sequence[str]) -> dict[str, str]:
-    """Return the directory of each split that is given, none where the directories are classes."""
+    """Return the directory of each given split; empty where the directories are classes."""
     given = [name for name in names if name.lower() in SPLIT_OF]
     if "train" not in [name.lower() for name in given]:
         return {}
@@ -85,7 +85,7 @@ def _directories(root: Path, folder: str, left_out: list[LeftOut]) -> list[str]:
 def _walk(
     root: Path, folder: str, left_out: list[LeftOut], above: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield the images in a directory below `root` and in those in it, sorted; links are followed."""
+    """Yield the images in a directory below `root` and in its subdirectories, sorted; links are followed."""
     here = os.path.realpath(root / folder)
     if here in above:
         left_out.append(LeftOut(printable(folder), "a link to a directory above it"))
@@ -104,7 +104,7 @@ def _walk(
             left_out.append(LeftOut(printable(path), why))
         elif entry.is_file() or not os.path.exists(
             entry.path
-        ):  # the latter is named when it is read
+        ):  # a broken link is reported when it is read
             yield path
         else:
             left_out.append(LeftOut(printable(path), "not a regular file"))
@@ -119,5 +119,5 @@ def _is_image(name: str) -> bool:
 
 
 def _class_of(folder: str) -> str:
-    """Return the class of which a directory holds images."""
+    """Return the class of the images in a directory."""
     return normal(os.path.basename(folder))  # noqa: PTH119

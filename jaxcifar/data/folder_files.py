@@ -1,4 +1,4 @@
-"""Which images a folder, or a CSV file, names, of which classes and splits; no file is opened."""
+"""The images that a folder or a CSV file names, with their classes and splits; no image is opened."""
 
 import collections
 import os
@@ -13,11 +13,12 @@ from jaxcifar.data.folder_listing import Listing, fault, printable
 def find(path: Path) -> Listing:
     """List the files of a directory, or of a CSV file.
 
-    A directory holds one for each class, or `train`, `validation` (or `val`) and `test` that do. A CSV file
-    has the columns `path` (relative to the file), `label` and, if splits are given, `split`.
+    A directory holds a subdirectory for each class, or `train`, `validation` (or `val`) and `test`, each of
+    which holds one for each class. A CSV file has the columns `path` (relative to the file), `label` and, if
+    splits are given, `split`.
 
-    Hidden files and those that systems leave behind are passed over without a word; what is no image by its
-    name is left out.
+    Hidden files and those that systems leave behind are skipped silently; files that are no images by their
+    names are listed as left out.
 
     Raises:
       UserError: there is no such directory or file, or its classes are not clear.

@@ -1,4 +1,4 @@
-"""What is known of the images of a folder, or of a CSV file, before one is opened."""
+"""What is known of the images of a folder, or of a CSV file, before any image is opened."""
 
 import dataclasses
 import os
@@ -11,14 +11,14 @@ from jaxcifar.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 SPLIT_OF = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-"""By the name of a directory in lower case, or by the value of a CSV file."""
+"""Splits by the name of a directory in lower case, or by the value in a CSV file."""
 
 
 class File(NamedTuple):
     """Hold what is known of a file before it is opened."""
 
     path: str
-    """Below the root, as the system has it."""
+    """Relative to the root, as the system gives it."""
     label: int
     split: str
     """Empty where none is given."""
@@ -34,7 +34,7 @@ class LeftOut(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Hold the files of a dataset, in its order: of a CSV file's lines, or one that mixes the classes."""
+    """Hold the files of a dataset in order: that of a CSV file's lines, or one that mixes the classes."""
 
     source: Path
     """The directory, or the CSV file."""
@@ -59,10 +59,10 @@ def printable(path: str) -> str:
 
 
 def normal(name: str) -> str:
-    """Return a name in one form of Unicode's (macOS decomposes names), as it can be printed."""
+    """Return a name in Unicode's form NFC (macOS decomposes names), as it can be printed."""
     return printable(unicodedata.normalize("NFC", name))
 
 
 def fault(path: Path, what: str) -> UserError:
-    """Return the error for a folder, or a CSV file, that is as `what` says."""
+    """Return the error for a folder or a CSV file; `what` says what is wrong with it."""
     return UserError(f"--config.data.folder.path={printable(str(path))} {what}")

@@ -36,15 +36,16 @@ def folder(  # noqa: PLR0913, the options of a folder
     split_seed: Annotated[int, between(0, 2**32 - 1), "of what is held out"],
     strict: Annotated[bool, "whether a file that cannot be read ends the run", MAY_CHANGE],
 ) -> Dataset:
-    """Read the images of a directory with one for each class, or those that a CSV file names.
+    """Read the images of a directory with a subdirectory for each class, or those that a CSV file names.
 
     They may have any size, mode and format that Pillow reads; `folder_files.find` says which files count.
 
-    Where no splits are given, a file is held out by its content: by SHA-256 of `split_seed` and of what is
-    in the file. So no file moves to another split when others are added, and files with the same content
-    are in one split. The files of `train` are those that neither `validation` nor `test` holds.
+    Where no splits are given, a file is held out by its content: by SHA-256 of `split_seed` and the content.
+    So no file moves to another split when others are added, and files with the same content are in one split.
+    The split `train` holds the files that are in neither `validation` nor `test`.
 
-    Images without a size in `reading` must have one size; they become RGB unless `reading` says otherwise.
+    Without a size in `reading`, images must have the same size. They become RGB unless `reading` says
+    otherwise.
 
     Returns:
       The dataset, with `digests`, `files` and a `survey`: `sizes`, height and width of the `smallest`,
@@ -105,7 +106,7 @@ def folder(  # noqa: PLR0913, the options of a folder
 def _check_classes(
     listing: Listing, labels: Mapping[str, np.ndarray], path: str, drawn: Shares | None
 ) -> None:
-    """Check that splits, with these labels, hold images of every class between them."""
+    """Check that the splits with these labels together hold images of every class."""
     every = np.concatenate(list(labels.values()))
     counts = np.bincount(every, minlength=len(listing.class_names))
     if counts.all():

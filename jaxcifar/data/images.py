@@ -14,20 +14,20 @@ from PIL import ExifTags, Image, ImageOps
 from jaxcifar.errors import UserError
 
 VERSION = 2
-"""Of what `fit` returns for an image. Raise it with every change: arrays that were kept are decoded anew."""
+"""The version of the pixels that `fit` returns. Raise it with every change: cached arrays are made anew."""
 
-# `fit` raises an error for an image of which Pillow warns. A filter for a while would not be safe in threads.
+# `fit` raises an error for the images that Pillow warns of. A temporary filter would not be thread-safe.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _WIDE_INTEGER_FORMATS = ("PNG", "PPM")
-"""The formats in which Pillow's 32-bit integers have 65,535 for white."""
+"""The formats in which white is 65,535 in Pillow's 32-bit integers."""
 
 
 def fit(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     """Turn an image into pixels of `shape`: height, width, channel.
 
     - An orientation tag (EXIF) is obeyed.
-    - What is transparent, as far as Pillow knows it, is laid on white.
+    - Transparent pixels, as far as Pillow knows them, are composited onto white.
     - 16-bit grey: 65,535 becomes 255, whatever the largest value. Of 16-bit colours Pillow keeps the
       upper eight bits.
     - Floating point: 0 becomes 0 and 1 becomes 255.
@@ -72,7 +72,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def was_read_otherwise(image: Image.Image) -> bool:
-    """Return whether training, in version 0.1.0, made other pixels of an image."""
+    """Return whether training in version 0.1.0 made different pixels of an image."""
     if image.mode[0] in "IF":
         return True
     image.load()
@@ -91,16 +91,16 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image of each orientation upright."""
+"""The transposition that turns each orientation upright."""
 
 
 _ON_ITS_SIDE = {_TURNS[tag] for tag in (5, 6, 7, 8)}
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return what makes a loaded image upright; Pillow itself turns a TIFF when it loads it.
+    """Return the transposition that turns a loaded image upright; Pillow turns a TIFF itself on loading.
 
-    `ImageOps.exif_transpose` also writes all tags anew, and fails where another one is damaged.
+    `ImageOps.exif_transpose` also rewrites all tags, and fails where another tag is damaged.
     """
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -132,13 +132,13 @@ def _too_large() -> UserError:
 
 @functools.cache
 def suffixes() -> frozenset[str]:
-    """Return in what the names of files end that Pillow can open, `.png` and the like, in lower case."""
+    """Return the suffixes of files that Pillow can open, such as `.png`, in lower case."""
     known = Image.registered_extensions()
     return frozenset(suffix for suffix, kind in known.items() if kind in Image.OPEN)
 
 
 _UNKNOWN_TO_PILLOW = {".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".svg"}
-"""Images, or what people take for such, by their suffixes."""
+"""Suffixes of images, or of files that people take for images."""
 
 
 def unknown_format(path: str | Path) -> str:
@@ -152,8 +152,8 @@ def unknown_format(path: str | Path) -> str:
 def find_images(paths: Sequence[Path]) -> Iterator[Path]:
     """Yield the files among `paths`, and the images in the directories among them, by name.
 
-    In a directory an image is a file that ends as one, be it one that Pillow does not read. The files
-    `._NAME` are left out, which macOS puts beside others. A directory without images is yielded itself.
+    In a directory a file is an image by its suffix, even if Pillow does not read it. Files named `._NAME`,
+    which macOS puts beside others, are left out. A directory without images is yielded itself.
 
     Raises:
       UserError: the only path is a directory without images.
@@ -168,7 +168,7 @@ def find_images(paths: Sequence[Path]) -> Iterator[Path]:
             for file in path.rglob("*")
             if file.suffix.lower() in known | _UNKNOWN_TO_PILLOW
             and not file.name.startswith("._")
-            # Unlike those of Path these raise nothing; what cannot be looked at is named when it is read.
+            # Unlike Path's these raise nothing; a file that cannot be checked is reported when it is read.
             and (os.path.isfile(file) or not os.path.exists(file))  # noqa: PTH113
         )
         if not found and len(paths) == 1:
@@ -180,7 +180,7 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """Read an image, fitted to `shape`.
 
     Raises:
-      UserError: the file is not there, or no image that can be read.
+      UserError: the file does not exist, or cannot be read as an image.
     """
     if os.path.isdir(path):  # noqa: PTH112, as above
         raise UserError(f"{path} holds no image")
@@ -194,10 +194,10 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return what a file holds.
+    """Return the bytes of a file.
 
     Raises:
-      UserError: it is a pipe, which would be waited for, a device, which never ends, or the like.
+      UserError: it is a pipe, which would block, a device, which never ends, or the like.
       OSError: it cannot be read.
     """
     if not stat.S_ISREG(path.stat().st_mode):
@@ -211,7 +211,7 @@ def opened(data: bytes) -> Image.Image:
 
 
 def reason(error: Exception) -> str:
-    """Return why an image cannot be read, of what Pillow or the system raised, which can be anything."""
+    """Return why an image cannot be read, from any error that Pillow or the system raised."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "no image that Pillow knows"
     if isinstance(error, Image.DecompressionBombError):

@@ -1,4 +1,4 @@
-"""How the files of images are read: to which size and channels, by how many threads, kept where."""
+"""How image files are read: the size, the channels, the threads and the cache."""
 
 import collections
 import dataclasses
@@ -14,23 +14,23 @@ from jaxcifar.host import progress
 from jaxcifar.host.files import expanded, user_cache
 
 _BLOCK_BYTES = 16 * 2**20
-"""Of the pixels that one thread decodes before they are written."""
+"""Bytes of the pixels that one thread decodes before they are written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """Say what images are made into, and where the pixels are kept."""
+    """Say how images are converted, and where the pixels are cached."""
 
     image_size: int | tuple[int, int] = 0
     """Height and width to which images are scaled and cropped: of a square, or both; 0 to leave them."""
     channels: int = 0
-    """1 for grey, 3 for RGB; 0 for what the dataset says."""
+    """1 for grey, 3 for RGB; 0 for the dataset's own."""
     cache_dir: str = ""
-    """Where decoded images are kept; empty for the user's cache, if there is one."""
+    """Where decoded images are cached; empty for the user's cache, if there is one."""
 
     @property
     def height_width(self) -> tuple[int, int] | None:
-        """Return the size, None for that of the images."""
+        """Return the size, None for the images' own size."""
         size = self.image_size
         return ((size, size) if isinstance(size, int) else size) if size else None
 
@@ -38,7 +38,7 @@ class Reading:
         """Return the directory in which decoded images are kept, None if there is none.
 
         Raises:
-          UserError: a file has its name.
+          UserError: a file has that name.
         """
         cache = expanded(self.cache_dir) if self.cache_dir else user_cache("decoded")
         if cache and cache.is_file():
@@ -53,9 +53,9 @@ def decoded(
     threads: int,
     words: str,
 ) -> Iterator[Arrays]:
-    """Yield `decode(index)` for stretches of `count` images of a shape, in order, and show how far it is.
+    """Yield `decode(index)` for stretches of `count` images of a shape, in order, and show the progress.
 
-    Threads decode at most two stretches each ahead.
+    Each thread decodes at most two stretches ahead.
     """
     size = min(max(_BLOCK_BYTES // math.prod(shape), 1), 1000)
     starts = iter(range(0, count, size))

@@ -1,4 +1,4 @@
-"""Preparing a dataset of TFDS without TensorFlow: found or fetched, and written as array_record."""
+"""Prepares a TFDS dataset without TensorFlow: finds or fetches it, and writes it as array_record."""
 
 import dataclasses
 import re
@@ -23,21 +23,21 @@ class Features:
     """Name the features of a dataset that hold image and label."""
 
     image: str = ""
-    """Empty for what the dataset says is learnt from, else `image`."""
+    """Empty for the declared input, or `image` if none is declared."""
     label: str = ""
-    """Empty for what the dataset says is learnt, else `label`."""
+    """Empty for the declared target, or `label` if none is declared."""
 
 
 NAMED_NONE = Features()
-"""What the dataset itself says."""
+"""The features that the dataset declares."""
 
 
 def prepared_builder(name: str, data_dir: str, features: Features = NAMED_NONE) -> Any:
     """Return the TFDS builder of `name`, downloading and preparing it first if need be.
 
     Raises:
-      UserError: there is no such dataset, it lies there in a format that only TensorFlow reads, or
-        it is not there and cannot be fetched.
+      UserError: there is no such dataset, it was prepared in a format that only TensorFlow reads, or
+        it is missing and cannot be fetched.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import constants
@@ -104,7 +104,7 @@ def features_of(builder: Any, features: Features) -> Features:
 
 
 def _near(name):
-    """Return a question that names the datasets whose names are near."""
+    """Return a question that suggests the datasets with the nearest names."""
     import tensorflow_datasets as tfds
 
     known = tfds.list_builders(with_community_datasets=False)
@@ -114,7 +114,7 @@ def _near(name):
 
 
 def _prepare(builder):
-    """Download and prepare as array_record, having looked whether there is a network at all."""
+    """Download and prepare as array_record, after a check that there is a network at all."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
@@ -137,7 +137,7 @@ def _prepare(builder):
             f"`tfds build {builder.name} --file_format=array_record`, and copy it; {_WITHOUT}"
         ) from error
     except (
-        AssertionError,  # files that have to be fetched by hand are not there
+        AssertionError,  # files that must be fetched by hand are missing
         OSError,
         tfds.download.DownloadError,
         NonMatchingChecksumError,
@@ -151,7 +151,7 @@ def _prepare(builder):
 
 
 def _answers(url: str, seconds: float = 6) -> bool:
-    """Return whether the host of `url` answers at all, be it with an error."""
+    """Return whether the host of `url` answers at all, even with an error."""
     answered = threading.Event()
 
     def ask():
@@ -164,7 +164,7 @@ def _answers(url: str, seconds: float = 6) -> bool:
         except OSError:
             pass
 
-    # In a thread of its own because the look-up of a name heeds no time limit.
+    # In a thread of its own, because the look-up of a name ignores the time limit.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(seconds)

@@ -1,4 +1,4 @@
-"""Reading a prepared dataset of TFDS without TensorFlow: decoded once, then read from the cache."""
+"""Reads a prepared TFDS dataset without TensorFlow: decodes it once, then reads it from the cache."""
 
 import dataclasses
 import io
@@ -26,12 +26,12 @@ def read_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return `images: [n, height, width, channel] uint8` and `labels: [n] int32` of a whole split.
 
-    They are decoded once and kept, by the place, version, split and files of the dataset.
+    They are decoded once and cached under the location, version, split and files of the dataset.
 
     Args:
       builder: of a dataset that is prepared.
       split: a whole one.
-      features: which hold image and label.
+      features: those that hold image and label.
       reading: how they are read.
 
     Raises:
@@ -60,7 +60,7 @@ def read_split(
 
 
 def was_read_otherwise(builder: Any, part: tuple[str, int, int]) -> bool:
-    """Return whether training, in version 0.1.0, made other pixels of an image in a part of a split."""
+    """Return whether training in version 0.1.0 made different pixels of some image in a part of a split."""
     import tensorflow_datasets as tfds
 
     image_key = features_of(builder, NAMED_NONE).image
@@ -115,7 +115,7 @@ def _decode_split(
             )
         return {"images": pixels, "labels": labels}
 
-    # Pillow decodes without Python's lock, but on thumbnails the lock is most of the work, and two
+    # Pillow decodes without the GIL. For thumbnails, however, most of the work holds the GIL, and two
     # threads that pass it to and fro take 1.4 times as long as one.
     small = height * width <= 64 * 64 and not reading.image_size
     threads = 1 if small else os.cpu_count() or 1

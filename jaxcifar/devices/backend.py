@@ -29,7 +29,7 @@ def start() -> tuple[jax.Device, ...]:  # pyright: ignore[reportInvalidTypeForm]
     Programs are kept in the user's cache directory; JAX_COMPILATION_CACHE_DIR names another.
 
     Raises:
-      UserError: the platform that the environment names is not there, or a switch of JAX is on under which
+      UserError: the platform that the environment names is missing, or a switch of JAX has a value with which
         this program cannot run.
     """
     for name, values, reason in _UNSUPPORTED:
@@ -42,7 +42,7 @@ def start() -> tuple[jax.Device, ...]:  # pyright: ignore[reportInvalidTypeForm]
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     try:
         return tuple(jax.devices())
-    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is one of `cuda`
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is a `cuda` device
         names = (name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name))
         asked = next(names, "JAX_PLATFORMS")
         reason = first_line(error) if str(error) else "there is none"
@@ -54,7 +54,7 @@ def start() -> tuple[jax.Device, ...]:  # pyright: ignore[reportInvalidTypeForm]
 
 
 def give_back_freed_memory() -> None:
-    """Give the system back what was freed: glibc keeps it, hundreds of MB after XLA's compiler ran."""
+    """Give freed memory back to the system: glibc keeps it, hundreds of MB after XLA's compiler has run."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
@@ -67,17 +67,17 @@ def compiler_options(*, deterministic: bool) -> dict[str, Any]:
     options = {}
     if platform.current() == "cpu":
         # By default XLA hands convolutions to a library whose kernel gradient is 3 to 10 times slower than
-        # XLA's own; any value without INDIVIDUAL_CONVOLUTION keeps them. With DOT, which hands over what
-        # stands around a product too, jaxlib 0.10.2 and 0.11.2 read past the end of a vector that is
-        # broadcast into one. The release of the library in JAX 0.10 is slower at products too: without
+        # XLA's own; with any value without INDIVIDUAL_CONVOLUTION, XLA keeps them. DOT would also hand over
+        # the operations around a product; with it jaxlib 0.10.2 and 0.11.2 read past the end of a vector that
+        # is broadcast into a product. The library's release in JAX 0.10 is slower at products too: without
         # it a transformer trains 1.13 times as fast in float32.
         products = jax.__version_info__ >= (0, 11)
         options["xla_cpu_experimental_ynn_fusion_type"] = (
             "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT" if products else ""
         )
     if platform.current() == "gpu":
-        # Where a result is rounded to bfloat16 and then computed with in float32, XLA would leave the
-        # rounding out, and write and read twice the bytes.
+        # Where a result is rounded to bfloat16 and then used in float32, XLA would leave the rounding out,
+        # and so write and read twice the bytes.
         options["xla_allow_excess_precision"] = False
         if deterministic:
             options["xla_gpu_deterministic_ops"] = True

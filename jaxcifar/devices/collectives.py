@@ -1,4 +1,4 @@
-"""What a mapped step says to the other devices."""
+"""The collective operations of a mapped step."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def device_index() -> jax.Array:
 def whole_row(values: jax.Array, places: jax.Array) -> jax.Array:
     """Return the values of a whole row: this device's share at its places, zeros elsewhere.
 
-    The sum over the devices, which every mapped step ends in, fills the row.
+    Every mapped step ends with a sum over the devices, which fills the row.
 
     Args:
       values: [share, ...], of the examples that this device holds.

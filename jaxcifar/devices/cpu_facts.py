@@ -28,8 +28,8 @@ def multiplies_bfloat16() -> bool:
 def bfloat16_is_quicker() -> bool:
     """Return whether the processor multiplies bfloat16 faster than float32.
 
-    With AMD's AVX512-BF16 it does; with Intel's, oneDNN convolves at half the rate. With AMX it is taken
-    to, which has not been measured.
+    With AMD's AVX512-BF16 it does; with Intel's, oneDNN convolves at half the rate. With AMX it is
+    assumed to; this has not been measured.
     """
     return "amx_bf16" in _words() or (multiplies_bfloat16() and "AuthenticAMD" in _words())
 

@@ -1,7 +1,7 @@
-"""Keeps programs from one start to the next, as they are before they are compiled.
+"""Keeps traced programs from one start to the next, before they are compiled.
 
-JAX traces a function anew in every process, which takes a second or more for a training step. What comes of
-it, StableHLO, is kept in the user's cache directory, beside what XLA has compiled.
+JAX traces a function again in every process, which takes a second or more for a training step. The result,
+StableHLO, is kept in the user's cache directory, beside the programs that XLA has compiled.
 """
 
 import contextlib
@@ -20,32 +20,32 @@ import numpy as np
 from jaxcifar.host.files import user_cache
 
 _MOST = 200
-"""Programs that are kept, the newest; one takes about 0.1 MB."""
+"""The number of programs kept, the newest; one takes about 0.1 MB."""
 
 
 @dataclasses.dataclass(frozen=True)
 class KeptPrograms:
-    """Say which programs are those of this run."""
+    """Identify the programs of a run, and keep them."""
 
     fingerprint: str
-    """A text that differs where the same function may be traced to another program."""
+    """A text that differs where the same function may be traced to a different program."""
     foreign_calls: tuple[str, ...] = ()
-    """Names of calls of functions outside of XLA that programs may hold."""
+    """Names of the functions outside XLA that programs may call."""
 
     def of(self, part: str) -> "KeptPrograms":
-        """Return what keeps the programs of a part of the run."""
+        """Return the `KeptPrograms` for a part of the run."""
         return dataclasses.replace(self, fingerprint=f"{self.fingerprint}\n{part}")
 
     def flat(
         self, name: str, function: Callable, arguments: tuple, donated: int = 0
     ) -> Callable[..., Any]:
-        """Return `function` from and to a list of leaves, traced now or at an earlier start.
+        """Return `function` from leaves to a list of leaves, traced now or at an earlier start.
 
         Args:
           name: of the function, among those of this run.
-          function: of arrays, and of no other thing that may change from one start to the next.
+          function: depends on arrays, and on nothing else that may change from one start to the next.
           arguments: like those of every call; shapes and types are enough.
-          donated: how many of the leaves, the first, may be overwritten.
+          donated: how many leaves, from the first on, may be overwritten.
         """
         leaves, tree = jax.tree.flatten(arguments)
         specs = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
@@ -64,7 +64,7 @@ class KeptPrograms:
                 lambda data: jax.export.deserialize(bytearray(data)),
             )
         except Exception:
-            # JAX exports no callbacks, as jax.debug.print is one. An error of the function comes again.
+            # JAX does not export callbacks, such as jax.debug.print. Errors of the function are raised again.
             return call
         return exported.call
 
@@ -90,7 +90,7 @@ class KeptPrograms:
         as_bytes: Callable[[Any], bytes],
         from_bytes: Callable[[bytes], Any],
     ) -> Any:
-        """Return what lies in the cache; else, or if that is damaged, make it and keep it if that can be."""
+        """Return the object in the cache; if it is missing or damaged, make it and, if possible, keep it."""
         text = f"{self.fingerprint}\n{name}"
         folder = user_cache("programs")
         path = folder and folder / hashlib.sha256(text.encode()).hexdigest()
@@ -107,7 +107,7 @@ class KeptPrograms:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file at once, and remove the oldest if there are many."""
+    """Write a file atomically, and keep only the newest `_MOST`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(hashlib.sha256(data).digest() + data)

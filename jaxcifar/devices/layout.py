@@ -1,4 +1,4 @@
-"""On which devices a program runs, and how arrays come to lie there."""
+"""The devices on which a program runs, and the placement of arrays on them."""
 
 import dataclasses
 import os
@@ -67,7 +67,7 @@ class Layout:
         return jax.tree.map(placed, tree)
 
     def traced(self, function: Callable, *args: Any) -> jax.stages.Traced:
-        """Trace `function`, for every device; to be compiled in haste, since it runs once."""
+        """Trace `function` for every device, with options for quick compilation, since it runs once."""
         jitted = jax.jit(
             function, out_shardings=self.everywhere, compiler_options=self._hasty_options()
         )
@@ -82,15 +82,15 @@ class Layout:
     def run_aside(self, function: Callable, *args: Any) -> np.ndarray:
         """Return the array `function(*args)`, computed on one device of this process.
 
-        That may be while others compute other things, and in another thread.
+        Other devices may be busy meanwhile, and any thread may call this.
         """
         result = jax.jit(function, compiler_options=self._hasty_options())(*args)
         return np.asarray(result)
 
     def _hasty_options(self) -> dict[str, Any]:
-        """Return the options for what runs once.
+        """Return the options for a program that runs once.
 
-        A CPU's optimised code for a handful of random draws takes seconds to make.
+        On a CPU, compiling optimised code for a handful of random draws takes seconds.
         """
         if platform.current() == "cpu":
             return {"xla_backend_optimization_level": 0}

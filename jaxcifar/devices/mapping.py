@@ -31,8 +31,8 @@ class OverRows:
     """A step mapped over the devices and over rows of an order, in one dispatch.
 
     A program is made for each number of rows in a dispatch. XLA's GPU runtime launches a loop ahead only if
-    the number of its turns is known when it is compiled: else it fetches the loop's condition, and so
-    waits for the device, in every turn.
+    the number of iterations is known at compile time. Else it fetches the loop's condition, and so waits for
+    the device, in every iteration.
     """
 
     def __init__(
@@ -52,19 +52,19 @@ class OverRows:
             this device's part of a row of the order, `places: [share] int32` their columns in it;
             `sums` is a pytree that is added up over the devices.
           layout: the devices, and the compiler options.
-          updates_state: whether the state that `step` returns is wanted; if so, the one passed in
+          updates_state: whether to return the state that `step` returns; if so, the one passed in
             is donated, and must not be used again.
-          streamed: whether the data are those of the rows alone, [row, device, ...] each, of which
-            `step` is given this device's part of its row; else `step` is given all data.
-          sums: a tree of their form; needed where programs are kept.
-          kept: what keeps the programs that `lower` traces, if something does.
+          streamed: whether the data hold only the rows of the dispatch, [row, device, ...] each;
+            `step` is then given this device's part of its row. Else `step` is given all data.
+          sums: a tree with the structure of the sums; needed where programs are kept.
+          kept: stores the programs that `lower` traces; None to store none.
         """
         self._layout, self._streamed = layout, streamed
         self._updates_state, self._sums, self._kept = updates_state, sums, kept
         self._program: Any = _mapped(step, layout, updates_state=updates_state, streamed=streamed)
         self._compiled: dict[tuple, Any] = {}
-        # Virtual CPU devices share few threads: with many dispatches in flight, the collectives of one wait
-        # for threads that those of another hold, for ever.
+        # Virtual CPU devices share few threads: with many dispatches in flight, the collectives of one would
+        # wait for ever for threads that another's collectives hold.
         self._waits = layout.devices[0].platform == "cpu" and len(layout.devices) > 1
 
     def lower(
@@ -135,7 +135,7 @@ class OverRows:
 
 
 def _kind(rows: int, data: Any, order: Any) -> tuple:
-    """Return what tells one program of a step from another; the state and the key are always alike."""
+    """Return what distinguishes a step's programs; state and key always have the same shapes."""
     return (rows, *(leaf.shape for leaf in jax.tree.leaves((data, order))))
 
 

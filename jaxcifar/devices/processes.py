@@ -21,17 +21,17 @@ def connect(
     *,
     training: bool,
 ) -> None:
-    """Join the other processes of this run, before anything else is asked of JAX.
+    """Join the other processes of this run, before any other use of JAX.
 
     Args:
-      coordinator_address: host and port of process 0; None to have JAX find it out, as it can on Slurm,
+      coordinator_address: host and port of process 0; None to let JAX find it, as it can on Slurm,
         Kubernetes, Open MPI and Cloud TPU.
-      num_processes: of the run; None to have JAX find it out.
+      num_processes: of the run; None to let JAX find it.
       process_id: of this one, from 0; likewise.
       training: whether to take SIGTERM for the run as a whole, see `signals.Stopping`.
 
     Raises:
-      UserError: they cannot be found, or do not all come within a minute.
+      UserError: the processes cannot be found, or do not all connect within a minute.
     """
     if coordinator_address and process_id:
         _await_answer(coordinator_address)
@@ -73,7 +73,7 @@ def _await_answer(address: str) -> None:
 
 
 def all_agree(value: str) -> bool:
-    """Return whether `value` is the same in all processes of the run; every one must ask."""
+    """Return whether `value` is the same in all processes of the run; all must call this."""
     if jax.process_count() == 1:
         return True
     digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
@@ -81,7 +81,7 @@ def all_agree(value: str) -> bool:
 
 
 def smallest(value: int) -> int:
-    """Return the smallest `value` of all processes of the run; every one must ask."""
+    """Return the smallest `value` of all processes of the run; all must call this."""
     if jax.process_count() == 1:
         return value
     # In kilobytes, for JAX gathers integers of 32 bits.

@@ -15,9 +15,9 @@ from jaxcifar.devices.layout import Layout
 from jaxcifar.host.files import unmap
 
 _CHUNK_BYTES = 64 * 2**20
-"""Of the rows that are sent at once, unless a single one is larger."""
+"""Bytes of the rows that are sent at once, unless a single row is larger."""
 _THREADS = min(4, os.cpu_count() or 1)
-"""That gather rows; each is at most one dispatch ahead of the devices."""
+"""Threads that gather rows; each is at most one dispatch ahead of the devices."""
 
 
 class Span(NamedTuple):
@@ -47,19 +47,19 @@ class Resident:
 
     streamed = False
     most_rows = 2**31 - 1
-    """That one dispatch may take."""
+    """Rows that one dispatch may take."""
 
     def __init__(self, layout: Layout, arrays: Sequence[np.ndarray]):
         self._layout, self._host, self._placed = layout, tuple(arrays), None
         self._orders: dict[int, jax.Array] = {}
 
     def like(self, rows: int, order: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
-        """Return arrays, or their shapes, like the data and the order of a supply of so many rows."""
+        """Return arrays, or their shapes, like the data and the order of a supply of `rows` rows."""
         del rows
         return self._host, order
 
     def supply(self, spans: Iterable[Span], order: Order) -> Iterator[Supply]:
-        """Return what is needed for each span, in turn; an order is sent while the one before it is used."""
+        """Return the supply of each span, in turn; an order is sent while the previous one is used."""
         if self._placed is None:
             self._placed = self._layout.put(self._host)
         return self._supplied(self._placed, spans, order)
@@ -87,7 +87,7 @@ class Streamed:
         self.most_rows = max(_CHUNK_BYTES // row, 1)
 
     def like(self, rows: int, order: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
-        """Return the shapes of data and order of a supply of so many rows."""
+        """Return the shapes of the data and the order of a supply of `rows` rows."""
         devices, batch = len(self._layout.devices), order.shape[1]
         split = (rows, devices, batch // devices)
         data = tuple(
@@ -96,7 +96,7 @@ class Streamed:
         return data, jax.ShapeDtypeStruct((rows, batch), order.dtype)
 
     def supply(self, spans: Iterable[Span], order: Order) -> Iterator[Supply]:
-        """Yield what is needed for each span, in turn; threads make it ready before that."""
+        """Yield the supply of each span, in turn; threads prepare it ahead of time."""
         orders: dict[int, np.ndarray] = {}
 
         def rows_of(span: Span) -> np.ndarray:
@@ -127,7 +127,7 @@ class Streamed:
         return Supply(data, self._layout.put(rows), 0, len(rows))
 
     def _gathered(self, array: np.ndarray, index: np.ndarray) -> jax.Array:
-        """Return `array[index]`, of which this process reads what its own devices take."""
+        """Return `array[index]`; this process reads only the part for its own devices."""
         return jax.make_array_from_callback(
             (*index.shape, *array.shape[1:]),
             self._layout.split_rows,

@@ -87,8 +87,8 @@ def chosen_step(checkpoints: Checkpoints, workdir: Path, step: int | None) -> in
     steps = checkpoints.steps()
     if not steps and (workdir / "config.json").is_file():
         raise UserError(
-            f"--workdir={workdir} holds no checkpoint yet: its run goes on, or was stopped before it saved one, "
-            f"and training with --workdir={workdir} goes on with it then"
+            f"--workdir={workdir} holds no checkpoint yet: its run still trains, or was stopped before it saved "
+            f"one, and training with --workdir={workdir} goes on with it"
         )
     if not steps:
         raise UserError(

@@ -1,1 +1,1 @@
-"""Files, checkpoints, progress and signals: what knows nothing of the rest."""
+"""Files, checkpoints, progress and signals: independent of the rest."""

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is whole: its arrays, and sums of its files, which Orbax does not keep."""
+"""Tells whether a checkpoint is whole, by its arrays and by checksums, which Orbax does not keep."""
 
 import collections
 import hashlib
@@ -8,14 +8,14 @@ import os
 from pathlib import Path
 
 _SUMS = "SHA256SUMS"
-"""In every checkpoint: a line for each other file of it, as `sha256sum --check` reads them."""
+"""This file of a checkpoint has a line for each other file, as `sha256sum --check` reads them."""
 _MANIFEST = "state/manifest.ocdbt"
 """Without it no array can be read."""
 _WRITTEN_AFTER_THE_SUMS = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
 def write(folder: Path) -> None:
-    """Write the sums of the files in `folder`, and see that they are on the disk."""
+    """Write the checksums of the files in `folder`, and flush them to the disk."""
     files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     names = sorted(files.difference(_WRITTEN_AFTER_THE_SUMS))
     lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
@@ -48,10 +48,10 @@ def fault(folder: Path) -> str | None:
 def whole_arrays(folder: Path) -> set[str]:
     """Return the names of the arrays in `folder` whose metadata can be read and whose chunks are all there.
 
-    The chunks themselves are not read, for that leaves memory behind, which would grow from save to save.
+    The chunks themselves are not read, because reading leaks memory, which would grow from save to save.
 
     Raises:
-      ValueError: TensorStore's, for what cannot be read.
+      ValueError: TensorStore's, for data that cannot be read.
     """
     import tensorstore
 

@@ -1,4 +1,4 @@
-"""Checkpoints: Orbax saves, keeps the newest, restores; sums of our own tell whether one is whole."""
+"""Checkpoints: Orbax saves and restores them and keeps the newest; our checksums tell if one is whole."""
 
 import re
 import shutil
@@ -21,10 +21,10 @@ class Checkpoints:
 
         Args:
           directory: of the checkpoints alone.
-          keep: how many stay, the newest; None to read only. Who may write must be the only one.
+          keep: how many of the newest stay; None to read only. There must be only one writer.
 
         Raises:
-          UserError: TensorStore would take the path for another.
+          UserError: TensorStore would misread the path.
         """
         self._directory = directory.absolute()
         _check_path(self._directory)
@@ -58,7 +58,7 @@ class Checkpoints:
         return self._opened
 
     def prepare(self) -> None:
-        """Import Orbax and make the directory, which the first save would do else."""
+        """Import Orbax and make the directory, which the first save would otherwise do."""
         _ = self._manager
 
     def steps(self) -> list[int]:
@@ -76,14 +76,14 @@ class Checkpoints:
         return None if saved == step else f"it is a copy of checkpoint {saved}"
 
     def tidy(self, damaged: list[int], kept: int) -> None:
-        """Have nothing in the directory but the checkpoints that a run meant to leave, before any save.
+        """Leave only the checkpoints that a run meant to keep in the directory; to be called before any save.
 
         Args:
-          damaged: those to move out of the way, to `damaged` beside the directory.
-          kept: how many the run kept; one that was cut off at a save has left one more, which is removed.
+          damaged: steps of the checkpoints to move to `damaged` beside the directory.
+          kept: how many the run kept; a run that was cut off at a save has left one more, which is removed.
 
         Raises:
-          UserError: a damaged one cannot be moved.
+          UserError: a damaged checkpoint cannot be moved.
         """
         if jax.process_index() == 0:
             for step in damaged:
@@ -99,7 +99,7 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
         try:
             aside.parent.mkdir(exist_ok=True)
-            # Not renamed, for the directory may be a link to another file system.
+            # Not renamed, because the directory may be a link to another file system.
             shutil.move(self._directory / str(step), aside)
         except OSError as error:
             raise UserError(
@@ -163,10 +163,10 @@ class Checkpoints:
         return self._manager.restore(step, args=args)["state"]
 
     def wait(self) -> None:
-        """Wait until what was started is saved.
+        """Wait until the started save is done.
 
         Raises:
-          UserError: it could not be.
+          UserError: it failed.
         """
         if self._opened is None:
             return
@@ -177,7 +177,7 @@ class Checkpoints:
         self.saved = self._saving
 
     def close(self) -> None:
-        """Do the same, and end what Orbax keeps going."""
+        """Wait as `wait` does, and close Orbax's manager."""
         try:
             self.wait()
         finally:
@@ -187,7 +187,7 @@ class Checkpoints:
                     self._opened = None
 
     def _explained(self, error: Exception) -> Exception:
-        """Return the error for a save that the system did not allow; any other as it is."""
+        """Return a `UserError` if the system did not allow a save, and any other error unchanged."""
         text = first_line(error)
         if not (isinstance(error, OSError) or "os_error_code" in text):
             return error
@@ -206,7 +206,7 @@ class Checkpoints:
         """Check the checkpoint that Orbax has just completed, and write its sums, before it gets its name.
 
         Raises:
-          UserError: an array in it cannot be found whole.
+          UserError: an array in it is missing or not whole.
         """
         (folder,) = self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
         try:

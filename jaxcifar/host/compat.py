@@ -16,7 +16,7 @@ from typing import Any
 
 
 class _Spec:
-    """Stand for `tensorstore.KvStore.Spec` where all that is wanted of it is the JSON it was made of."""
+    """Stand for `tensorstore.KvStore.Spec` where only the JSON that it was made from is needed."""
 
     def __init__(self, json: Any):
         self._json = json
@@ -27,11 +27,11 @@ class _Spec:
 
 @functools.cache
 def take_no_path_for_a_pattern() -> None:
-    """Have `etils.epath`, with which Orbax and TFDS list files, look for a pattern below a path, not in it.
+    """Make `etils.epath`, with which Orbax and TFDS list files, match patterns below a path, not in it.
 
-    Seen in etils 1.15.0: `path.glob(pattern)` joins the two and takes all for the pattern. In a directory
-    named `lr[0.1]` Orbax then finds no part of the checkpoint that it is to complete. The patch can go when
-    `tests/test_faults.py` passes without it (a run lies in a directory of any name).
+    Seen in etils 1.15.0: `path.glob(pattern)` joins the two and takes the whole for the pattern. In a
+    directory named `lr[0.1]` Orbax then finds no part of the checkpoint that it is to complete. The patch can
+    go when `tests/test_faults.py` passes without it (a run lies in a directory of any name).
     """
     from etils.epath import gpath
 
@@ -49,11 +49,11 @@ def take_no_path_for_a_pattern() -> None:
 
 @functools.cache
 def orbax() -> types.ModuleType:
-    """Import `orbax.checkpoint`, which calls two functions of TensorStore that never free what they return.
+    """Import `orbax.checkpoint` without its calls of two TensorStore functions that never free their results.
 
     Seen in Orbax 0.12.8 with TensorStore 0.1.80 to 0.1.86. Orbax calls `KvStore.Spec.to_json` for every
-    array that it saves, and asks for counts to log them. What is lost is little, but holds on to the large
-    pages that it lies in. The patch can go when `tests/test_faults.py` passes without it (saves leave
+    array that it saves, and asks for counts to log them. The leaks are small, but they keep the large
+    pages that they lie in. The patch can go when `tests/test_faults.py` passes without it (saves leave
     little memory behind in TensorStore).
     """
     take_no_path_for_a_pattern()
@@ -78,7 +78,7 @@ def ask_nobody_where_to_stop(manager: Any) -> None:
 
 
 def say_nothing_after_a_failed_save() -> None:
-    """Have Orbax and TensorStore leave it to this program to say that a save failed.
+    """Silence Orbax and TensorStore about a failed save, which this program reports itself.
 
     Seen in Orbax 0.12.8: it logs every exception before it raises it, and TensorStore prints one for each
     array that was still being written. The patch can go when `tests/test_faults.py` passes without it (a
@@ -95,7 +95,7 @@ def say_nothing_after_a_failed_save() -> None:
 
 
 def say_no_warnings_of_tfds() -> None:
-    """Have TFDS log errors alone, or less if less is logged.
+    """Make TFDS log errors alone, or less if it already logs less.
 
     Seen in TFDS 4.9.10: it warns of a missing OpenCV and of every folder that is not there yet. The patch
     can go when a first run on a TFDS dataset prints no such line without it.
@@ -109,8 +109,8 @@ def say_no_warnings_of_tfds() -> None:
 def tfds_without_tensorflow(builder: Any) -> Iterator[None]:
     """Let a TFDS builder open files and encode images with Python and Pillow.
 
-    Seen in TFDS 4.9.10: most image builders ask TensorFlow for its file system alone, and TFDS asks it to
-    encode arrays as PNG; with TensorFlow installed nothing is changed. The patch can go when
+    Seen in TFDS 4.9.10: most image builders use TensorFlow for its file system alone, and TFDS uses it to
+    encode arrays as PNG. With TensorFlow installed, nothing is changed. The patch can go when
     `tests/test_data.py` passes without it (a dataset is prepared without TensorFlow).
     """
     import numpy as np
@@ -148,8 +148,8 @@ def tensorboardx() -> tuple[Any, Any, Any, Any]:
     """Return tensorboardX's `EventsWriter`, `Event`, `Summary` and `hparams`, imported without PyTorch.
 
     Seen in tensorboardX 2.6.5: it imports PyTorch where that is installed, which takes more than a second,
-    for what is not used here. Its `SummaryWriter` is not used because a full disk ends its thread, for
-    which the program then waits. The patch can go when `tests/test_main.py` passes without it (training
+    for functions that are not used here. Its `SummaryWriter` is not used because a full disk ends its thread,
+    for which the program then waits. The patch can go when `tests/test_main.py` passes without it (training
     does not import PyTorch).
     """
     found = sys.modules.get("torch")

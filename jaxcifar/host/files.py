@@ -1,4 +1,4 @@
-"""Where files lie, how they are written whole and read again, and who may write."""
+"""Locations of files, atomic writes, reading, and the lock of the only writer."""
 
 import contextlib
 import fcntl
@@ -25,7 +25,7 @@ def user_cache(part: str) -> Path | None:
 
 
 def near_runs(workdir: Path) -> str:
-    """Return a question that names the run beside `workdir` with a near name; nothing if there is none."""
+    """Return a question that suggests the run beside `workdir` with the nearest name; empty if none is."""
     runs = {str(file.parent) for file in workdir.parent.glob("*/config.json")} - {str(workdir)}
     return did_you_mean(str(workdir), sorted(runs), form="{}")
 
@@ -45,7 +45,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def with_tuples(value: Any) -> Any:
-    """Return what JSON gave back with tuples for its lists, at any depth."""
+    """Return a value read from JSON with tuples for its lists, at any depth."""
     if isinstance(value, dict):
         return {name: with_tuples(item) for name, item in value.items()}
     return tuple(map(with_tuples, value)) if isinstance(value, list) else value
@@ -59,12 +59,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Do the same with `value` as JSON."""
+    """Write `value` as JSON, as `write_text` does."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Do the same with arrays by name, as a `.npz` file."""
+    """Write arrays by name to a `.npz` file, as `write_text` does."""
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("wb") as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
@@ -72,9 +72,9 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def unmap(array: np.ndarray) -> None:
-    """Take what was read of an array that is mapped from a file off this process's memory.
+    """Release the pages of a memory-mapped array from this process's memory.
 
-    It stays in the system's cache of files, from which it comes back when it is read again.
+    They stay in the system's page cache, from which they come back when they are read again.
     """
     if isinstance(array, np.memmap) and (mapped := getattr(array, "_mmap", None)):
         mapped.madvise(mmap.MADV_DONTNEED)
@@ -83,7 +83,7 @@ def unmap(array: np.ndarray) -> None:
 def read_records(path: Path) -> list[dict]:
     """Return the whole records of a `metrics.jsonl`, none if there is no such file.
 
-    A last line that was cut off is left out, and all from one that is damaged on.
+    A last line that was cut off is left out, and so are a damaged line and all after it.
     """
     records = []
     if path.exists():

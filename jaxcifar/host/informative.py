@@ -1,4 +1,4 @@
-"""What only informs: no run may stop for want of it."""
+"""Facts that only inform: no run may stop for lack of them."""
 
 import platform
 import subprocess

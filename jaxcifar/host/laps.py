@@ -15,13 +15,13 @@ class Laps:
         self._told = False
 
     def end(self, name: str, then: str = "") -> None:
-        """End the lap that ran since the last, and name it; `then` is what the user sees meanwhile."""
+        """End the current lap and name it; `then` is shown to the user during the next one."""
         now = time.monotonic()
         self._seconds[name], self._last = now - self._last, now
         waiting.show(then)
 
     def report_first_step(self, say: Callable[[str], None]) -> None:
-        """Say, the first time, how long it took."""
+        """Report the time until the first step, once."""
         if self._told:
             return
         self._told = True
@@ -29,7 +29,7 @@ class Laps:
         say(f"first step after {self._listed()}")
 
     def report_end(self, say: Callable[[str], None]) -> None:
-        """Say how long all took, and what took how long since the first step."""
+        """Report the total time, and the parts since the first step."""
         say(f"done after {self._listed()}")
 
     def _listed(self) -> str:

@@ -1,4 +1,4 @@
-"""The files that hold what a run records."""
+"""The files that hold the records of a run."""
 
 import json
 import time
@@ -35,7 +35,7 @@ class MetricsLog:
         kept = "".join(json.dumps(record) + "\n" for record in records)
         write_text(path, kept)
         self._file = path.open("a")
-        # Absolute, for EventsWriter takes what precedes a colon for the name of a service.
+        # Absolute, because EventsWriter takes the text before a colon for the name of a service.
         events = (workdir / "tensorboard").absolute()
         events.mkdir(exist_ok=True)  # which may be a link
         for old in events.glob("events.*"):
@@ -78,7 +78,7 @@ class MetricsLog:
         self._events.write_event(event)
 
     def close(self) -> None:
-        """Close both."""
+        """Close the files."""
         self._file.close()
         self._events.close()
 
@@ -90,12 +90,12 @@ def write_summary(
     images: Mapping[str, bytes],
     step: int,
 ) -> None:
-    """Show in TensorBoard with what a run was made and what came of it, beside its metrics.
+    """Show a run's hyperparameters and images in TensorBoard, beside its metrics.
 
     Args:
       workdir: of the run.
       hyperparameters: by name.
-      metrics: which of the run's are shown beside them.
+      metrics: names of those shown beside the hyperparameters.
       images: PNG files, by the names under which they are shown.
       step: at which they are shown.
     """

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on."""
+"""The progress of a run, shown to a person."""
 
 import contextlib
 import sys
@@ -17,10 +17,10 @@ def warn(line: str) -> None:
 
 @contextlib.contextmanager
 def bar(images: int, words: str) -> Iterator[Callable[[int], object]]:
-    """Show how far something is that is done before training: a bar on a terminal, a line elsewhere.
+    """Show the progress of work before training: a bar on a terminal, a line elsewhere.
 
     Yields:
-      `advance(images)`, which moves on by so many.
+      `advance(images)`, which moves on by that many images.
     """
     shown = sys.stderr.isatty()
     if not shown:
@@ -31,14 +31,14 @@ def bar(images: int, words: str) -> Iterator[Callable[[int], object]]:
 
 
 class Silent:
-    """Take what `MetricsLog` and `Progress` take, and do nothing: of several processes one speaks."""
+    """Accept the calls of `MetricsLog` and `Progress`, and do nothing: one of several processes speaks."""
 
     def __getattr__(self, name):
         return lambda *args, **kwargs: None
 
 
 class Progress:
-    """Show how far training is: a bar on a terminal, lines elsewhere."""
+    """Show the progress of training: a bar on a terminal, lines elsewhere."""
 
     def __init__(self, *, epochs: int, images_per_epoch: int, images_done: int):
         self._epochs = epochs
@@ -50,7 +50,7 @@ class Progress:
 
     def advance(self, images: int, *, loss: float, accuracy: float) -> None:
         """Move on by `images`, the newest of which had this loss and accuracy."""
-        # Not before, for what the program does until then stands in the same line.
+        # Not earlier: until then the same line shows what the program is doing.
         if self._bar is None:
             self._bar = self._new_bar()
         epoch = min(self._done // self._images_per_epoch + 1, self._epochs)

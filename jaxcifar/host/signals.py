@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and a terminal that is closed: where a program lets itself be stopped."""
+"""SIGTERM, Ctrl-C and a closed terminal: the points at which they stop a program."""
 
 import contextlib
 import os
@@ -8,37 +8,37 @@ from collections.abc import Iterator
 
 
 class Stopped(BaseException):
-    """The program was asked to stop; says by which signal, and how things stand.
+    """The program was asked to stop; the message names the signal and the run's state.
 
-    No `Exception`, for it is no failure of what it interrupts.
+    It is no `Exception`, because the interrupted code has not failed.
     """
 
     def __init__(
         self, number: int, standing: str = "nothing is lost; start the same command again"
     ):
-        """Take the signal's number, and what to tell of the state of things."""
+        """Take the signal's number, and the words about the state of the run."""
         super().__init__(f"stopped by {signal.Signals(number).name}: {standing}")
         self.number = number
 
     @property
     def exit_code(self) -> int:
-        """128 and the signal's number, as shells have it."""
+        """128 plus the signal's number, as in shells."""
         return 128 + self.number
 
 
 class Stopping:
     """Take SIGTERM, Ctrl-C and a closed terminal's signal: end at once, or while `deferred` remember them.
 
-    A signal finds the process anywhere, in a library's callback too, where an exception would be lost
-    or worse; so none is raised but where `check` is called. A second Ctrl-C or SIGTERM ends the process,
-    whatever it does. Of several processes one may get the signal; JAX tells it to the others, and all are
-    stopped where all ask; there only a second Ctrl-C does more.
+    A signal can arrive anywhere, even in a library's callback, where an exception would be lost or worse. So
+    an exception is raised only where `check` is called. A second Ctrl-C or SIGTERM ends the process, whatever
+    it is doing. With several processes, one may get the signal. JAX passes it to the others, and all stop at
+    the same call of `asked`; only a second Ctrl-C has a further effect there.
     """
 
     def __init__(self, *, take: bool = True):
         """Take the signals from now on; without `take` leave them to the program that uses this package."""
         self.number: int | None = None
-        """Of the signal that came, if one did."""
+        """The signal's number, if one came."""
         self._deferred = False
         self._several = False
         self._dispatches = 0
@@ -50,7 +50,7 @@ class Stopping:
             signal.signal(signal.SIGHUP, self._take)
 
     def leave_to_jax(self) -> None:
-        """Leave SIGTERM to JAX, which `processes.connect` has told to take it for several that train."""
+        """Leave SIGTERM to JAX, which `processes.connect` has told to take it if several processes train."""
         self._several = True
 
     def _take(self, number, frame):
@@ -58,14 +58,14 @@ class Stopping:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(
             signal.SIGHUP, signal.SIG_IGN
-        )  # it comes twice: of the shell, and of the terminal
+        )  # it comes twice: from the shell, and from the terminal
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if not self._deferred:
             stopped = Stopped(number)
-            # It was flushing when the signal came, or the terminal is gone.
+            # stdout was being flushed when the signal came, or the terminal is gone.
             with contextlib.suppress(RuntimeError, OSError):
                 sys.stdout.flush()
             with contextlib.suppress(OSError):
@@ -74,7 +74,7 @@ class Stopping:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Only remember a signal for the time being.
+        """Only remember a signal while in this context.
 
         Raises:
           Stopped: at the end, if one came.
@@ -91,10 +91,10 @@ class Stopping:
         return Stopped(self.number or signal.SIGTERM)
 
     def check(self) -> None:
-        """Stop here if a signal came; of several processes none does so alone, see `asked`.
+        """Stop here if a signal came; with several processes none stops here alone, see `asked`.
 
         Raises:
-          Stopped: it came.
+          Stopped: a signal came.
         """
         if self.number is not None and not self._several:
             raise self.stopped()

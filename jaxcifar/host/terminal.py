@@ -1,4 +1,4 @@
-"""Standard output and standard error, such that what is printed never decides how a run ends."""
+"""Standard output and standard error, set up so that printing never decides how a run ends."""
 
 import contextlib
 import os
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def prepare() -> None:
-    """Open what is closed of standard input, output and error, and replace what cannot be encoded.
+    """Open the standard streams that are closed, and replace characters that cannot be encoded.
 
-    Where one is closed, the next file that is opened would get its number, and with it what is printed.
-    What is opened instead cannot be written to, so that who must print finds out.
+    The next file to be opened would get a closed stream's number, and so what is printed to it. The stream
+    that is opened instead cannot be written to, so that code that must print finds out.
     """
     while (opened := os.open(os.devnull, os.O_RDONLY)) <= 2:
         pass
@@ -23,7 +23,7 @@ def prepare() -> None:
 
 
 def drop_what_cannot_be_written(*names: str) -> None:
-    """Let no `print` to `stdout` or `stderr` fail, be the pipe closed, the disk full or the terminal gone."""
+    """Let no `print` to `stdout` or `stderr` fail for a closed pipe, a full disk or a lost terminal."""
     for name in names:
         setattr(sys, name, _Dropping(getattr(sys, name)))
 

@@ -1,4 +1,4 @@
-"""What the program is doing while it has nothing else to show: on a terminal a line that counts seconds."""
+"""What the program is doing while nothing else is shown: on a terminal, a line that counts seconds."""
 
 import contextlib
 import sys
@@ -12,7 +12,7 @@ from jaxcifar.host import output
 
 _EVERY_SECONDS = 0.25
 _TOLD_AFTER_SECONDS = 1
-"""Where there is no terminal a line is printed once, of what takes longer."""
+"""Without a terminal, a line is printed once for work that takes longer."""
 
 
 class _Waiting:
@@ -59,19 +59,19 @@ _WAITING = _Waiting()
 
 
 def show(words: str) -> None:
-    """Show what the program does from now on, until it is shown something else; nothing if it is empty."""
+    """Show `words` as the program's current work until the next call; show nothing if they are empty."""
     _WAITING.show(words)
 
 
 def silence() -> None:
-    """Show nothing from now on: of several processes one speaks."""
+    """Show nothing from now on: only one of several processes speaks."""
     _WAITING.is_silent = True
     show("")
 
 
 @contextlib.contextmanager
 def hidden() -> Iterator[None]:
-    """Show nothing, for something else is shown meanwhile."""
+    """Show nothing in this context, because something else is shown."""
     words = _WAITING.words
     show("")
     try:

@@ -27,11 +27,11 @@ MODELS = {
 }
 """`MODELS[name](classes=…, compute=…, **options)`, with
 `__call__(images: [batch, height, width, channel], *, train) -> logits: [batch, class]`. A model that
-takes something from the data before it is trained has `initialise_from(variables, images)` too."""
+initialises variables from the data also has `initialise_from(variables, images)`."""
 
 PRESETS = {
     preset: (family, options)
     for family, model in MODELS.items()
     for preset, options in getattr(model, "presets", {}).items()
 }
-"""The published sizes: of each name the family, and the options that differ from the family's defaults."""
+"""The published sizes: for each name, the family and the options that differ from the family's defaults."""

@@ -7,9 +7,9 @@ from jax import lax
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """Return x times the normal distribution up to x (Hendrycks and Gimpel 2016), not approximated.
+    """Return the exact GELU: x times the normal distribution function of x (Hendrycks and Gimpel 2016).
 
-    `flax.linen.gelu` takes erfc for it, which takes a CPU one and a half times as long.
+    `flax.linen.gelu` uses erfc instead of erf, which takes a CPU one and a half times as long.
     """
     return x * (0.5 + 0.5 * lax.erf(x * 0.5**0.5))
 
@@ -21,10 +21,10 @@ def identity(x: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def relu(x: jax.Array) -> jax.Array:
-    """Return x where that is positive, else 0.
+    """Return x where x is positive, else 0.
 
-    As `flax.linen.relu`, which keeps its argument for the gradient; this keeps its result, which what
-    follows keeps anyway.
+    Like `flax.linen.relu`, but for the gradient it keeps not its argument but its result, which the next
+    layer keeps anyway.
     """
     return jnp.maximum(x, 0)
 
@@ -36,8 +36,8 @@ relu.defvjp(lambda x: (relu(x),) * 2, lambda result, grad: (jnp.where(result > 0
 def relu6(x: jax.Array) -> jax.Array:
     """Return x, at least 0 and at most 6.
 
-    As `flax.linen.relu6`; for the gradient this keeps its result, and has a slope of 0 at both limits, as
-    PyTorch's.
+    Like `flax.linen.relu6`. It keeps its result for the gradient, and has a slope of 0 at both limits, as in
+    PyTorch.
     """
     return jnp.clip(x, 0, 6)
 

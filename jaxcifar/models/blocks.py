@@ -46,8 +46,8 @@ def resnet_stem(
       name: `cifar` for a 3×3 convolution; `imagenet` for a 7×7 convolution with strides of 2 and 3×3 max
         pooling, after which a side of the image is a quarter as long.
       width: channels.
-      conv: what makes convolutions.
-      norm: what makes BatchNorms.
+      conv: constructor of convolutions.
+      norm: constructor of BatchNorms.
     """
     if name == "cifar":
         return sequential(conv(width, (3, 3)), norm(), relu)
@@ -71,7 +71,7 @@ def in_stages(
 
 
 def check_same_length(**options: tuple) -> None:
-    """Check that options hold as many numbers as each other.
+    """Check that options hold equally many numbers.
 
     Raises:
       OptionError: they do not.

@@ -23,9 +23,9 @@ from jaxcifar.options import WIDTHS, OptionError, one_of
 class CifarResNet(nn.Module):
     """Stack stages of basic residual blocks on a 3×3 convolution, as the paper does for CIFAR-10.
 
-    Each stage but the first halves the image in its first block. There the shortcut takes, as option A of
-    the paper, every second pixel and fills the channels up with zeros, half before and half after; as option
-    B it is a projection.
+    Each stage but the first halves the image in its first block. There the shortcut of option A of
+    the paper takes every second pixel and pads the channels with zeros, half before and half after. The
+    shortcut of option B is a projection.
     """
 
     classes: int

@@ -18,10 +18,9 @@ from jaxcifar.options import ODD, SHARE_BELOW_ONE, WIDTHS, OptionError, between,
 class CNN(nn.Module):
     """Stack blocks of convolution, BatchNorm and activation, each of which halves the image.
 
-    Each block has 2×2 max pooling after its first convolution, as in `SpeedNet`, so that all that
-    follows works on a quarter of the pixels. After the last block the features are averaged over what
-    is left of the image, or, with `dense_width`, flattened into a hidden dense layer; then dropout and
-    a dense head.
+    Each block has 2×2 max pooling after its first convolution, as in `SpeedNet`, so that the next layers
+    work on a quarter of the pixels. After the last block the features are averaged over the remaining pixels
+    or, with `dense_width`, flattened into a hidden dense layer. Dropout and a dense head follow.
     """
 
     classes: int

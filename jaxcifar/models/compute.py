@@ -15,7 +15,7 @@ class Compute:
     axis_name: str | None = None
     """The mapped axis over which BatchNorm takes its moments, or None for this device alone."""
     convolutions: str = "xla"
-    """By which library it convolves on a CPU: `onednn` or `xla`, as `convolution.library` chooses."""
+    """The library that convolves on a CPU: `onednn` or `xla`, as chosen by `convolution.library`."""
 
     @property
     def wide(self) -> Any:

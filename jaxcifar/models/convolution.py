@@ -19,7 +19,7 @@ from jaxcifar.models.xla_convolution import Window
 onednn: Any
 try:
     from jaxcifar.cpu import onednn
-except ImportError:  # the room may be left out
+except ImportError:  # `jaxcifar.cpu` may be left out
     onednn = None
 
 
@@ -27,11 +27,11 @@ def library(asked: str, dtype: jax.typing.DTypeLike) -> str:
     """Return the library that convolves arrays of this type on this machine: `onednn` or `xla`.
 
     Args:
-      asked: one of them, or `auto` for oneDNN where it can be had.
-      dtype: in which the model computes.
+      asked: one of them, or `auto` for oneDNN where it is available.
+      dtype: of the model's computation.
 
     Raises:
-      UserError: oneDNN is asked for, and cannot be had.
+      UserError: oneDNN is asked for, and is not available.
     """
     if asked == "xla":
         return "xla"
@@ -46,7 +46,7 @@ def library(asked: str, dtype: jax.typing.DTypeLike) -> str:
 
 
 def foreign_calls() -> tuple[str, ...]:
-    """Return the names of the calls of oneDNN that programs may hold."""
+    """Return the names of the oneDNN calls that programs may contain."""
     return onednn.targets() if onednn is not None else ()
 
 
@@ -62,10 +62,10 @@ def _why_no_onednn(dtype):
 
 
 class Conv(nn.Module):
-    """Convolve with a kernel that is learnt.
+    """Convolve with a learnt kernel.
 
-    As `flax.linen.Conv`, and quicker on a CPU. With strides of 2 windows lie as PyTorch's do, around
-    every second pixel from the first on; Flax's, under "SAME", begin a pixel later in images of even size.
+    Like `flax.linen.Conv`, but faster on a CPU. With strides of 2, windows lie around every second pixel from
+    the first on, as in PyTorch. Flax's, under "SAME", begin a pixel later in images of even size.
     """
 
     features: int
@@ -76,10 +76,10 @@ class Conv(nn.Module):
     strides: int = 1
     """Pixels between two windows."""
     groups: int = 1
-    """Into how many groups the channels fall; as many as there are make it depthwise."""
+    """Number of groups of channels; as many groups as channels make a depthwise convolution."""
     use_bias: bool = False
     pads: Sequence[tuple[int, int]] | None = None
-    """Zeros above and below, left and right of the images, in pixels; else half the kernel's size each."""
+    """Zeros above and below, left and right of the images, in pixels; None: half the kernel's size each."""
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
@@ -93,13 +93,13 @@ class Conv(nn.Module):
     ) -> jax.Array:
         """Return [batch, height, width, features] of `images: [batch, height, width, channel]`.
 
-        Networks give the images alone; `sequential` gives what follows.
+        Networks pass the images alone; `sequential` passes the other arguments.
 
         Args:
           images: to be convolved.
-          pooled: whether the odd last line of pixels, which 2×2 pooling leaves out, is left out here.
-          line: the factor and the offset, [features] each, with which BatchNorm follows.
-          activation: what comes last, element by element.
+          pooled: whether to leave out the odd last line of pixels, which 2×2 pooling would drop.
+          line: the factor and the offset, [features] each, of the BatchNorm that follows.
+          activation: applied last, element by element.
         """
         channels, groups = images.shape[-1], self.groups
         if channels % groups or self.features % groups:
@@ -130,7 +130,7 @@ class Conv(nn.Module):
             return convolve_and_finish(images, kernel, line, activation, window, chosen)
         if bias is None or activation is identity:
             return activation(convolve(images, kernel, window, chosen, bias))
-        # The activation is of what is not yet rounded to the type of the images.
+        # The activation is applied before the sum is rounded to the type of the images.
         return add_bias(convolve(images, kernel, window, chosen), bias, activation)
 
 
@@ -146,10 +146,10 @@ def convolve(
 
     Args:
       images: in the type of the computation and of the result.
-      kernel: in this type or float32, as will be its gradient.
+      kernel: in this type or float32; its gradient has the same type.
       window: how the kernel moves.
-      library: by which this is done on a CPU, what `library` returned for the type; windows with negative
-        padding are XLA's all the same.
+      library: used on a CPU, as `library` returned it for the type; windows with negative padding are
+        always XLA's.
       bias: [out] float32 or wider. oneDNN adds it before the result is rounded, XLA to the rounded result.
     """
     in_onednn = lambda images, kernel, *bias: onednn.convolve(
@@ -211,14 +211,14 @@ def convolve_and_finish(
 ) -> jax.Array:
     """Convolve as `convolve` does, multiply by a factor, add an offset, and activate.
 
-    By oneDNN, if it knows the activation, in a single pass. `line` are the factor and the offset, [out]
-    each, in float32 or wider.
+    oneDNN does this in a single pass, if it knows the activation. `line` holds the factor and the offset,
+    [out] each, in float32 or wider.
     """
     in_xla = functools.partial(
         _convolve_then_finish, activation=activation, window=window, library=library
     )
     arrays = (images, kernel, line)
-    # By itself, not by its name: Flax's GELU is another of that name.
+    # Told by identity, not by name: Flax's GELU has the same name.
     if activation not in (identity, relu, relu6, gelu):
         return in_xla(*arrays)
     in_onednn = lambda *arrays: onednn.convolve_and_finish(
@@ -242,7 +242,7 @@ convolve_and_finish.defvjp(
 
 
 def _by_library(library, window, in_onednn, in_xla) -> Callable[..., Any]:
-    """Return the one of two functions of arrays that is to be called."""
+    """Return a function that calls `in_onednn` where oneDNN convolves, else `in_xla`."""
     crops = any(pad < 0 for side in window.pads for pad in side)
     if library != "onednn" or crops:
         return in_xla

@@ -10,13 +10,13 @@ from jaxcifar.models.layers import add_bias, identity
 
 
 class Dense(nn.Module):
-    """Multiply the features by a matrix that is learnt, and add a bias.
+    """Multiply the features by a learnt matrix, and add a bias.
 
-    As `flax.linen.Dense`, and quicker on a CPU where there are many positions, as in a transformer.
+    Like `flax.linen.Dense`, but faster on a CPU where there are many positions, as in a transformer.
     """
 
     features: int
-    """Of the result."""
+    """Features of the result."""
     compute: Compute
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 

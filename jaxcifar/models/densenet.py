@@ -22,8 +22,8 @@ class DenseNet(nn.Module):
     """Stack blocks in which each layer takes the channels of all layers before it.
 
     A layer is a 1×1 convolution to `4 growth_rate` channels and a 3×3 one to `growth_rate`, each after
-    BatchNorm and ReLU. Between two blocks a 1×1 convolution leaves the share `compression` of the channels,
-    and 2×2 average pooling halves the image. The stem has `2 growth_rate` channels; `cifar` is a 3×3
+    BatchNorm and ReLU. Between two blocks a 1×1 convolution reduces the channels to the share `compression`,
+    and 2×2 average pooling halves the image. The stem has `2 growth_rate` channels; the stem `cifar` is a 3×3
     convolution alone.
     """
 

@@ -32,12 +32,12 @@ __all__ = [
 class BatchNorm(nn.Module):
     """Normalise each channel over the batch, scale and shift (Ioffe and Szegedy 2015).
 
-    As `flax.linen.BatchNorm`, with a gradient written out for the sake of CPUs.
+    Like `flax.linen.BatchNorm`, with a gradient written by hand to be fast on CPUs.
     """
 
     compute: Compute
     use_running_average: bool
-    """Normalise by the running statistics, and leave them alone."""
+    """Normalise by the running statistics, and do not update them."""
     momentum: float = 0.9
     """Share of the old running statistics that a step keeps."""
     epsilon: float = 1e-5
@@ -49,8 +49,8 @@ class BatchNorm(nn.Module):
     ) -> jax.Array:
         """Return `x: [..., channel]` normalised, of the same shape.
 
-        Networks give `x` alone; `sequential` gives the activation that follows, element by element.
-        Training then keeps `x` alone, from which the activation's own argument is computed again.
+        Networks pass `x` alone; `sequential` also passes the element-wise activation that follows. Training
+        then keeps `x` alone, and recomputes the activation's argument from it.
         """
         if self.use_running_average:
             factor, offset = self.running_line(x.shape[-1])
@@ -65,7 +65,7 @@ class BatchNorm(nn.Module):
         return result.astype(self.compute.dtype)
 
     def running_line(self, channels: int) -> tuple[jax.Array, jax.Array]:
-        """Return the `factor, offset: [channel]` by which the running statistics normalise and shift."""
+        """Return `factor, offset: [channel]`, which normalise by the running statistics, scale and shift."""
         mean, var, scale, bias = self._variables(channels)
         factor = lax.rsqrt(var.value + self.epsilon) * scale
         return factor, bias - mean.value * factor
@@ -108,8 +108,8 @@ def _normalise_backward(epsilon, axis_name, activation, saved, grads):
     x, mean, reciprocal_std, scale, bias = saved
 
     def computed_again(*barred):
-        # Without a barrier the compiler would keep the result of the forward pass. Barriers with different
-        # operands are different computations for it.
+        # Without a barrier the compiler would keep the result of the forward pass. It takes barriers with
+        # different operands for different computations.
         x, *_ = lax.optimization_barrier(barred)
         wide = x.astype(mean.dtype)
         _, activation_vjp = jax.vjp(activation, _normalise(wide, mean, reciprocal_std, scale, bias))
@@ -134,7 +134,7 @@ _normalise_batch.defvjp(_normalise_forward, _normalise_backward)
 class LayerNorm(nn.Module):
     """Normalise the features of each position, scale and shift (Ba et al. 2016, arXiv:1607.06450).
 
-    As `flax.linen.LayerNorm`, with a gradient written out for the sake of CPUs.
+    Like `flax.linen.LayerNorm`, with a gradient written by hand to be fast on CPUs.
     """
 
     compute: Compute
@@ -179,7 +179,7 @@ _normalise_features.defvjp(_normalise_features_forward, _normalise_features_back
 
 
 def _feature_means(x):
-    """Return the means over the last axis, which is kept: by a product on a CPU, which is quicker there."""
+    """Return the means over the last axis, which is kept; on a CPU by a product, which is faster there."""
 
     def product(x):
         shares = jnp.full((x.shape[-1], 1), 1 / x.shape[-1], x.dtype)
@@ -197,10 +197,10 @@ def _channel_means(arrays, axis_name):
 def channel_sums(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     """Return each array's sum over all axes but the last: [channel].
 
-    On a CPU one axis at a time, and at first groups of up to 16 lines of images, so that more than 32 sums
-    are left: XLA's CPU compiler turns that into sums of long vectors. All at once, or down to fewer, it adds
-    up a few channels at a time, seven to twenty times slower. Elsewhere all arrays, which are to be of one
-    shape, in one reduction.
+    On a CPU it sums one axis at a time, and first groups of up to 16 lines of images, so that more than 32
+    sums are left: XLA's CPU compiler turns this into sums of long vectors. Summing all axes at once, or
+    down to fewer sums, it adds a few channels at a time, seven to twenty times slower. Elsewhere one
+    reduction sums all arrays, which must have the same shape.
     """
 
     def by_axis(x):
@@ -228,7 +228,7 @@ def add_bias(
 ) -> jax.Array:
     """Add `bias: [channel]` to `x: [..., channel]`, in the type of the bias, and activate.
 
-    Its gradient is made as `BatchNorm`'s: from `x` alone, and with `channel_sums`.
+    Its gradient is computed like `BatchNorm`'s: from `x` alone, and with `channel_sums`.
     """
     return activation(x.astype(bias.dtype) + bias).astype(x.dtype)
 
@@ -239,7 +239,7 @@ def _add_bias_forward(x, bias, activation):
 
 def _add_bias_backward(activation, saved, grad):
     x, bias = saved
-    x = lax.optimization_barrier(x)  # or the compiler would keep what is computed again here
+    x = lax.optimization_barrier(x)  # or the compiler would keep what is recomputed here
     _, activation_vjp = jax.vjp(activation, x.astype(bias.dtype) + bias)
     (wide_grad,) = activation_vjp(grad.astype(bias.dtype))
     return wide_grad.astype(x.dtype), *channel_sums(wide_grad)

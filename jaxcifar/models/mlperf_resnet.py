@@ -18,8 +18,9 @@ class MLPerfResNet(nn.Module):
     """Stack residual blocks, one a stage, on a 3×3 convolution; convolutions have biases.
 
     Each stage but the first halves the image, with a 1×1 convolution without BatchNorm as shortcut. The
-    reference is in Keras: BatchNorm has its defaults, and a convolution with strides of 2 pads images of
-    even size below and on the right alone. It takes pixels from 0 to 255 (`data.normalisation=pixels`).
+    reference is in Keras: BatchNorm has Keras's defaults, and a convolution with strides of 2 pads images
+    of even size below and on the right alone. The network takes pixels from 0 to 255
+    (`data.normalisation=pixels`).
     """
 
     classes: int

@@ -8,7 +8,7 @@ from jaxcifar.options import OptionError
 
 
 def check_halvings(times: int, pixels: int, option: str = "widths") -> None:
-    """Check that images of so many pixels a side can be halved so many times, as `option` says.
+    """Check that images with sides of `pixels` pixels can be halved `times` times, as `option` asks.
 
     Raises:
       OptionError: they cannot.
@@ -24,16 +24,16 @@ def check_halvings(times: int, pixels: int, option: str = "widths") -> None:
 def max_pool_2x2(images: jax.Array) -> jax.Array:
     """Halve height and width by 2×2 max pooling; an odd last line of pixels is left out.
 
-    A maximum of four strided slices. For the gradient it keeps, of each window, in which corner the largest
-    pixel was (of several, the first). The gradient of a windowed reduction is a scatter, which XLA's CPU
-    compiler runs many times slower.
+    It takes the maximum of four strided slices. For the gradient it keeps the corner of the largest pixel
+    (the first of several) in each window. The gradient of a windowed reduction would be a scatter, which is
+    many times slower with XLA's CPU compiler.
     """
     return _max_pool_forward(images)[0]
 
 
 def _max_pool_forward(images):
     height, width = (size // 2 * 2 for size in images.shape[1:3])
-    # XLA's CPU compiler compares float32; left in bfloat16 it would round between any two operations.
+    # XLA's CPU compiler compares in float32; in bfloat16 it would round between any two operations.
     wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     largest = wide[:, :height:2, :width:2]
     corner = jnp.zeros(largest.shape, jnp.uint8)
@@ -41,8 +41,8 @@ def _max_pool_forward(images):
         pixels = wide[:, y:height:2, x:width:2]
         corner = jnp.where(pixels > largest, jnp.uint8(number), corner)
         largest = jnp.maximum(pixels, largest)
-    # Without the remainder, which changes nothing, XLA's CPU compiler would keep the images instead of the
-    # corners, which are a sixteenth or an eighth of their size, and look for the corners again.
+    # The remainder changes no value. Without it XLA's CPU compiler would keep the images and find the corners
+    # again, instead of keeping the corners, which take a sixteenth or an eighth of the images' memory.
     corner %= jnp.uint8(5)
     return largest.astype(images.dtype), (corner, images[:0])
 
@@ -61,7 +61,7 @@ max_pool_2x2.defvjp(_max_pool_forward, _max_pool_backward)
 def max_pool_3x3(images: jax.Array) -> jax.Array:
     """Take the maximum of 3×3 windows around every second pixel; sides are half as long, rounded up.
 
-    As PyTorch's `MaxPool2d(3, stride=2, padding=1)`. Like `max_pool_2x2` it keeps the places of the maxima.
+    As PyTorch's `MaxPool2d(3, stride=2, padding=1)`. Like `max_pool_2x2` it keeps the maxima's positions.
     """
     return _max_pool_3x3_forward(images)[0]
 

@@ -24,9 +24,9 @@ class ResNet(nn.Module):
     """Stack stages of residual blocks on a stem.
 
     Each stage but the first halves the image in its first block, with a projection as shortcut. A basic
-    block has two 3×3 convolutions. A bottleneck block has 1×1, 3×3 and 1×1 ones, of which the second has the
-    strides and the third four times the channels. With the stem `cifar`, a 3×3 convolution, the presets are
-    the networks of pytorch-cifar, with `imagenet` those of torchvision.
+    block has two 3×3 convolutions. A bottleneck block has 1×1, 3×3 and 1×1 ones; the second has the strides,
+    and the third has four times the channels. With the stem `cifar`, a 3×3 convolution, the presets are the
+    networks of pytorch-cifar; with `imagenet` they are torchvision's.
     """
 
     classes: int

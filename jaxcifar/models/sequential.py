@@ -1,4 +1,4 @@
-"""Layers one after another, of which some are computed together."""
+"""Layers in sequence, some of which are computed together."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,16 +11,16 @@ Layer = Callable[..., jax.Array]
 
 
 def sequential(*layers: Layer) -> Layer:
-    """Return the function that applies layers, modules and functions, one after another.
+    """Return the function that applies layers (modules or functions) one after another.
 
-    As `flax.linen.Sequential`, up to rounding. Some that follow each other are computed together:
+    Up to rounding it equals `flax.linen.Sequential`. Some successive layers are computed together:
 
-    - a `Conv` leaves out the odd last line of pixels that `max_pool_2x2` would;
-    - a `Conv` and a `BatchNorm` by running statistics are one pass, with the activation after them;
-    - a `BatchNorm` by the batch's, or a bias, keeps for the gradient no more than its argument, with the
-      activation after it.
+    - a `Conv` before `max_pool_2x2` leaves out the odd last line of pixels, which the pooling would drop;
+    - a `Conv`, a `BatchNorm` with running statistics and the activation after them are one pass;
+    - a `BatchNorm` with the batch's statistics, or a bias, and the activation after it keep only their
+      argument for the gradient.
 
-    These are to have the same `Compute`. An activation is one of `layers.ACTIVATIONS`, or `identity`;
+    Such layers must have the same `Compute`. An activation is one of `layers.ACTIVATIONS`, or `identity`;
     other functions are applied as they are.
     """
 
@@ -34,7 +34,7 @@ def sequential(*layers: Layer) -> Layer:
 
 
 def _apply_first(x: jax.Array, layers: Sequence[Layer]) -> tuple[jax.Array, Sequence[Layer]]:
-    """Apply the first of the layers, and those that are computed with it; return what is left too."""
+    """Apply the first layer and those computed with it; return the result and the remaining layers."""
     first, *rest = layers
     if type(first) not in (Conv, BatchNorm):  # a subclass may be called in another way
         return first(x), rest
@@ -51,7 +51,7 @@ def _apply_first(x: jax.Array, layers: Sequence[Layer]) -> tuple[jax.Array, Sequ
 
 
 def _activation_first(layers: Sequence[Layer]) -> tuple[Layer, Sequence[Layer]]:
-    """Return the activation with which the layers begin, or `identity`, and the layers after it."""
+    """Return the activation that the layers begin with, or `identity`, and the other layers."""
     if layers and any(layers[0] is known for known in (identity, *ACTIVATIONS.values())):
         return layers[0], layers[1:]
     return identity, layers

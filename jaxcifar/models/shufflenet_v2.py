@@ -79,5 +79,5 @@ class ShuffleNetV2(nn.Module):
 
 
 def _shuffle(first, second):
-    """Return the channels of both in turn."""
+    """Return the channels of both, interleaved."""
     return jnp.stack([first, second], -1).reshape(*first.shape[:-1], -1)

@@ -16,11 +16,11 @@ from jaxcifar.options import WIDTHS
 
 
 class SpeedNet(nn.Module):
-    """Whiten 2×2 patches, then stack blocks of two convolutions, each halving the image.
+    """Whiten 2×2 patches, then stack blocks of two convolutions; each block halves the image.
 
-    The topology of cifar10-airbench's `airbench94_muon` (Jordan 2024, arXiv:2404.00498): the first
-    kernel is not learnt but taken from the data (`initialise_from`), BatchNorm learns a shift and no
-    scale, convolutions begin as the identity on their first channels, and the head, without a bias,
+    It has the topology of cifar10-airbench's `airbench94_muon` (Jordan 2024, arXiv:2404.00498). The first
+    kernel is not learnt but computed from the data (`initialise_from`). BatchNorm learns a shift and no
+    scale. Convolutions are initialised as the identity on their first channels. The head has no bias, and
     divides its logits by the number of features.
     """
 
@@ -70,7 +70,7 @@ class SpeedNet(nn.Module):
     def initialise_from(self, variables: dict, images: jax.Array) -> dict:
         """Return `variables` with the kernel that whitens the 2×2 patches of `images`.
 
-        The principal directions of the patches, each scaled to unit variance, and their negatives.
+        It holds the patches' principal directions, each scaled to unit variance, and their negatives.
 
         Args:
           variables: what `init` returned.

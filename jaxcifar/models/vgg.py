@@ -16,7 +16,7 @@ from jaxcifar.options import WIDTHS
 
 
 class VGG(nn.Module):
-    """Stack blocks of 3×3 convolutions with biases, BatchNorm and ReLU, each block before 2×2 max pooling."""
+    """Stack blocks of 3×3 convolutions with biases, BatchNorm and ReLU; 2×2 max pooling ends each block."""
 
     classes: int
     compute: Compute

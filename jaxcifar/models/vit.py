@@ -19,11 +19,11 @@ _INIT = nn.initializers.truncated_normal(0.02)
 
 
 class ViT(nn.Module):
-    """Cut images into patches, and have transformer blocks attend from each to all.
+    """Cut images into patches, and apply transformer blocks with attention from each patch to all.
 
-    The logits are made of a class token, as in timm. With `stochastic_depth_rate` the last block's two
-    residual branches are left out for that share of the examples, the first's for none, and the others' for
-    shares on the line between (Huang et al. 2016).
+    The logits are computed from a class token, as in timm. In the last block each of the two residual
+    branches is left out for the share `stochastic_depth_rate` of the examples. The share grows linearly with
+    depth, from 0 in the first block (Huang et al. 2016).
     """
 
     classes: int
@@ -98,7 +98,7 @@ class TransformerBlock(nn.Module):
     def _attend(self, x):
         batch, tokens, width = x.shape
         parts = self._dense(3 * width)(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
-        # One transposition of all three takes a CPU less time than one that XLA makes for each product.
+        # One transposition of all three takes a CPU less time than the one that XLA would make per product.
         query, key, value = jnp.unstack(parts.transpose(2, 0, 3, 1, 4))
         scores = jnp.einsum("bhqd,bhkd->bhqk", query * query.shape[-1] ** -0.5, key)
         weights = nn.softmax(scores.astype(self.compute.wide)).astype(scores.dtype)

@@ -1,4 +1,4 @@
-"""Convolutions by XLA, in the forms that its CPU compiler makes fast programs of."""
+"""Convolutions by XLA, in forms that its CPU compiler turns into fast programs."""
 
 import functools
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ class Window(NamedTuple):
     """How a kernel moves over images."""
 
     strides: int = 1
-    """Pixels between two places of it."""
+    """Pixels between two positions."""
     pads: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))
     """Zeros above and below, left and right of the images, in pixels; negative to leave pixels out."""
     groups: int = 1
-    """Into how many groups the channels fall, each of which is convolved by itself."""
+    """Number of groups of channels; each group is convolved by itself."""
 
 
 def convolve(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Convolve `images: [batch, height, width, channel]` with `kernel: [height, width, in, out]`.
 
-    The result is of the type of the images. A depthwise convolution is on a CPU a sum of products: XLA's CPU
-    compiler takes ten times as long for it.
+    The result has the type of the images. On a CPU a depthwise convolution is computed as a sum of products;
+    XLA's own takes ten times as long there.
     """
     kernel = kernel.astype(images.dtype)
     general = lambda images, kernel: lax.conv_general_dilated(
@@ -79,7 +79,7 @@ _depthwise.defvjp(lambda *x: (_depthwise(*x), x[:2]), _depthwise_backward)
 
 
 def _shifted(images, kernel_shape, window):
-    """Return, for each place of a kernel, the pixels of the padded images that it multiplies."""
+    """Return, for each element of a kernel, the pixels of the padded images that it multiplies."""
     zero, pads = jnp.zeros((), images.dtype), [(*pad, 0) for pad in window.pads]
     padded = lax.pad(images, zero, [(0, 0, 0), *pads, (0, 0, 0)])
     height, width = (
@@ -108,10 +108,10 @@ def kernel_grad_in_parts(
     strides: int,
     pads: Sequence[tuple[int, int]],
 ) -> jax.Array:
-    """Return what `onednn.kernel_grad` does, by XLA and from 32 images at a time.
+    """Return what `onednn.kernel_grad` returns, computed by XLA from 32 images at a time.
 
-    It is the convolution that XLA's CPU compiler makes of a kernel's gradient, with the images as channels
-    and the gradient as window; it does not do so in a loop.
+    XLA's CPU compiler makes this convolution of a kernel's gradient, with the images as channels and the
+    gradient as window, but not in a loop.
     """
     sizes = zip(like.shape[:2], images.shape[1:3], grad.shape[1:3], pads, strict=True)
     window_pads = [

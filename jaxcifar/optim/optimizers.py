@@ -35,7 +35,7 @@ def adamw(
 ) -> optax.GradientTransformation:
     """Build Adam with decoupled weight decay (Loshchilov and Hutter 2017).
 
-    A step takes `learning_rate * weight_decay` of each decayed weight away.
+    A step shrinks each decayed weight by the share `learning_rate * weight_decay`.
     """
     return optax.adamw(schedule, beta1, beta2, epsilon, weight_decay=weight_decay, mask=is_decayed)
 
@@ -49,7 +49,7 @@ def sgd(
 ) -> optax.GradientTransformation:
     """Build stochastic gradient descent with momentum and decoupled weight decay.
 
-    A step takes `learning_rate * weight_decay` of each decayed weight away; for the decay of
+    A step shrinks each decayed weight by the share `learning_rate * weight_decay`. For the decay of
     PyTorch's SGD, which goes through the momentum, use the L2 penalty.
     """
     return optax.chain(
@@ -71,15 +71,15 @@ def muon(  # noqa: PLR0913, its options
 ) -> optax.GradientTransformation:
     """Build Muon (Jordan et al. 2024) for kernels, and Nesterov SGD for all other parameters.
 
-    `parameters.kinds` tells what a parameter is. The update of a kernel is its Nesterov momentum with all
-    singular values moved near one, as a matrix with a column for each output channel; the kernel itself is
-    first scaled to the norm √(output channels). Biases and heads learn at `bias_multiplier` and
-    `head_multiplier` times the learning rate, embeddings at the learning rate; a step takes
-    `learning_rate * weight_decay` of biases and heads away. As in cifar10-airbench's `airbench94_muon`, but
-    for the decay, which does not pass through the momentum here.
+    `parameters.kinds` tells which parameters are kernels. A kernel is a matrix with a column for each
+    output channel. Its update is its Nesterov momentum with all singular values moved near one; the kernel
+    itself is first scaled to the norm √(output channels). Biases and heads learn at `bias_multiplier` and
+    `head_multiplier` times the learning rate, embeddings at the learning rate. A step shrinks biases and
+    heads by the share `learning_rate * weight_decay`. This follows cifar10-airbench's `airbench94_muon`,
+    except that the decay does not pass through the momentum here.
 
-    On a CPU kernels are orthogonalised one by one; elsewhere together, and in bfloat16, as there, unless
-    products are to be taken in full.
+    On a CPU kernels are orthogonalised one by one; elsewhere together and, as in airbench, in bfloat16,
+    unless products need full precision.
     """
 
     def whole(kernels):
@@ -107,7 +107,7 @@ def muon(  # noqa: PLR0913, its options
 
     by_kernel = optax.contrib.scale_by_muon(
         ns_steps=newton_schulz_steps,
-        beta=0,  # the momentum is taken below, without a correction of its bias
+        beta=0,  # the momentum is applied below, without bias correction
         nesterov=False,
         weight_dimension_numbers=whole,
     )
@@ -137,7 +137,7 @@ def muon(  # noqa: PLR0913, its options
     }
 
     def parted(params):
-        """Return what updates these parameters; without embeddings its state has no place for them."""
+        """Return these parameters' transformation; without embeddings its state has no entry for them."""
         kept: dict[Any, Any] = dict(by_kind)
         if "embedding" not in jax.tree.leaves(kinds(params)):
             del kept["embedding"]
@@ -152,10 +152,10 @@ def muon(  # noqa: PLR0913, its options
 def with_penalty_and_clipping(
     optimizer: optax.GradientTransformation, *, l2_penalty: float, clip_norm: float
 ) -> optax.GradientTransformation:
-    """Add the gradient of `l2_penalty / 2 * ||weights||²`, clip to a norm, then do `optimizer`.
+    """Add the gradient of `l2_penalty / 2 * ||weights||²`, clip to a norm, then apply `optimizer`.
 
-    `l2_penalty = 0` adds nothing and `clip_norm = 0` clips nothing. What is clipped is the norm of
-    the gradient of the whole objective, penalty included.
+    `l2_penalty = 0` adds nothing and `clip_norm = 0` clips nothing. Clipping limits the norm of the
+    gradient of the whole objective, penalty included.
     """
     before = []
     if l2_penalty:

@@ -12,18 +12,18 @@ def orthogonalise(
 ) -> list[jax.Array]:
     """Move all singular values of kernels near one by Newton-Schulz iterations (Jordan et al. 2024).
 
-    As `optax.contrib.scale_by_muon` does kernel by kernel, up to rounding. A kernel is a matrix X with a
-    column for each output channel, here turned so that it has no fewer rows than columns, and divided by
-    its Frobenius norm. Matrices lie in one batch, or few (`_batches`), filled up with zeros below and to
-    the right. These change no result: [[X, 0], [0, 0]]ᵀ [[X, 0], [0, 0]] = [[XᵀX, 0], [0, 0]], and X P(XᵀX)
-    of an iteration, with the polynomial P, is again [[X P(XᵀX), 0], [0, 0]], whatever P has on the
+    Up to rounding, `optax.contrib.scale_by_muon` does the same kernel by kernel. A kernel is a matrix X with
+    a column for each output channel, transposed here if it has fewer rows than columns, and divided by its
+    Frobenius norm. The matrices are stacked into one or a few batches (`_batches`), padded with zeros below
+    and to the right. The zeros change no result: [[X, 0], [0, 0]]ᵀ [[X, 0], [0, 0]] = [[XᵀX, 0], [0, 0]], and
+    an iteration X P(XᵀX), with the polynomial P, gives [[X P(XᵀX), 0], [0, 0]], whatever P has on the
     diagonal of the added columns.
 
     Args:
-      kernels: [..., out channel] each, float32 or wider, as the results; their norms are taken in it.
+      kernels: [..., out channel] each, float32 or wider; results and norms have the same type.
       coefficients: [3], those of 1, XᵀX and (XᵀX)² in P.
       steps: iterations.
-      dtype: of the products, or None for that of the kernels.
+      dtype: of the products, or None for the kernels' type.
     """
     matrices = [kernel.reshape(-1, kernel.shape[-1]) for kernel in kernels]
     is_wide = [rows < columns for rows, columns in (matrix.shape for matrix in matrices)]
@@ -39,7 +39,7 @@ def orthogonalise(
 
 
 def _batches(shapes):
-    """Return the indices of each batch, largest first, in which zeros at most double the work."""
+    """Return batches of indices, largest matrices first; padding at most doubles a batch's work."""
 
     def work(rows, columns):
         return 4 * rows * columns**2 + 2 * columns**3
@@ -66,9 +66,9 @@ def _stack(matrices):
 
 def _iterate(x, coefficients, steps, dtype):
     norm = jnp.linalg.norm(x, axis=(1, 2), keepdims=True)
-    x = (x / (norm + 1e-8)).astype(dtype or x.dtype)  # as Optax; a kernel of zeros stays one
+    x = (x / (norm + 1e-8)).astype(dtype or x.dtype)  # as in Optax; a kernel of zeros stays zero
     first, second, third = coefficients
-    # Here it costs nothing; `first * x`, added after the product, would be a pass over the batch.
+    # Here the term costs nothing; `first * x`, added after the product, would be a pass over the batch.
     constant = first * jnp.eye(x.shape[-1])
     for _ in range(steps):
         square = jnp.einsum("kri,krj->kij", x, x)

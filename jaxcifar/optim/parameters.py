@@ -1,4 +1,4 @@
-"""What a parameter is: told by its name and the module it lies in, as Flax's layers name them."""
+"""The kind of a parameter, told by its name and its module's name, as Flax's layers name them."""
 
 import re
 from typing import Any
@@ -7,14 +7,14 @@ import jax
 
 
 def kinds(params: Any) -> Any:
-    """Return what each parameter is, in a tree of the same form.
+    """Return the kind of each parameter, in a tree of the same structure.
 
-    - `bias`: offsets and scales of channels: `bias`, `scale`, names that end so, and all that has one
-      dimension;
-    - `embedding`: what is added or prepended place by place: names that end in `embedding` or `token`;
-    - `head`: a matrix that lies in the network itself or in a module that is called `head` or `head_0`, not
-      within a block: a dense layer after the features;
-    - `kernel`: all else: convolutions, and the matrices within blocks.
+    - `bias`: offsets and scales of channels: names that end in `bias` or `scale`, and all parameters
+      with one dimension;
+    - `embedding`: added or prepended position by position: names that end in `embedding` or `token`;
+    - `head`: the matrix of a dense layer after the features: of a layer directly in the network, not within
+      a block, or of a module called `head` or `head_0`;
+    - `kernel`: all others: convolutions, and the matrices within blocks.
     """
     return jax.tree_util.tree_map_with_path(_kind, params)
 

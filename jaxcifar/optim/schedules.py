@@ -50,15 +50,15 @@ def constant(peak: float, steps: int) -> optax.Schedule:
 
 
 def exact(schedule: optax.Schedule) -> optax.Schedule:
-    """Return the schedule in float64 where JAX computes in it.
+    """Return the schedule in float64 where JAX computes in float64.
 
-    Optax counts steps in int32, whose quotients are float32 even there.
+    Optax counts steps in int32, and quotients of int32 are float32 even there.
     """
     return lambda step: schedule(jnp.asarray(step, int))
 
 
 def with_warmup(schedule: optax.Schedule, peak: float, warmup_steps: int) -> optax.Schedule:
-    """Rise along a line to `peak` over `warmup_steps`, the first of them above zero; then `schedule`."""
+    """Rise along a line to `peak` over `warmup_steps`, the first above zero; then follow `schedule`."""
     if warmup_steps == 0:
         return schedule
     rise = optax.linear_schedule(peak / warmup_steps, peak, max(warmup_steps - 1, 1))

@@ -1,4 +1,4 @@
-"""One batch, and the form of the steps that take it."""
+"""A batch, and the signature of the steps that take it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from jaxcifar.step.state import TrainState
 
 @flax.struct.dataclass
 class Batch:
-    """Hold the examples of one step as they lie in the dataset."""
+    """Hold the examples of one step as the dataset stores them."""
 
     images: jax.Array
     """[batch, height, width, channel] uint8."""
@@ -25,7 +25,7 @@ class Batch:
     index: jax.Array
     """[batch] int32, which example of the split each is; negative for padding."""
     places: jax.Array
-    """[batch] int32, where in the global batch each stands: what the random draws depend on."""
+    """[batch] int32, the position of each in the global batch, on which random draws depend."""
 
 
 Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Any]]
@@ -47,9 +47,9 @@ def map_step(
       step: to be mapped.
       layout: the devices.
       updates_state: whether the state that `step` returns is wanted.
-      streamed: whether the data are those of the rows alone, see `OverRows`.
-      sums: a tree of the form of what `step` sums; needed where programs are kept.
-      kept: what keeps its programs from one start to the next, if something does.
+      streamed: whether a dispatch is given the data of its rows alone, see `OverRows`.
+      sums: a tree with the structure of the sums of `step`; needed where programs are kept.
+      kept: stores its programs from one start to the next; None to store none.
     """
 
     def step_on_row(state, data, index, places, key):
@@ -62,7 +62,7 @@ def map_step(
 
 
 def with_full_products(function: Callable) -> Callable:
-    """Return `function` with products of float32 arrays in float32.
+    """Return `function` with its products of float32 arrays in float32.
 
     By default a GPU rounds their factors to TF32 and a TPU to bfloat16; a CPU does not.
     """

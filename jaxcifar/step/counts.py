@@ -1,4 +1,4 @@
-"""What is counted over examples: sums inside, one division at the end."""
+"""Counts over examples: sums are kept, and divided once at the end."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ class Counts(metrics.Metric):
         )
 
     def of_rows(self, rows: slice) -> "Counts":
-        """Return the sums over some rows of counts that are [rows] each, as NumPy arrays."""
+        """Return the sums over some rows; each count must be a NumPy array [rows]."""
         part = jax.tree.map(lambda leaf: leaf[rows], self)
         return Counts(part.loss_sum.sum(dtype=np.float64), part.correct.sum(), part.seen.sum())
 

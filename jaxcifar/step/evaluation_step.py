@@ -1,4 +1,4 @@
-"""The step that answers: forward pass, probabilities, counts."""
+"""The evaluation step: forward pass, probabilities, counts."""
 
 import functools
 from typing import Any
@@ -19,11 +19,11 @@ from jaxcifar.step.counts import Counts
 
 @flax.struct.dataclass
 class Answers:
-    """Hold what a model answers on a row of examples, and how good that is."""
+    """Hold a model's answers on a row of examples, and their counts."""
 
     counts: Counts
     probabilities: jax.Array | np.ndarray
-    """[row, class] float; of a device's share, zeros but for its own examples."""
+    """[row, class] float; on one of several devices, zeros except for its own examples."""
 
     @classmethod
     def empty(cls) -> "Answers":
@@ -32,9 +32,9 @@ class Answers:
 
 
 def make_evaluation_step(model: nn.Module, views: Views, facts: DataFacts, wide: DTypeLike) -> Step:
-    """Return the step that answers: no dropout, the state as it was; every image in its `views`.
+    """Return the evaluation step: no dropout, an unchanged state, every image in its `views`.
 
-    What it sums are `Answers`. Images and logits are of the type `wide`.
+    Its sums are `Answers`. Images and logits have the type `wide`.
     """
     mean, std = np.asarray(facts.mean, wide), np.asarray(facts.std, wide)
 
@@ -46,7 +46,7 @@ def make_evaluation_step(model: nn.Module, views: Views, facts: DataFacts, wide:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         logits = sum(weight * forward(variables, view) for weight, view in views(images))
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-        # Counted are the probabilities, for what is written of them must agree with the counts.
+        # Counts come from the probabilities, so that they agree with the predictions that are written.
         probabilities = jax.nn.softmax(logits)
         counts = Counts.from_scores(probabilities, losses, batch.labels, batch.index >= 0)
         return state, Answers(counts, collectives.whole_row(probabilities, batch.places))

@@ -1,4 +1,4 @@
-"""What a training step minimises: cross-entropy, with weights for classes, or focused on what is hard."""
+"""The training loss: cross-entropy, optionally with class weights or a focus on hard examples."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,17 +8,17 @@ import numpy as np
 import optax
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
-"""`(logits, targets) -> losses`: [batch, class] float each, and [batch]; targets of an example sum to 1."""
+"""`(logits, targets) -> losses`: both [batch, class] float, losses [batch]; an example's targets sum to 1."""
 
 
 def balanced_weights(class_counts: Sequence[int]) -> np.ndarray:
-    """Return weights under which the classes count alike: [class], 1 in the mean of the examples."""
+    """Return weights that give classes the same total weight: [class], with a mean of 1 over the examples."""
     counts = np.asarray(class_counts, np.float64)
     return counts.sum() / (len(counts) * np.maximum(counts, 1))
 
 
 def scaled_weights(weights: Sequence[float], class_counts: Sequence[int]) -> np.ndarray:
-    """Return weights in the same proportions that are 1 in the mean of examples: [class]."""
+    """Return the weights scaled to a mean of 1 over the examples: [class]."""
     counts, given = np.asarray(class_counts, np.float64), np.asarray(weights, np.float64)
     return given * counts.sum() / (given * counts).sum()
 
@@ -28,15 +28,15 @@ def make_loss(
 ) -> Loss:
     """Return the loss w Σ -t (1 - p)^γ log p of an example, summed over the classes, in nats.
 
-    t are the targets, smoothed, and p the probabilities of the classes. w is the weight of the example's
-    class, of mixed examples the mean by their shares. Weights of the smoothed targets, as PyTorch has them,
-    would make the commonest images ones of a rare class: its share of their targets, times its weight, is
-    the larger term.
+    t are the smoothed targets, and p the probabilities of the classes. w is the weight of the example's
+    class; for a mixed example, the mean of its classes' weights by their shares. PyTorch weighs the smoothed
+    targets instead. This would train images of a common class towards a rare one: its share of their targets,
+    times its weight, is the larger term.
 
     Args:
       weights: of the classes, [class]; None for 1.
       focal_gamma: γ of the focal loss (Lin et al. 2017, arXiv:1708.02002); 0 for the cross-entropy.
-      label_smoothing: with which the targets were smoothed.
+      label_smoothing: the share by which the targets were smoothed.
     """
     if weights is None and not focal_gamma:
         return optax.softmax_cross_entropy
@@ -45,7 +45,7 @@ def make_loss(
         log_p = jax.nn.log_softmax(logits)
         terms = -targets * log_p
         if focal_gamma:
-            # Where p rounds to 1 the power would have no gradient for a γ below 1.
+            # Where p rounds to 1, the power would have no gradient for γ below 1.
             terms *= jnp.maximum(-jnp.expm1(log_p), 1e-7) ** focal_gamma
         losses = terms.sum(-1)
         if weights is not None:

@@ -1,4 +1,4 @@
-"""In which order the examples of a split are taken: rows of indices, one row a step."""
+"""The order of the examples of a split: rows of indices, one row per step."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,7 @@ import numpy as np
 def epoch_order(seed: int, epoch: int, examples: int, batch_size: int) -> np.ndarray:
     """Shuffle an epoch: [steps, batch_size] int32 indices, each at most once.
 
-    What is left over when `batch_size` does not divide `examples` is left out, another remainder
-    in every epoch.
+    If `batch_size` does not divide `examples`, the remainder is left out, a different one in every epoch.
     """
     steps = examples // batch_size
     order = np.random.default_rng((seed, epoch)).permutation(examples)
@@ -17,9 +16,9 @@ def epoch_order(seed: int, epoch: int, examples: int, batch_size: int) -> np.nda
 
 
 def balanced_order(seed: int, epoch: int, labels: np.ndarray, batch_size: int) -> np.ndarray:
-    """Shuffle an epoch with as many examples of each class, to one: [steps, batch_size] int32 indices.
+    """Shuffle an epoch with equal counts of the classes, up to one: [steps, batch_size] int32 indices.
 
-    It has as many steps as `epoch_order`. The examples of a class come equally often, to one; those of a
+    It has as many steps as `epoch_order`. The examples of a class come equally often, up to one; those of a
     small class several times.
 
     Args:
@@ -33,7 +32,7 @@ def balanced_order(seed: int, epoch: int, labels: np.ndarray, batch_size: int) -
     classes = rng.permutation(np.unique(labels))
     order = np.empty(steps * batch_size, np.int32)
     for place, label in enumerate(classes):
-        # Every so many places in the order are of one class.
+        # Every `len(classes)`-th position is of one class.
         wanted = len(order[place :: len(classes)])
         members = np.flatnonzero(labels == label)
         rounds = [rng.permutation(members) for _ in range(-(-wanted // len(members)))]

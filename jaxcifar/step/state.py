@@ -18,6 +18,6 @@ class TrainState:
     params: Any
     """What the optimiser trains, float32 (float64 in a float64 run)."""
     batch_stats: Any
-    """What else the model keeps, such as BatchNorm's running mean and variance; empty if nothing."""
+    """Other variables of the model, such as BatchNorm's running mean and variance; may be empty."""
     opt_state: Any
-    """Whatever the Optax transformation keeps; None where nothing is trained."""
+    """The state of the Optax transformation; None where nothing is trained."""

@@ -1,4 +1,4 @@
-"""The step that trains: augment, forward pass, backward pass, update."""
+"""The training step: augment, forward pass, backward pass, update."""
 
 import flax.linen as nn
 import jax
@@ -27,11 +27,11 @@ def make_train_step(  # noqa: PLR0913, all that a step is made of
     label_smoothing: float,
     steps_per_epoch: int,
 ) -> Step:
-    """Return the step that trains.
+    """Return the training step.
 
-    What is minimised is `loss` of the logits and the (smoothed, perhaps mixed) targets, averaged over the
-    global batch. The counts compare the logits with the true labels. Images, targets and logits are of the
-    type `wide`.
+    It minimises `loss` of the logits and the (smoothed, perhaps mixed) targets, averaged over the global
+    batch. The counts compare the logits with the true labels. Images, targets and logits have the type
+    `wide`.
     """
     mean, std = np.asarray(facts.mean, wide), np.asarray(facts.std, wide)
 
