@@ -29,6 +29,8 @@ def main(argv: list[str]) -> int:
     from jaxcifar.config.command_line import define_flags, parse  # takes a while
     from jaxcifar.config.flag_help import help_of
 
+    # Before the other flags are parsed, whose errors are printed in this format too.
+    output.choose("json" if "--log_format=json" in argv else "text")
     try:
         values = parse(argv)
         if values.help:
@@ -48,14 +50,14 @@ def main(argv: list[str]) -> int:
             laps.end("evaluation", "writing the report")
             _report(workdir, laps if values.mode == "train" else None)
     except UserError as error:
-        return _end(f"error: {error}", 2)
+        return _end("error", str(error), 2)
     except OSError as error:
         if error.errno not in _NO_FAULT_OF_THE_PROGRAM:
             raise
         again = "mend that, and the same command goes on from the newest checkpoint"
-        return _end(f"error: a file of the run cannot be written or read ({error}): {again}", 2)
+        return _end("error", f"a file of the run cannot be written or read ({error}): {again}", 2)
     except Stopped as stopped:
-        return _end(str(stopped), stopped.exit_code)
+        return _end("stopped", str(stopped), stopped.exit_code)
     finally:
         waiting.show("")
     return 0
@@ -125,9 +127,9 @@ def _run(values: Any, workdir: Path, laps: Laps, stopping: Stopping) -> tuple[Pa
         ) from error
 
 
-def _end(line: str, exit_code: int) -> int:
+def _end(kind: str, line: str, exit_code: int) -> int:
     waiting.show("")
-    print(" ".join(line.split()), file=sys.stderr)
+    output.complain(kind, " ".join(line.split()))
     return exit_code
 
 

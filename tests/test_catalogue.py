@@ -37,8 +37,10 @@ def test_everything_that_a_config_can_choose_is_listed_with_what_it_does():
 )
 def test_a_component_is_listed_with_each_option_its_default_and_its_range(section, name):
     defaults = dict(fields(default.get_config()))
-    head, *lines = catalogue.lines(name)
-    assert head.startswith(f"{name}, of the ")
+    listed = list(catalogue.lines(name))
+    assert listed == list(catalogue.lines(f"{section}.{name}" if section else name))
+    start = next(i for i, line in enumerate(listed) if line.startswith(f"{name}, of the "))
+    lines = listed[start + 1 :]  # one of our configs of this name is listed first
     options = options_of(COMPONENTS[section][name]) if section else {}
     assert len(lines) == len(options)
     for line, (option, known) in zip(lines, options.items()):
@@ -69,6 +71,7 @@ def test_fields_are_listed_all_or_those_of_a_section():
 
 
 def test_a_config_of_ours_is_listed_with_what_it_changes():
+    assert list(catalogue.lines("quick")) == list(catalogue.lines("configs/quick.py"))
     head, *lines = catalogue.lines("quick")
     assert head.startswith("--config=quick: A small pyramid on the built-in images")
     assert "  --config.data.name=shapes" in lines and "  --config.num_epochs=8" in lines

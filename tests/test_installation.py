@@ -225,10 +225,15 @@ def test_the_installed_command_says_what_it_can_do(installed):
     assert (
         version == installed(program=["-c", "import jaxcifar; print(jaxcifar.__version__)"]).stdout
     )
-    catalogue = installed().stdout
-    assert catalogue == installed("--help").stdout
+    bare = installed()
+    catalogue = bare.stdout
+    assert bare.returncode == 2 and catalogue == installed("--help").stdout
     for command in ("train", "evaluate", "predict", "report"):
         assert f"\n  jaxcifar {command} " in catalogue
+    without_command = installed("--config=quick", "--config.batch_size=0").stderr
+    assert without_command.startswith("error: --config.batch_size=0")
+    of_evaluate, of_train = (installed(name, "--help").stdout for name in ("evaluate", "train"))
+    assert "--step" in of_evaluate and "--extend" not in of_evaluate and "--extend" in of_train
     wrong = installed("trian", "--config=quick")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: there is no command 'trian': did you mean 'train'? ")

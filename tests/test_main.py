@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -26,7 +27,7 @@ QUICK = "--config=configs/quick.py"
 
 def test_an_empty_workdir_cannot_be_evaluated(fails, tmp_path):
     line = fails("--mode=evaluate", f"--workdir={tmp_path}")
-    assert f"{tmp_path} holds no run to evaluate" in line and "main --config=NAME" in line
+    assert f"{tmp_path} holds no run to evaluate" in line and "train with --config=NAME" in line
     assert not list(tmp_path.iterdir())
 
 
@@ -387,7 +388,9 @@ def test_standard_output_for_a_program_is_a_json_object_a_line(run_here, tiny_fl
     result = run_here(*flags, "--log_format=json")
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert {kind for line in lines for kind in line} == {"message", "record", "evaluation"}
+    kinds = {kind for line in lines for kind in line}
+    assert kinds == {"time", "message", "record", "evaluation"}
+    assert all(abs(line.pop("time") - time.time()) < 600 for line in lines)
     records = [line["record"] for line in lines if "record" in line]
     written = read_records(tmp_path / "run/metrics.jsonl")
     assert records == [{k: v for k, v in record.items() if k != "time"} for record in written]
@@ -395,6 +398,10 @@ def test_standard_output_for_a_program_is_a_json_object_a_line(run_here, tiny_fl
     saved = json.loads((tmp_path / "run/evaluation.json").read_text())
     assert evaluation == {name: saved[name] for name in evaluation} and "accuracy" in evaluation
     assert {"message": f"report: {tmp_path}/run/report/index.html"} == lines[-1]
+    wrong = run_here(*flags, "--config.batch_size=0", "--log_format=json")
+    assert wrong.returncode == 2
+    (complaint,) = map(json.loads, wrong.stderr.splitlines())
+    assert complaint["error"].startswith("--config.batch_size=0: it must be at least 1")
     assert not run_here(*flags, "--mode=evaluate").stdout.startswith("{")
 
 

@@ -256,6 +256,16 @@ def test_runs_side_by_side_show_results_and_only_what_differs(make_run, tmp_path
         assert f"{json.loads((run / 'evaluation.json').read_text())['accuracy']:.2%}" in words
 
 
+def test_what_is_no_run_is_left_out_of_a_comparison_and_named(make_run, tmp_path, capsys):
+    runs = [make_run("one"), make_run("two", seed=1)]
+    page = tmp_path / "a.html"
+    (tmp_path / "notes.log").touch()
+    assert run_report.main([*map(str, runs), f"{tmp_path}/notes.log", f"--out={page}"]) == 0
+    assert f"warning: {tmp_path}/notes.log holds no run, and is left out" in capsys.readouterr().err
+    assert run_report.main([str(runs[0]), f"{tmp_path}/notes.log", f"--out={page}"]) == 2
+    assert "notes.log holds no run to report on" in capsys.readouterr().err
+
+
 def change_json(file, **changes):
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 

@@ -181,8 +181,8 @@ TOGETHER = {
     f"{QUICK} --config.data.name=cifar10 --config.data.data_dir=pyproject.toml": "pyproject.toml",
     f"{QUICK} --config.data.name=cifar10 --config.data.cache_dir=pyproject.toml": "is a file",
     # Flags that need or forbid others.
-    "--mode=evaluate": "--mode=evaluate needs --workdir",
-    "--mode=report": "--mode=report needs --workdir",
+    "--mode=evaluate": "--workdir=DIR is missing, the directory of a run to evaluate",
+    "--mode=report": "--workdir=DIR is missing, the directory of a run to report",
     f"{QUICK} --step=3": "--step=3 names a checkpoint to evaluate: add --mode=evaluate",
     f"{QUICK} --mode=evaluate --extend": "--extend goes on with a run",
     f"{QUICK} --mode=evaluate --profile=2": "--profile=2 is for training: leave --mode=evaluate out, or --profile",

@@ -21,6 +21,7 @@ from jaxcifar.config.components import AUGMENTATION, CHOSEN_BY_NAME, VIEWS
 from jaxcifar.config.fields import fields
 from jaxcifar.config.schema import FIELDS
 from jaxcifar.errors import UserError, did_you_mean
+from jaxcifar.host import terminal
 from jaxcifar.models import MODELS, PRESETS
 from jaxcifar.options import Option, flag, options_of
 
@@ -162,4 +163,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    terminal.prepare()
+    terminal.drop_what_cannot_be_written("stdout", "stderr")
     sys.exit(main(sys.argv))

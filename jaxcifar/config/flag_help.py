@@ -24,7 +24,7 @@ def help_of(values: flags.FlagValues, leave_out: Collection[str] = ()) -> str:
     known = {name: flag for name, flag in known.items() if name not in leave_out}
     shown = {}
     for name in sorted(known, key=lambda name: (name not in ("config", "workdir"), name)):
-        default = (known[name].default_as_str or "").strip("'")
+        default = (known[name].default_as_str or "").strip("'").removesuffix("None")
         about = " ".join((known[name].help or "").split())
         shown[f"--{name}={default}" if default else f"--{name}"] = about
     width = max(map(len, shown))

@@ -87,8 +87,8 @@ def chosen_step(checkpoints: Checkpoints, workdir: Path, step: int | None) -> in
     steps = checkpoints.steps()
     if not steps and (workdir / "config.json").is_file():
         raise UserError(
-            f"--workdir={workdir} holds no checkpoint yet: its run still trains, or was stopped before it saved "
-            f"one, and training with --workdir={workdir} goes on with it"
+            f"--workdir={workdir} holds no checkpoint yet: its run still trains, or was stopped before its "
+            f"first; training with --workdir={workdir} goes on with it"
         )
     if not steps:
         raise UserError(

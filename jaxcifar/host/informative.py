@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import jaxcifar
+
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -23,7 +25,7 @@ def known(tell: Callable, *args: Any) -> Any:
 
 def code() -> str:
     """Return the version of the package, and in a clone its commit, `changed` if files differ."""
-    found = version(_PACKAGE.name)
+    found = jaxcifar.__version__
     if not (_PACKAGE.parent / ".git").exists():
         return found
     git = ["git", "-C", str(_PACKAGE.parent), "describe", "--always", "--dirty=, changed"]

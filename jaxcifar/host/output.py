@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from typing import Any
 
 from tqdm import tqdm
@@ -35,7 +36,17 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def emit(kind: str, value: Any) -> None:
-    """Print `{kind: value}` as JSON."""
-    tqdm.write(json.dumps({kind: value}))
-    sys.stdout.flush()
+def complain(kind: str, line: str) -> None:
+    """Print a `warning`, an `error` or how a run `stopped` to standard error, above a bar if there is one."""
+    if is_json():
+        emit(kind, line, file=sys.stderr)
+        return
+    tqdm.write(line if kind == "stopped" else f"{kind}: {line}", file=sys.stderr)
+    sys.stderr.flush()
+
+
+def emit(kind: str, value: Any, file: Any = None) -> None:
+    """Print `{"time": seconds since 1970, kind: value}` as JSON, by default to standard output."""
+    file = file or sys.stdout
+    tqdm.write(json.dumps({"time": round(time.time(), 3), kind: value}), file=file)
+    file.flush()

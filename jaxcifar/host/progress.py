@@ -12,7 +12,7 @@ from jaxcifar.host import output, waiting
 
 def warn(line: str) -> None:
     """Print a warning, above the bar if there is one."""
-    tqdm.write(f"warning: {line}", file=sys.stderr)
+    output.complain("warning", line)
 
 
 @contextlib.contextmanager
