@@ -18,6 +18,7 @@ from typing import Any
 
 from jaxcifar.errors import UserError, first_line
 from jaxcifar.host import output, terminal, waiting
+from jaxcifar.host.files import existing
 from jaxcifar.host.laps import Laps
 from jaxcifar.host.signals import Stopped, Stopping
 
@@ -163,9 +164,7 @@ def _print(folder: Path, evaluation: dict, *, trained: bool) -> None:
 
 def _check_writable(workdir: Path) -> None:
     """Check that `workdir` is a writable directory, or can be made as one."""
-    there = next(
-        path for path in (workdir.absolute(), *workdir.absolute().parents) if os.path.exists(path)
-    )
+    there = existing(workdir)
     if not there.is_dir():
         raise UserError(f"--workdir={workdir}: {there} is a file: name a directory")
     if not os.access(there, os.W_OK | os.X_OK):

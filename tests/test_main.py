@@ -189,6 +189,18 @@ def test_a_user_without_a_home_trains_without_a_cache(no_home, monkeypatch):
         jax.config.update("jax_compilation_cache_dir", before)
 
 
+def test_a_cache_that_cannot_be_written_to_is_told_once_and_not_used(monkeypatch, capsys):
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/cache")
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        assert backend.start() and jax.config.jax_compilation_cache_dir is None
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "/dev/null/cache/jaxcifar/xla cannot be written to: XDG_CACHE_HOME names" in line
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
 def test_a_user_without_a_home_is_told_what_to_name(no_home, fails, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert "~/run: the home directory is not known" in fails(

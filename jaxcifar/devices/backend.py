@@ -9,7 +9,8 @@ import jax
 
 from jaxcifar.devices import platform
 from jaxcifar.errors import UserError, first_line
-from jaxcifar.host.files import user_cache
+from jaxcifar.host.files import existing, user_cache
+from jaxcifar.host.progress import warn
 
 _DISALLOW = ("disallow", "disallow_explicit")
 _UNSUPPORTED = (
@@ -37,7 +38,13 @@ def start() -> tuple[jax.Device, ...]:  # pyright: ignore[reportInvalidTypeForm]
             raise UserError(f"{name.upper()}={value} is not supported, for {reason}: unset it")
     own = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if not own and (cache := user_cache("xla")):
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+        if os.access(existing(cache), os.W_OK | os.X_OK):
+            jax.config.update("jax_compilation_cache_dir", str(cache))
+        else:
+            warn(
+                f"compiled programs are not kept, because {cache} cannot be written to: XDG_CACHE_HOME names "
+                "another place"
+            )
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     try:

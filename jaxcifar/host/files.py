@@ -24,6 +24,12 @@ def user_cache(part: str) -> Path | None:
     return Path(base) / "jaxcifar" / part
 
 
+def existing(path: Path) -> Path:
+    """Return `path` if it exists, else the nearest directory above it that does."""
+    above = path.absolute()
+    return next(each for each in (above, *above.parents) if os.path.exists(each))
+
+
 def near_runs(workdir: Path) -> str:
     """Return a question that suggests the run beside `workdir` with the nearest name; empty if none is."""
     runs = {str(file.parent) for file in workdir.parent.glob("*/config.json")} - {str(workdir)}

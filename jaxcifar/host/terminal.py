@@ -1,6 +1,7 @@
 """Standard output and standard error, set up so that printing never decides how a run ends."""
 
 import contextlib
+import logging
 import os
 import sys
 from typing import Any
@@ -20,6 +21,7 @@ def prepare() -> None:
         stream: Any = getattr(sys, name) or os.fdopen(number, "w", closefd=False)
         stream.reconfigure(errors=errors)
         setattr(sys, name, stream)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that is not there
 
 
 def drop_what_cannot_be_written(*names: str) -> None:
