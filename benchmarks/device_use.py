@@ -7,7 +7,7 @@ the first dispatch sent to the last counts, evaluation and checkpoint. Then this
 step, in dispatches of the run's own length, sent one ahead, and an evaluation alone. The share of the time
 that the device waits is 1 - (steps * step + evaluations * evaluation) / time. The benchmark also prints the
 peak of the device's memory, where the platform tells it, and the share of the device's matrix rate, which is
-measured with the largest product of square matrices in the precision of the run.
+the best that products of square matrices of several sizes reach in the precision of the run.
 """
 
 import json

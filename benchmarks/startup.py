@@ -3,9 +3,9 @@
 python -m benchmarks.startup --config=configs/fast.py [--starts=5] [--out=FILE.json]
 
 Starts the program as a user does, in a workdir of its own each time. The first start has empty caches of
-compiled and of traced programs and, where the dataset is one of TFDS in a folder that cannot be written to,
-of decoded images; later starts find all caches full. The program itself names the parts; the start and the
-end of the interpreter are the rest of the whole time. Name a short run: on a CPU, --config.num_epochs=1.
+compiled and of traced programs, and of decoded images; later starts find all caches full. The program itself
+names the parts; the start and the end of the interpreter are the rest of the whole time. Name a short run: on
+a CPU, --config.num_epochs=1.
 """
 
 import json

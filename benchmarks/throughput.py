@@ -54,7 +54,7 @@ _WORK = flags.DEFINE_enum("work", None, WORK, "what it does; likewise")
 
 
 def jax_side(config, side, work):
-    """Return a function `(steps) -> None` that does the work, and the peak memory after import."""
+    """Return `(steps) -> None`, which does the work, its steps at once, and the peak memory after import."""
     import jax
     import numpy as np
 

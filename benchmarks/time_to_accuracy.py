@@ -4,11 +4,11 @@ python -m benchmarks.time_to_accuracy --config=configs/fast.py [--seeds=0,1,2] [
     [--peer_config=benchmarks/airbench94.py]
 
 Every run of jaxcifar is a process of its own, the program as a user starts it, the first with an empty
-compilation cache; it evaluates only at the end. With `--peer=torch` the recipe of `--peer_config`, with Adam
-or Muon, runs in PyTorch in turn with jaxcifar, seed by seed, on the same images. PyTorch is eager on a CPU,
-where that is faster, and compiled on a GPU. A network of `torch_zoo` begins with the weights that jaxcifar
-draws from the same seed. Both evaluate the test split plainly and with test-time augmentation, and the time
-includes all of this.
+compilation cache; it evaluates only at the end. With `--peer=torch` the recipe of `--peer_config`, with Adam,
+SGD or Muon, runs in PyTorch in turn with jaxcifar, seed by seed, on the same images. PyTorch is eager on a
+CPU, where that is faster, and compiled on a GPU. A network of `torch_zoo` begins with the weights that
+jaxcifar draws from the same seed. Both evaluate the test split plainly and with test-time augmentation, and
+the time includes all of this.
 """
 
 import json

@@ -26,7 +26,7 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def make_run(tmp_path):
-    """Return `make(name, classes)`, which makes what a run of as many classes leaves, without one."""
+    """Return `make(name, names, …)`, which writes the files of a run on classes of these names, without one."""
     from configs import default
     from jaxcifar.data.datasets import Dataset
     from jaxcifar.evaluation.evaluation_files import write_evaluation

@@ -12,7 +12,7 @@ import numpy as np
 from jaxcifar.host.progress import warn
 
 Arrays = Mapping[str, np.ndarray]
-"""By name; all of one mapping, or those of one name in several, are joined along the first axis."""
+"""By name; the arrays of one name in several mappings are joined along the first axis."""
 
 
 def cached(

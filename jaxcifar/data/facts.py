@@ -58,8 +58,8 @@ def fingerprint(dataset: Dataset) -> str:
 def channel_statistics(images: np.ndarray) -> tuple[Sequence[float], Sequence[float]]:
     """Return each channel's mean and standard deviation, of pixels scaled to [0, 1].
 
-    The sums are taken over whole numbers, so they are exact. A channel that never changes gets
-    the standard deviation of one grey level, so that it can be divided by.
+    The sums are taken over whole numbers, so they are exact. A standard deviation is at
+    least one grey level, so that a channel that never changes can be divided by it.
     """
     channels = images.shape[-1]
     sums = np.zeros((2, channels), np.int64)

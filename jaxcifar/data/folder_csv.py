@@ -10,7 +10,7 @@ def from_csv(path: Path) -> Listing:
     """List the images that the CSV file `path` names, in its order.
 
     Raises:
-      UserError: it is not such a file, or a line lacks something.
+      UserError: it is not such a file, a line lacks a value, or names an unknown split.
       OSError: it cannot be read.
     """
     rows = []

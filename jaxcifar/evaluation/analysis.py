@@ -92,7 +92,7 @@ def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> flo
     Args:
       probabilities: [n, class]; in a tie, the class with the smaller number comes first.
       labels: [n] int.
-      k: at most the number of classes.
+      k: if there are no more classes, every example counts.
     """
     own = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]

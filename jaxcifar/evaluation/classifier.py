@@ -19,7 +19,8 @@ from jaxcifar.step.batch import normalise, with_full_products
 from jaxcifar.step.evaluation_step import Answers
 
 MOST_AT_ONCE = 256
-"""Images in a batch; fewer are padded to a power of two, so that few programs are compiled."""
+"""Images in a batch; fewer are padded to a power of two (and to a multiple of the devices), so that few
+programs are compiled."""
 
 
 class Classifier:
@@ -54,7 +55,7 @@ class Classifier:
         )
         self.class_names: tuple[str, ...] = setup.experiment.facts.class_names
         self.rarer_class = positive_class(setup.experiment.facts.class_counts)
-        """The one of two classes with fewer training examples; a threshold applies to this class."""
+        """The one of two classes with fewer training examples, or the second; a threshold applies to it."""
         self.image_shape: tuple[int, int, int] = setup.experiment.facts.image_shape
         """Height, width, channel, to which every image is fitted."""
 

@@ -20,10 +20,10 @@ from jaxcifar.step.state import TrainState
 
 
 class Evaluator:
-    """Hold one split on the devices, and evaluate states on all of it."""
+    """Hold one split, on the devices if it fits there, and evaluate states on all of it."""
 
     def __init__(self, setup: Setup, dataset: Dataset):
-        """Place the split. The config's batch size is rounded up to a multiple of the devices."""
+        """Place the split. The batch size, at most its length, is rounded up to a multiple of the devices."""
         layout, devices = setup.layout, len(setup.layout.devices)
         batch_size = min(setup.config.evaluation.batch_size, len(dataset))
         batch_size = -(-batch_size // devices) * devices

@@ -24,8 +24,8 @@ class ShuffleNetV2(nn.Module):
     """Stack stages of blocks that convolve half of the channels and shuffle them with the other half.
 
     A branch has a 1×1 convolution, a depthwise 3×3 one and a 1×1 one. The first block of a stage halves the
-    image, and convolves all channels in two branches. The stem is a 3×3 convolution; `imagenet` has strides
-    of 2 and 3×3 max pooling after it.
+    image, and convolves all channels in two branches, the second without the first 1×1 convolution. The stem
+    is a 3×3 convolution; `imagenet` has strides of 2 and 3×3 max pooling after it.
     """
 
     classes: int

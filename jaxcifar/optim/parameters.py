@@ -10,7 +10,7 @@ def kinds(params: Any) -> Any:
     """Return the kind of each parameter, in a tree of the same structure.
 
     - `bias`: offsets and scales of channels: names that end in `bias` or `scale`, and all parameters
-      with one dimension;
+      with at most one dimension;
     - `embedding`: added or prepended position by position: names that end in `embedding` or `token`;
     - `head`: the matrix of a dense layer after the features: of a layer directly in the network, not within
       a block, or of a module called `head` or `head_0`;

@@ -17,7 +17,7 @@ def write_comparison(workdirs: Sequence[Path], page: Path) -> Path:
     """Write a page that compares runs, and return its path.
 
     Raises:
-      UserError: as for `Run`, or the page cannot be written.
+      UserError: as for `Run`, a run is named twice, or the page cannot be written.
     """
     runs = [Run(workdir) for workdir in workdirs]
     if len({run.workdir.resolve() for run in runs}) < len(runs):

@@ -54,13 +54,13 @@ def first_layer(run: Run) -> str:
         filters = np.moveaxis(run.examples["filters"], -1, 0)
         tiles = [_stretched(each) for each in filters]
         parts.append(
-            html_pieces.mosaic(
-                tiles, "filters of the first layer, each stretched to all grey levels"
-            )
+            html_pieces.mosaic(tiles, "filters of the first layer, each scaled to the full range")
         )
     maps = [_stretched(each[..., None]) for each in run.examples["maps"]]
     parts.append(
-        html_pieces.mosaic(maps, "what its first channels are for the first of these images")
+        html_pieces.mosaic(
+            maps, "first channels of the first layer's output for the first of these images"
+        )
     )
     return "".join(parts)
 

@@ -184,7 +184,7 @@ def _shortened(name: str) -> str:
 
 
 def class_bars(scores: Sequence[Mapping]) -> Figure:
-    """Plot recall and precision of each class, the worst F1 first.
+    """Plot F1, recall and precision of each class, from the top the worst F1 first.
 
     Args:
       scores: a dict with `name`, `recall`, `precision` and `f1` for each class.

@@ -106,9 +106,8 @@ def _body(run: Run, folder: Path) -> str:
                         plot("learning_rate", "Learning rate by epoch", run_figures.learning_rate),
                     ]
                 ),
-                note="Training figures are of augmented images and, where label smoothing is on, smoothed "
-                "targets, while the network still changed."
-                + part("Loss", lambda: score_sections.loss_note(run)),
+                note="Training values are measured on augmented images, with label smoothing if it is on, while the "
+                "network still changes." + part("Loss", lambda: score_sections.loss_note(run)),
             ),
             section(
                 "Where it is right and wrong",
@@ -138,7 +137,7 @@ def _body(run: Run, folder: Path) -> str:
             section(
                 "Classes taken for one another",
                 part("Confused classes", lambda: image_sections.confused_pairs(run)),
-                note="Mistakes in both directions together; beneath each image its label, and in bold the "
+                note="Counts are of both directions together. Beneath each image is its label and, in bold, the "
                 "prediction with its probability.",
             ),
             section(
@@ -148,14 +147,14 @@ def _body(run: Run, folder: Path) -> str:
             section(
                 "Right, and most confident",
                 part("Right", lambda: image_sections.right(run)),
-                note="Of each class the test image that is named rightly with the highest probability.",
+                note="Of each class, the test image that was predicted correctly with the highest probability.",
             ),
             section(
                 "Where it looked",
                 part("Where it looked", lambda: inside_section.attention(run)),
                 part("First layer", lambda: inside_section.first_layer(run)),
-                note="Red is where the last layer of at least 4 × 4 places spoke for the class that was "
-                "named (Grad-CAM), in a few images, mistakes first.",
+                note="Red marks the pixels that raised the score of the predicted class most (Grad-CAM), for a few "
+                "images, mistakes first; it is computed at the last layer of at least 4 × 4 pixels.",
             ),
             section(
                 "Does it know when it is right?",
@@ -173,7 +172,7 @@ def _body(run: Run, folder: Path) -> str:
             section(
                 "What augmentation does",
                 part("Augmentation", lambda: image_sections.augmentation(run)),
-                note="Eight training images, and four draws of each as the network saw such images.",
+                note="Eight training images, and four random augmentations of each, as the network sees them.",
             ),
             section(
                 "Where the time of a step goes",

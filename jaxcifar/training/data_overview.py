@@ -25,9 +25,9 @@ def summarise(facts: DataFacts, splits: Mapping[str, Dataset]) -> dict:
       splits: `train`, `test` and perhaps `validation`.
 
     Returns:
-      `class_names`; for each of the `splits` its `split` in TFDS's syntax, its `class_counts`, and a
-      `fingerprint` that differs for other examples; and the entries of the dataset's own survey, see
-      `image_folder.folder`.
+      `dataset`, its name; `class_names`; for each of the `splits` its `split` in TFDS's syntax, its
+      `class_counts`, and a `fingerprint` that differs for other examples; and the entries of the dataset's
+      own survey, see `image_folder.folder`.
     """
     train = splits["train"]
     return {

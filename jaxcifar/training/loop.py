@@ -163,7 +163,7 @@ class Loop:
                 self.recorder.record(step, self.recorder.values(step))
 
     def _end_epoch(self, ending: _Ending) -> dict[str, Answers]:
-        """Save, fetch the answers of an evaluation and record, each if it is due; return the answers."""
+        """Fetch the answers of an evaluation, save, each if it is due, and record; return the answers."""
         evaluated = {name: answers() for name, answers in ending.answers.items()}
         self.recorder.lap()  # an accelerator has begun with the dispatch that was sent ahead
         self._save(ending.snapshot)
