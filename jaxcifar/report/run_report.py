@@ -106,8 +106,9 @@ def _body(run: Run, folder: Path) -> str:
                         plot("learning_rate", "Learning rate by epoch", run_figures.learning_rate),
                     ]
                 ),
-                note="Training values are measured on augmented images, with label smoothing if it is on, while the "
-                "network still changes." + part("Loss", lambda: score_sections.loss_note(run)),
+                note="Training values are measured on augmented images, with label smoothing if it is on, "
+                "while the network still changes."
+                + part("Loss", lambda: score_sections.loss_note(run)),
             ),
             section(
                 "Where it is right and wrong",
@@ -137,8 +138,8 @@ def _body(run: Run, folder: Path) -> str:
             section(
                 "Classes taken for one another",
                 part("Confused classes", lambda: image_sections.confused_pairs(run)),
-                note="Counts are of both directions together. Beneath each image is its label and, in bold, the "
-                "prediction with its probability.",
+                note="Counts are of both directions together. Beneath each image is its label and, in bold, "
+                "the prediction with its probability.",
             ),
             section(
                 "The most confident mistakes",
@@ -147,14 +148,14 @@ def _body(run: Run, folder: Path) -> str:
             section(
                 "Right, and most confident",
                 part("Right", lambda: image_sections.right(run)),
-                note="Of each class, the test image that was predicted correctly with the highest probability.",
+                note="Of each class, the image that was predicted correctly with the highest probability.",
             ),
             section(
                 "Where it looked",
                 part("Where it looked", lambda: inside_section.attention(run)),
                 part("First layer", lambda: inside_section.first_layer(run)),
-                note="Red marks the pixels that raised the score of the predicted class most (Grad-CAM), for a few "
-                "images, mistakes first; it is computed at the last layer of at least 4 × 4 pixels.",
+                note="Red marks the pixels that raised the score of the predicted class most (Grad-CAM), for "
+                "a few images, mistakes first; it is computed at the last layer of at least 4 × 4 pixels.",
             ),
             section(
                 "Does it know when it is right?",
@@ -172,7 +173,7 @@ def _body(run: Run, folder: Path) -> str:
             section(
                 "What augmentation does",
                 part("Augmentation", lambda: image_sections.augmentation(run)),
-                note="Eight training images, and four random augmentations of each, as the network sees them.",
+                note="Eight training images, and four random augmentations of each, as the network saw them.",
             ),
             section(
                 "Where the time of a step goes",
