@@ -8,19 +8,17 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from jaxcifar.config.config_file import get_config
 from jaxcifar.errors import UserError, first_line
 from jaxcifar.host.metrics_log import write_summary
-from jaxcifar.host.output import counted
 from jaxcifar.host.progress import warn
 from jaxcifar.report import (
     data_section,
+    facts_section,
     html_pieces,
     image_sections,
     inside_section,
@@ -30,7 +28,6 @@ from jaxcifar.report import (
     run_figures,
     score_sections,
     two_classes_section,
-    workdir_files,
 )
 from jaxcifar.report.comparison import write_comparison
 from jaxcifar.report.workdir_files import Run
@@ -181,55 +178,10 @@ def _body(run: Run, folder: Path) -> str:
             ),
             section(
                 "The run",
-                part("Facts", lambda: _facts(run)),
-                part("Config", lambda: _config_table(run)),
+                part("Facts", lambda: facts_section.facts(run)),
+                part("Config", lambda: facts_section.config(run)),
             ),
         ]
-    )
-
-
-def _facts(run: Run) -> str:
-    summary = run.summary
-    facts = {}
-    if summary:
-        height, width, channels = summary["image_shape"]
-        facts = {
-            "parameters": f"{summary['parameters']:,}",
-            "MFLOP an image, forward": run.fact("forward_flops", workdir_files.mega),
-            "training images": f"{summary['train_examples']:,} of {height}×{width}×{channels}",
-            "steps": f"{counted(summary['epochs'], 'epoch')} of {summary['steps_per_epoch']:,}",
-            "precision": summary["precision"],
-            "devices": summary["devices"],
-            "processor": run.fact("processor"),
-            "versions": run.fact(
-                "versions", lambda found: ", ".join(f"{k} {v}" for k, v in found.items())
-            ),
-        }
-        for name in ("code", "command"):  # an earlier version has not kept them
-            if summary.get(name):
-                facts[name] = summary[name]
-    if run.records:
-        if "time" in run.records[-1]:
-            ended = datetime.fromtimestamp(run.records[-1]["time"], UTC)
-            facts["last step"] = f"{ended:%Y-%m-%d %H:%M} UTC"
-        facts["time in training steps"] = html_pieces.duration(run.training_seconds)
-        rate = run.step * run.config["batch_size"] / run.training_seconds
-        facts["training rate"] = f"{rate:,.0f} images a second"
-    return html_pieces.table((name, [value]) for name, value in facts.items())
-
-
-def _config_table(run: Run) -> str:
-    """Return the config's fields that differ from `configs/default.py`, and then all fields."""
-    default = workdir_files.as_fields(get_config("default").to_dict())
-    changed = [
-        (name, [value, default.get(name, "–")])
-        for name, value in run.fields.items()
-        if value != default.get(name)
-    ]
-    fields = ((name, [value]) for name, value in run.fields.items())
-    return (
-        html_pieces.table(changed, ["this run", "configs/default.py"])
-        + f"<details><summary>The config</summary>{html_pieces.table(fields)}</details>"
     )
 
 
