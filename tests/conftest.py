@@ -63,17 +63,22 @@ def run_program():
 
 
 @pytest.fixture
-def run_here(capsys, monkeypatch):
-    """Run the program as `run_program` does, but in this process on its eight devices, which is faster."""
-    from jaxcifar import main as program
+def nothing_is_drawn(monkeypatch):
+    """Leave plots and the inside of networks out of reports, which is most of a report's time."""
     from jaxcifar.evaluation import inside
     from jaxcifar.report import plots
 
-    monkeypatch.setattr("sys.argv", ["main"])
-    monkeypatch.setattr(inside, "look", lambda *arguments: {})  # compiled anew in each run
-    # Drawing is most of a report's time.
+    monkeypatch.setattr(inside, "look", lambda *arguments: {})
     monkeypatch.setattr(plots, "png", lambda figure, path: path.touch())
     monkeypatch.setattr(plots, "svg", lambda figure, title: "<svg></svg>")
+
+
+@pytest.fixture
+def run_here(capsys, monkeypatch, nothing_is_drawn):
+    """Run the program as `run_program` does, but in this process on its eight devices, which is faster."""
+    from jaxcifar import main as program
+
+    monkeypatch.setattr("sys.argv", ["main"])
 
     def run(*arguments):
         arguments = ["main", *map(str, arguments)]

@@ -13,7 +13,6 @@ import pytest
 
 import jaxcifar
 from jaxcifar import Classifier, Run, UserError
-from jaxcifar.evaluation import inside
 from jaxcifar.step.batch import normalise
 from tests.conftest import ROOT, TINY
 
@@ -26,9 +25,8 @@ def config():
 
 
 @pytest.fixture
-def nothing_is_taken(monkeypatch):
+def nothing_is_taken(monkeypatch, nothing_is_drawn):
     """Set a foreign command line, and check that it and the signal handlers stay as they were."""
-    monkeypatch.setattr(inside, "look", lambda *arguments: {})  # compiled anew in each run
     theirs = ["notebook", "--config=theirs", "--config.seed=3"]
     monkeypatch.setattr("sys.argv", theirs)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -107,6 +105,7 @@ def test_what_is_wrong_is_raised_in_words(tmp_path):
             call(tmp_path / "none")
 
 
+@pytest.mark.usefixtures("nothing_is_drawn")
 def test_the_page_on_python_does_what_it_says(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs/from-python.md").read_text()
