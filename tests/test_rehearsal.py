@@ -335,13 +335,18 @@ def test_a_run_goes_on_in_the_dispatches_it_began_with_under_another_logging_int
 
 
 @pytest.mark.parametrize(
-    "when, every, saved_every, step",
-    [("send", 3, 2, 7), pytest.param("_fetch", 7, 1, 14, marks=pytest.mark.slow)],
+    "accelerator, when, every, saved_every, step",
+    [
+        (True, "send", 3, 2, 7),
+        pytest.param(True, "_fetch", 7, 1, 14, marks=pytest.mark.slow),
+        (False, "send", 3, 1, 7),
+    ],
 )
-def test_a_signal_while_an_epoch_is_ended_leaves_its_record_whole(
-    rehearse, run_here, monkeypatch, tmp_path, when, every, saved_every, step
+def test_a_signal_while_an_epoch_is_ended_leaves_its_state_and_its_record_whole(
+    rehearse, run_here, monkeypatch, tmp_path, accelerator, when, every, saved_every, step
 ):
-    rehearse(1, no_answer)
+    if accelerator:
+        rehearse(1, no_answer)
     changes = {"logging.every_steps": every, "checkpoint.every_epochs": saved_every}
     flags, whole = narrow(tmp_path / "run", **changes), narrow(tmp_path / "whole", **changes)
     assert run_here(*whole).returncode == 0
@@ -361,6 +366,7 @@ def test_a_signal_while_an_epoch_is_ended_leaves_its_record_whole(
         result = run_here(*flags)
     assert result.returncode == 143
     assert f"step {step} of 14 is saved" in result.stderr
+    assert Checkpoints(tmp_path / "run/checkpoints").steps()[-1] == step
     assert run_here(*flags).returncode == 0
     assert_same_parameters(tmp_path / "run", tmp_path / "whole")
     ours, theirs = (

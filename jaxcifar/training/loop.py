@@ -163,15 +163,19 @@ class Loop:
                 self.recorder.record(step, self.recorder.values(step))
 
     def _end_epoch(self, ending: _Ending) -> dict[str, Answers]:
-        """Fetch the answers of an evaluation, save, each if it is due, and record; return the answers."""
+        """Save, fetch the answers of an evaluation, each if it is due, and record; return the answers."""
+        ahead = self.setup.layout.rows_per_dispatch > 1
+        if not ahead:
+            self._save(ending.snapshot)  # before a signal can stop the evaluation
         evaluated = {name: answers() for name, answers in ending.answers.items()}
-        self.recorder.lap()  # an accelerator has begun with the dispatch that was sent ahead
-        self._save(ending.snapshot)
+        if ahead:
+            self.recorder.lap()  # the devices have begun with the dispatch that was sent ahead
+            self._save(ending.snapshot)
         values = self.recorder.values(ending.step)
         values |= prefixed({name: answers.counts for name, answers in evaluated.items()})
         self.recorder.record(ending.step, values)
-        if self.setup.layout.rows_per_dispatch == 1:
-            self.recorder.lap()  # nothing was sent ahead
+        if not ahead:
+            self.recorder.lap()
         return evaluated
 
     def _save(self, snapshot: Snapshot | None) -> None:
