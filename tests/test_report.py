@@ -328,12 +328,14 @@ def test_runs_under_several_seeds_are_one_row_and_recipes_are_compared_over_seed
     row = (
         f"a0, a1, a2</th><td>3</td><td>{np.mean(accuracies):.2%} ± {np.std(accuracies, ddof=1):.2%}"
     )
-    assert row in page.read_text() and "minus that of" not in page.read_text()
+    assert row in page.read_text() and "more accuracy than" not in page.read_text()
     b = [with_batch_size(make_run(f"b{seed}", seed=seed + 9), 64) for seed in range(3)]
     words = text_of(comparison.write_comparison([*a, *b], tmp_path / "ab.html"))
     others = [json.loads((run / "evaluation.json").read_text())["accuracy"] for run in b]
     apart = (np.mean(accuracies) - np.mean(others)) * 100
-    assert f"Accuracy of a0, a1, a2, minus that of b0, b1, b2:  {apart:+.2f} points" in words
+    better, worse = ("a", "b") if apart > 0 else ("b", "a")
+    named = [", ".join(f"{recipe}{seed}" for seed in range(3)) for recipe in (better, worse)]
+    assert f"{named[0]} has  {abs(apart):.2f} points  more accuracy than {named[1]}" in words
     assert "Welch's test over 3 and 3 runs" in words and "could not be shown" not in words
     assert "The same in all:" in words and "examples 200" in words
     assert [len(colours(tmp_path / name)) for name in ("a.html", "ab.html")] == [3, 2]
@@ -342,7 +344,8 @@ def test_runs_under_several_seeds_are_one_row_and_recipes_are_compared_over_seed
     settings["logging"]["every_steps"] = 7  # which does not make another config
     (c[0] / "config.json").write_text(json.dumps(settings))
     words = text_of(comparison.write_comparison([*a, *b, *c], tmp_path / "abc.html"))
-    assert words.count("minus that of") == 2 and "Welch's test over 3 and 2 runs" in words
+    assert words.count("more accuracy than") == 2 and "Welch's test over 3 and 2 runs" in words
+    assert "Of 2 comparisons each shows a difference only if p is below 5% / 2" in words
     with pytest.raises(UserError, match="a run is named twice"):
         comparison.write_comparison([a[0], a[0]], tmp_path / "a.html")
 
@@ -363,14 +366,15 @@ def test_results_on_unequal_classes_are_told_and_compared_by_the_balanced_accura
     assert f"Of the rarest class, rotten, the network finds  {found}" in lead
     words = text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
     assert f"{found} (rotten)" in words and "could not be shown" not in words
-    assert "Balanced accuracy of run0, minus that of run1" not in words  # of other examples
+    assert "more balanced accuracy" not in words  # of other examples
     make_run("run1", names, seed=1, labels=[0] * 40 + [1] * 50 + [2] * 8)
     with_batch_size(runs[1], 128)
     words = text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
     values = [Run(run).evaluation["balanced_accuracy"] for run in runs]
-    apart = f"{(values[0] - values[1]) * 100:+.2f} points"
-    assert f"Balanced accuracy of run0, minus that of run1:  {apart}" in words
-    assert "McNemar's test by class" in words
+    better = int(values[1] > values[0])
+    apart = f"{abs(values[0] - values[1]) * 100:.2f} points"
+    assert f"run{better} has  {apart}  more balanced accuracy than run{1 - better}" in words
+    assert "a test by class on the same examples" in words
 
 
 def test_the_validation_accuracy_beside_a_result_is_that_of_the_evaluated_step(make_run):
@@ -385,16 +389,34 @@ def test_the_validation_accuracy_beside_a_result_is_that_of_the_evaluated_step(m
     assert "The run has gone on to step 30 since" in results_section.headline(Run(workdir))
 
 
+def test_a_repeated_seed_is_not_counted_and_different_code_of_one_config_is_told(
+    make_run, tmp_path
+):
+    runs = [make_run(f"a{seed}", seed=seed) for seed in range(2)]
+    shutil.copytree(runs[0], tmp_path / "copy")
+    runs.append(tmp_path / "copy")
+    words = text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
+    assert "copy: not counted, because another run has the same config and seed" in words
+    assert "a0, a1 2 " in " ".join(words.split())
+    for run, code in zip(runs[:2], ("1.0, commit aaa", "1.0, commit bbb")):
+        (run / "run.json").write_text(json.dumps({"starts": [{"step": 0, "code": code}]}))
+    with_code = [Run(run) for run in runs[:2]]
+    assert "a0, a1: trained by different code" in seeds_section.warnings(with_code)
+    for run, digest in zip(runs[:2], ("1", "2")):
+        (run / "run.json").write_text(json.dumps({"modules": {"mine": digest}}))
+    assert len(seeds_section.grouped([Run(run) for run in runs[:2]])) == 2
+
+
 def test_two_runs_are_compared_by_the_examples_on_which_one_alone_is_right(make_run, tmp_path):
     runs = [make_run("one", seed=1), with_batch_size(make_run("two", seed=2), 64)]
     words = text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
     right = [Run(run).predictions.right for run in runs]
     found = difference.of_examples(*right)
-    assert f"minus that of two:  {found.value * 100:+.2f} points" in words
-    assert "McNemar's exact test, on the same examples" in words
+    assert f"{abs(found.value) * 100:.2f} points  more accuracy than" in words
+    assert "McNemar's exact test on the same examples" in words
     assert "differ in the seed alone" not in words
     (runs[0] / "predictions.npz").unlink()
-    assert "minus that of" not in text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
+    assert "more accuracy" not in text_of(comparison.write_comparison(runs, tmp_path / "a.html"))
 
 
 def test_runs_evaluated_on_other_examples_are_flagged_not_mixed(make_run, tmp_path, capsys):
@@ -495,8 +517,9 @@ def test_chromium_finds_no_error_in_the_page_and_no_request_that_leaves_it(
 
 def test_the_page_says_which_code_and_command_made_the_run_and_what_its_config_changes(trained_run):
     words = text_of(trained_run / "report/index.html")
-    assert f"--workdir={trained_run}" in Run(trained_run).summary["command"] and "command" in words
-    assert jaxcifar.__version__ in Run(trained_run).summary["code"]
+    (start,) = Run(trained_run).summary["starts"]
+    assert f"--workdir={trained_run}" in start["command"] and jaxcifar.__version__ in start["code"]
+    assert "from step 0" in words and f"--workdir={trained_run}" in words
     changed = words[words.index("configs/default.py") : words.index("The config")]
     assert "num_epochs 3 15" in " ".join(changed.split())
     assert "label_smoothing" not in changed and "label_smoothing" in words

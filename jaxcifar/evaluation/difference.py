@@ -44,8 +44,8 @@ def of_examples(right_a: np.ndarray, right_b: np.ndarray) -> Difference:
 def of_classes(right_a: np.ndarray, right_b: np.ndarray, labels: np.ndarray) -> Difference:
     """Compare the balanced accuracies of two classifiers on the same examples.
 
-    The interval adds up the classes' intervals by Agresti and Min (2005); the p-value is of McNemar's test by
-    class, with the normal approximation.
+    Interval and p-value are by the normal approximation, with the classes' differences and variances as
+    Agresti and Min (2005) take them.
 
     Args:
       right_a: [n] bool, where the first is right.
@@ -60,13 +60,9 @@ def of_classes(right_a: np.ndarray, right_b: np.ndarray, labels: np.ndarray) -> 
         (np.abs(each).sum() + 1 - each.sum() ** 2 / (len(each) + 2)) / (len(each) + 2) ** 2
         for each in found
     ]
-    half = 1.959964 * math.sqrt(sum(variances)) / len(found)
-    interval = min(middle - half, value), max(middle + half, value)
-    without_difference = sum(np.abs(each).sum() / len(each) ** 2 for each in found)
-    if not without_difference:
-        return Difference(value, interval, 1.0)
-    z = value * len(found) / math.sqrt(without_difference)
-    return Difference(value, interval, 2 * float(special.ndtr(-abs(z))))
+    error = math.sqrt(sum(variances)) / len(found)
+    interval = min(middle - 1.959964 * error, value), max(middle + 1.959964 * error, value)
+    return Difference(value, interval, 2 * float(special.ndtr(-abs(middle) / error)))
 
 
 def of_runs(a: Sequence[float], b: Sequence[float]) -> Difference:

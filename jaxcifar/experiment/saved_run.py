@@ -1,6 +1,8 @@
 """What a workdir holds of a run, and which of its checkpoints is used."""
 
+import contextlib
 import dataclasses
+import json
 from pathlib import Path
 
 from jaxcifar.errors import UserError
@@ -21,6 +23,8 @@ class SavedRun:
     """What was saved beside the state; empty if there is none."""
     records: list[dict]
     """The records of `metrics.jsonl`."""
+    starts: list[dict] = dataclasses.field(default_factory=list)
+    """The starts that trained up to here, see `overview.this_start`."""
 
     @classmethod
     def find(cls, checkpoints: Checkpoints, workdir: Path) -> "SavedRun":
@@ -31,7 +35,13 @@ class SavedRun:
         """
         step, damaged = newest_whole(checkpoints, workdir)
         description = checkpoints.description(step) if step else {}
-        return cls(step, damaged, description, read_records(workdir / "metrics.jsonl"))
+        starts = []
+        if step:
+            with contextlib.suppress(
+                OSError, ValueError, KeyError
+            ):  # an earlier version has kept none
+                starts = json.loads((workdir / "run.json").read_text())["starts"]
+        return cls(step, damaged, description, read_records(workdir / "metrics.jsonl"), starts)
 
     def steps_per_dispatch(self, every_steps: int) -> int:
         """Return how many steps a dispatch of the run holds, at most.

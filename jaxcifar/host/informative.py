@@ -28,9 +28,14 @@ def code() -> str:
     found = jaxcifar.__version__
     if not (_PACKAGE.parent / ".git").exists():
         return found
-    git = ["git", "-C", str(_PACKAGE.parent), "describe", "--always", "--dirty=, changed"]
-    commit = subprocess.run(git, capture_output=True, text=True, timeout=2, check=True).stdout
-    return f"{found}, commit {commit.strip()}"
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(_PACKAGE.parent), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2, check=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", _PACKAGE.name, "configs")
+    return f"{found}, commit {git('describe', '--always')}{', changed' if changed else ''}"
 
 
 def versions(*more: str) -> dict[str, str]:

@@ -49,6 +49,7 @@ def _comparison_body(runs: Sequence[Run]) -> str:
             section(
                 "Results",
                 part("Mixed", lambda: _mixed(runs)),
+                part("Warnings", lambda: seeds_section.warnings(runs)),
                 part("Difference", lambda: seeds_section.compared(runs)),
                 part("Seeds", lambda: seeds_section.table(runs)),
                 part("Table", lambda: _table(runs)),

@@ -26,9 +26,8 @@ def facts(run: Run) -> str:
                 "versions", lambda found: ", ".join(f"{k} {v}" for k, v in found.items())
             ),
         }
-        for name in ("code", "command"):  # an earlier version has not kept them
-            if summary.get(name):
-                found[name] = summary[name]
+        for start in summary.get("starts", ()):  # an earlier version has kept none
+            found[f"from step {start['step']:,}"] = f"{start['code']}: {start['command']}"
     if run.records:
         if "time" in run.records[-1]:
             ended = datetime.fromtimestamp(run.records[-1]["time"], UTC)

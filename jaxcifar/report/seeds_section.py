@@ -6,6 +6,7 @@ from html import escape
 
 from jaxcifar.evaluation import difference
 from jaxcifar.evaluation.analysis import Predictions
+from jaxcifar.evaluation.difference import Difference
 from jaxcifar.report import html_pieces
 from jaxcifar.report.workdir_files import Run
 
@@ -18,19 +19,38 @@ _NOT_COUNTED = (
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
-    """Return the evaluated runs, grouped by config; the runs of a group differ in their seeds."""
+    """Return the evaluated runs, grouped by config; the runs of a group have different seeds."""
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         if run.evaluation:
             key = recipe(run), run.tested_on, run.evaluation["step"]
-            groups.setdefault(key, []).append(run)
+            group = groups.setdefault(key, [])
+            if run.config["seed"] not in (other.config["seed"] for other in group):
+                group.append(run)
     return list(groups.values())
 
 
 def recipe(run: Run) -> tuple[tuple[str, str], ...]:
-    """Return the fields in which runs of one config agree."""
-    fields = run.fields.items()
-    return tuple(sorted(field for field in fields if not field[0].startswith(_NOT_COUNTED)))
+    """Return the fields in which runs of one config agree, with the precision and the user's own modules."""
+    fields = [field for field in run.fields.items() if not field[0].startswith(_NOT_COUNTED)]
+    computed = ("precision", run.summary.get("precision")), ("modules", run.summary.get("modules"))
+    return tuple(sorted([*fields, *((name, str(value)) for name, value in computed)]))
+
+
+def warnings(runs: Sequence[Run]) -> str:
+    """Return what sets runs of one config apart that should differ in their seeds alone."""
+    groups = grouped(runs)
+    counted = {run.name for group in groups for run in group}
+    told = []
+    if again := [run.name for run in runs if run.evaluation and run.name not in counted]:
+        told.append(
+            f"{', '.join(again)}: not counted, because another run has the same config and seed"
+        )
+    for group in groups:
+        codes = {start["code"] for run in group for start in run.summary.get("starts", ())}
+        if len(codes) > 1:
+            told.append(f"{_name(group)}: trained by different code ({'; '.join(map(str, codes))})")
+    return "".join(f'<p class="failed">{escape(line)}.</p>' for line in told)
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -60,18 +80,27 @@ def table(runs: Sequence[Run]) -> str:
 def compared(runs: Sequence[Run]) -> str:
     """Compare the score of the first run, or config, with each of the others, where that is possible.
 
-    The score is the accuracy, or the balanced accuracy where the classes are unequal.
+    The score is the accuracy, or the balanced accuracy where the classes are unequal. Of several comparisons
+    each counts at its share of 5% (Bonferroni).
     """
     first, *others = grouped(runs) or [[]]
-    return "".join(_compared(first, other) for other in others)
+    found = [each for other in others if (each := _difference(first, other))]
+    note = ""
+    if len(found) > 1:
+        note = (
+            f'<p class="note">Of {len(found)} comparisons each shows a difference only if p is below 5% / '
+            f"{len(found)}.</p>"
+        )
+    return "".join(_sentence(*each, 0.05 / len(found)) for each in found) + note
 
 
-def _compared(a: Sequence[Run], b: Sequence[Run]) -> str:
+def _difference(a: Sequence[Run], b: Sequence[Run]) -> tuple[str, str, str, Difference, str] | None:
+    """Return both names, the score, the first's less the second's, and how it was tested."""
     unequal = all(run.evaluation.get("unequal_classes") for run in (*a, *b))
     score = "balanced_accuracy" if unequal else "accuracy"
     if len(a) > 1 and len(b) > 1:
         found = difference.of_runs(*([run.evaluation[score] for run in group] for group in (a, b)))
-        how = f"Welch's test over {len(a)} and {len(b)} runs"
+        how = f"by Welch's test over {len(a)} and {len(b)} runs"
     elif len(a) == len(b) == 1 and (of_both := _on_same_examples(a[0], b[0])):
         ours, theirs = of_both
         found = (
@@ -79,17 +108,23 @@ def _compared(a: Sequence[Run], b: Sequence[Run]) -> str:
             if unequal
             else difference.of_examples(ours.right, theirs.right)
         )
-        test = "McNemar's test by class" if unequal else "McNemar's exact test"
-        how = f"{test}, on the same examples; other seeds may differ by more"
+        test = "a test by class" if unequal else "McNemar's exact test"
+        how = f"by {test} on the same examples, under one seed each"
     else:
-        return ""
-    low, high = found.interval
-    told = "This does not show a difference." if low <= 0 <= high else "They differ."
+        return None
+    return _name(a), _name(b), score.replace("_", " "), found, how
+
+
+def _sentence(a: str, b: str, score: str, found: Difference, how: str, level: float) -> str:
+    value, (low, high) = found.value, found.interval
+    if value < 0:
+        a, b, value, low, high = b, a, -value, -high, -low
+    differ = found.p_value < level and low > 0
+    told = "They differ." if differ else "This does not show a difference."
     p_value = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
     return (
-        f"<p>{score.replace('_', ' ').capitalize()} of {escape(_name(a))}, minus that of {escape(_name(b))}: "
-        f"<b>{found.value * 100:+.2f} points</b> (95% interval {low * 100:+.2f} to {high * 100:+.2f}; {how}: "
-        f"{p_value}). {told}</p>"
+        f"<p>{escape(a)} has <b>{value * 100:.2f} points</b> more {score} than {escape(b)} (95% interval "
+        f"{low * 100:+.2f} to {high * 100:+.2f}; {p_value} {how}). {told}</p>"
     )
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 
+from jaxcifar.config import components
 from jaxcifar.config.presets import preset_of
 from jaxcifar.devices import cpu_facts
 from jaxcifar.experiment.setup import Setup
@@ -65,8 +66,17 @@ def summarise(setup: Setup, state: TrainState, rates: np.ndarray) -> dict:
         "schedule": _sampled(rates, experiment.steps_per_epoch),
         "devices": f"{len(devices)} × {devices[0].device_kind}",
         "processor": known(cpu_facts.describe),
-        "command": shlex.join(sys.orig_argv),
+        "modules": components.hashes(setup.config.components),
+        "versions": known(informative.versions),
+    }
+
+
+def this_start(step: int) -> dict:
+    """Return what trains from `step` on: the code, the command and the versions, for `run.json`."""
+    return {
+        "step": step,
         "code": known(informative.code),
+        "command": shlex.join(sys.orig_argv),
         "versions": known(informative.versions),
     }
 

@@ -157,6 +157,9 @@ def _start_recording(
     config, experiment = setup.config, setup.experiment
     rates = overview.learning_rates(setup)
     summary = overview.summarise(setup, stepper.state, rates)
+    summary["starts"] = saved.starts
+    if saved.step < experiment.total_steps:
+        summary["starts"] = [*saved.starts, overview.this_start(saved.step)]
     log, progress = Silent(), Silent()
     if setup.layout.leads:
         write_json(workdir / "config.json", config.whole)
