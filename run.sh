@@ -71,17 +71,17 @@ count_seconds() {
 set_up() {
     python=$(find_python)
     [ ! -e "$1" ] || [ -e "$1/made-by-run.sh" ] || fail "$1 is not of run.sh's making: move it away or remove it"
-    words="setting up $1 for $3 (once)"
     if [ -e "$1" ]; then
-        words="setting up $1 anew for $3, because $2 is not what it was made from"
+        echo "$1 is unfinished, or not made from $2: it is made anew" >&2
         # A run holds on to the environment that it computes in.
         if command -v flock >/dev/null && ! flock -n "$1/made-by-run.sh" true; then
-            fail "$1 is to be set up anew for $3, and a run is using it: wait for its end; JAXCIFAR_JAX=cpu, cuda or tpu keeps to one kind of device"
+            fail "$1 is to be set up anew for $3, and a run is using it: wait for its end"
         fi
         rm -rf "$1.old"
         mv "$1" "$1.old" # at once, so that nothing half removed is taken for whole
     fi
-    if [ -t 2 ]; then count_seconds "$words" & else echo "$words" >&2; fi
+    words="setting up $1 for $3 (once)"
+    if [ -t 2 ]; then count_seconds "$words" 9>&- & else echo "$words" >&2; fi
     ticker=${!:-}
     rm -rf "$1.old"
     mkdir "$1"

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jaxcifar.host import terminal, waiting
+from jaxcifar.host import output, terminal, waiting
 from jaxcifar.host.signals import Stopping
 
 if __name__ == "__main__":
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
         if values.help:
             print(f"{__doc__}\n{help_of(values)}", end="")
             return 0
-        if sys.stderr.isatty():  # standard output is for the answers
+        if output.on_terminal():  # standard output is for the answers
             waiting.show("restoring the network")
         classifier = Classifier(values.workdir, values.step, convolutions=values.convolutions)
         threshold = _threshold(values.threshold, classifier, Path(values.workdir))
@@ -100,8 +100,8 @@ def _threshold(given: str | None, classifier: Classifier, workdir: Path) -> floa
                 return threshold
             raise UserError(
                 f"--threshold=validation: the threshold in {evaluation} is of the checkpoint of step "
-                f"{found['step']}, and that of step {classifier.step} predicts: evaluate this one first, or "
-                "name a number"
+                f"{found['step']}, and that of step {classifier.step} predicts: evaluate with "
+                f"--workdir={workdir} --step={classifier.step} first, or name a number"
             )
         raise UserError(
             f"--threshold=validation: {workdir}/evaluation.json holds no threshold: name a number, or train "

@@ -68,6 +68,7 @@ def test_fields_are_listed_all_or_those_of_a_section():
     assert of("fields") == [f"--config.{path}" for path in FIELDS]
     assert of("schedule") == ["--config.schedule.name", "--config.schedule.warmup_epochs"]
     assert of("seed") == ["--config.seed"]
+    assert of("model.cnn.activation") == ["--config.model.cnn.activation"]
 
 
 def test_a_config_of_ours_is_listed_with_what_it_changes():

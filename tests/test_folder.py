@@ -462,7 +462,7 @@ def test_of_many_classes_the_smallest_and_the_largest_are_printed():
     assert [line.split()[1] for line in lines[1:11]] == [str(i) for i in range(10)]
     assert lines[11] == "…" and lines[21].split() == ["class", "99", "100"]
     assert lines[22].split() == ["100", "classes", "5,050"]
-    assert lines[23] == "sizes from 3×4 to 7×8 (height×width), median 5×6"
+    assert lines[23] == "heights 3 to 7 pixels (median 5); widths 4 to 8 pixels (median 6)"
 
 
 def test_an_evaluation_counts_what_was_trained_on_wherever_the_files_lie(

@@ -110,7 +110,7 @@ def test_the_page_on_python_does_what_it_says(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs/from-python.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     blocks[0] = blocks[0].replace(
         "config.num_epochs = 2",
         "config.num_epochs = 2; config.data.shapes.train_examples = 256; config.precision = 'float32'",

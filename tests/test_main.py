@@ -462,4 +462,4 @@ def test_the_line_at_an_epoch_s_end_has_the_means_of_the_epoch(run_here, tiny_fl
     steps = np.diff([0, *(record["step"] for record in records)])
     assert steps.tolist() == [3, 3, 2]  # the last record is of what is left
     loss = np.average([record["train/loss"] for record in records], weights=steps)
-    assert f"\nepoch 1/1  train loss {loss:.4f} accuracy " in result.stdout
+    assert f"\nepoch 1/1 (mean)  train loss {loss:.4f} accuracy " in result.stdout

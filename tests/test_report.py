@@ -360,7 +360,9 @@ def test_results_on_unequal_classes_are_told_and_compared_by_the_balanced_accura
     evaluation = Run(runs[0]).evaluation
     assert evaluation["unequal_classes"]
     rotten = evaluation["per_class"][2]
-    found = f"{round(rotten['recall'] * 8)} of 8"
+    hits = round(rotten["recall"] * 8)
+    alarms = round(hits / rotten["precision"]) - hits
+    found = f"{hits} of 8, with {alarms} false alarm{'' if alarms == 1 else 's'}"
     words = text_of(run_report.write_report(runs[0]))
     lead = words[words.index("The balanced accuracy, in which") :]
     assert f"Of the rarest class, rotten, the network finds  {found}" in lead

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jaxcifar.host import progress, waiting
+from jaxcifar.host import output, progress, waiting
 
 
 class Terminal(io.StringIO):
@@ -36,6 +36,8 @@ def test_on_a_terminal_a_line_counts_the_seconds_and_is_gone_when_something_else
 ):
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
+    assert not output.on_terminal()  # for it has no width
+    monkeypatch.setattr(output, "on_terminal", screen.isatty)
     waiting.show("compiling")
     time.sleep(1.3)
     with progress.bar(10, "decoding") as advance:

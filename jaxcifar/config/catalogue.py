@@ -52,6 +52,7 @@ def lines(name: str = "") -> Iterable[str]:
         f"{_KINDS[title][1]}.{component}": component for component, (title, _) in components.items()
     }
     name = Path(name).stem if name.endswith(".py") else with_section.get(name, name)
+    above, _, option = name.rpartition(".")
     if not name:
         yield from _everything()
     elif found := {
@@ -76,11 +77,15 @@ def lines(name: str = "") -> Iterable[str]:
             _, section, _ = _KINDS[title]
             yield f"{name}, of the {title.replace('_', ' ')}: {_about(function)}"
             yield from _options(options_of(function) if section else {}, f"{section}.{name}.")
+    elif above in with_section and option in (
+        options := options_of(components[with_section[above]][1])
+    ):
+        yield from _options({option: options[option]}, f"{above}.")
     else:
         hint = did_you_mean(name, ["fields", *components, *PRESETS, *configs])
         raise UserError(
-            f"there is nothing to list of {name!r}: {hint}`jaxcifar list` names what there is, and fields, a "
-            "section as data, or a field as data.name are listed too"
+            f"there is nothing to list of {name!r}: {hint}`jaxcifar list` names the components and configs; "
+            "`list fields`, `list data` and `list data.name` list all fields, a section and a field"
         )
 
 

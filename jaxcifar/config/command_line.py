@@ -31,7 +31,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_enum("mode", "train", _MODES, _WHAT_MODES_DO, flag_values=values)
     formats = "on standard output: lines for a person, or a JSON object a line"
     flags.DEFINE_enum("log_format", "text", output.FORMATS, formats, flag_values=values)
-    number("step", None, "with --mode=evaluate: of which checkpoint; by default the newest")
+    number("step", None, "evaluate the checkpoint of this step; by default the newest")
     switch(
         "extend",
         False,

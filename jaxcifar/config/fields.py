@@ -111,7 +111,7 @@ def explain_value(text: str, config: ConfigDict) -> UserError:
     flag, value = f"--config.{found[1]}", known[found[1]]
     if isinstance(value, ConfigDict):
         own = (path for path, inner in fields(value) if not isinstance(inner, ConfigDict))
-        nearest = min(own, key=lambda path: path.count("."), default="…")
+        nearest = min(own, key=lambda path: (path != "name", path.count(".")), default="…")
         return UserError(
             f"{flag}={found[2]}: it is a group of fields: set one of them, as {flag}.{nearest}"
         )

@@ -125,8 +125,7 @@ def _check_classes(
 
 def _survey(listing: Listing, contents: Contents) -> dict[str, Any]:
     readable = np.flatnonzero(contents.split != UNREADABLE)
-    sizes = contents.sizes[readable]
-    by_area = sizes[np.argsort(sizes.prod(1), kind="stable")]
+    sizes = np.sort(contents.sizes[readable], axis=0)  # heights and widths, each by itself
     digests = np.ascontiguousarray(contents.digests[readable]).view(np.dtype((np.void, 32)))[:, 0]
     _, content, counts = np.unique(digests, return_inverse=True, return_counts=True)
     content = content.reshape(-1)
@@ -143,8 +142,8 @@ def _survey(listing: Listing, contents: Contents) -> dict[str, Any]:
 
     return {
         "sizes": {
-            name: by_area[place].tolist()
-            for name, place in (("smallest", 0), ("median", len(by_area) // 2), ("largest", -1))
+            name: sizes[place].tolist()
+            for name, place in (("smallest", 0), ("median", len(sizes) // 2), ("largest", -1))
         },
         "left_out": [list(each) for each in listing.left_out],
         "unreadable": [list(each) for each in contents.unreadable],

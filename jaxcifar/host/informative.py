@@ -30,12 +30,16 @@ def code() -> str:
         return found
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(_PACKAGE.parent), *arguments]
+        # The checkout may be another user's.
+        command = ["git", "-c", "safe.directory=*", "-C", str(_PACKAGE.parent), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=2, check=True)
         return done.stdout.strip()
 
-    changed = git("status", "--porcelain", "--", _PACKAGE.name, "configs")
-    return f"{found}, commit {git('describe', '--always')}{', changed' if changed else ''}"
+    try:
+        changed = git("status", "--porcelain", "--", _PACKAGE.name, "configs")
+        return f"{found}, commit {git('describe', '--always')}{', changed' if changed else ''}"
+    except (OSError, subprocess.SubprocessError):
+        return f"{found}, commit not known"
 
 
 def versions(*more: str) -> dict[str, str]:

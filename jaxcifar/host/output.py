@@ -1,6 +1,7 @@
 """Standard output of a run: lines for a person, or a JSON object a line for a program."""
 
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -9,6 +10,14 @@ from tqdm import tqdm
 
 FORMATS = ("text", "json")
 _chosen = "text"
+
+
+def on_terminal() -> bool:
+    """Return whether standard error is a terminal that has a width, in which a line may be drawn again."""
+    try:
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):
+        return False
 
 
 def counted(count: int, noun: str) -> str:

@@ -1,7 +1,6 @@
 """The progress of a run, shown to a person."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -22,7 +21,7 @@ def bar(images: int, words: str) -> Iterator[Callable[[int], object]]:
     Yields:
       `advance(images)`, which moves on by that many images.
     """
-    shown = sys.stderr.isatty()
+    shown = output.on_terminal()
     if not shown:
         output.say(f"{words}: {images:,} images")
     options = {"unit": " images", "unit_scale": True, "leave": False, "disable": not shown}
@@ -71,10 +70,11 @@ class Progress:
             output.emit("record", {"step": step} | values)
             return
         evaluated = any(name.endswith("/accuracy") and name != "train/accuracy" for name in shown)
-        if sys.stderr.isatty() and not evaluated:
+        if output.on_terminal() and not evaluated:
             return
         epoch = f"{self._done / self._images_per_epoch:.2f}".rstrip("0").rstrip(".")
-        parts = [f"epoch {epoch}/{self._epochs}"]
+        mean = "" if shown is values else " (mean)"
+        parts = [f"epoch {epoch}/{self._epochs}{mean}"]
         for split in dict.fromkeys(name.split("/")[0] for name in shown if "/" in name):
             if f"{split}/accuracy" in shown:
                 loss, accuracy = shown[f"{split}/loss"], shown[f"{split}/accuracy"]
@@ -101,6 +101,6 @@ class Progress:
             unit=" images",
             unit_scale=True,
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
+            disable=not output.on_terminal(),
             bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt} [{elapsed}<{remaining}{postfix}]",
         )

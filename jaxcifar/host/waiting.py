@@ -1,7 +1,6 @@
 """What the program is doing while nothing else is shown: on a terminal, a line that counts seconds."""
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -36,7 +35,7 @@ class _Waiting:
                 self._line.close()
                 self._line = None
             self._words, self._began, self._told = words, time.monotonic(), False
-            if words and sys.stderr.isatty():
+            if words and output.on_terminal():
                 self._line = tqdm(desc=f"{words} …", bar_format="{desc}", leave=False)
             if words and self._thread is None:
                 self._thread = threading.Thread(target=self._run, daemon=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxcifar.errors import UserError
 from jaxcifar.host.progress import warn
-from jaxcifar.report import html_pieces, plots, seeds_section, workdir_files
+from jaxcifar.report import html_pieces, plots, score_sections, seeds_section, workdir_files
 from jaxcifar.report.results_section import rarest_class
 from jaxcifar.report.workdir_files import Run
 
@@ -54,7 +54,7 @@ def _comparison_body(runs: Sequence[Run]) -> str:
                 part("Seeds", lambda: seeds_section.table(runs)),
                 part("Table", lambda: _table(runs)),
             ),
-            section("Curves", curves),
+            section("Curves", curves, note=part("Note", lambda: _curves_note(runs))),
             section("What their configs differ in", differing),
         ]
     )
@@ -93,6 +93,15 @@ _CURVES = {
     "learning_rate": ("Learning rate", {"name": "learning rate"}),
 }
 """By metric: the title, and the arguments of its plot."""
+
+
+def _curves_note(runs: Sequence[Run]) -> str:
+    notes = [score_sections.loss_note(run) for run in runs]
+    if any(run.evaluation.get("unequal_classes") for run in runs):
+        notes.insert(
+            0, "The accuracies are plain ones: on unequal classes the better run may look worse."
+        )
+    return "".join(dict.fromkeys(notes))
 
 
 def _curves(runs: Sequence[Run], metric: str, **form: Any) -> str:

@@ -67,11 +67,9 @@ def _images(run: Run) -> str:
 def _sizes(data: dict) -> str:
     if "sizes" not in data:
         return ""
-    sizes = {name: "×".join(map(str, size)) for name, size in data["sizes"].items()}
-    return (
-        f'<p class="note">The files have {sizes["smallest"]} to {sizes["largest"]} pixels (height × width), '
-        f"median {sizes['median']}.</p>"
-    )
+    ranges = zip(("Heights", "widths"), *data["sizes"].values())
+    words = (f"{name} {low} to {high} pixels (median {mid})" for name, low, mid, high in ranges)
+    return f'<p class="note">{"; ".join(words)}.</p>'
 
 
 def _list(data: dict, key: str) -> str:

@@ -41,9 +41,14 @@ def facts(run: Run) -> str:
 def config(run: Run) -> str:
     """Return the config's fields that differ from `configs/default.py`, and then all fields."""
     default = workdir_files.as_fields(get_config("default").to_dict())
+    switches = {
+        name: value
+        for name, value in run.all_fields.items()
+        if name.startswith("augmentation.") and name.endswith(".enabled")
+    }
     changed = [
         (name, [value, default.get(name, "–")])
-        for name, value in run.fields.items()
+        for name, value in (run.fields | switches).items()
         if value != default.get(name)
     ]
     fields = ((name, [value]) for name, value in run.fields.items())

@@ -106,11 +106,15 @@ def _sentence(found: dict) -> str:
 
 
 def rarest_class(found: dict) -> tuple[str, str]:
-    """Return the class with the fewest examples in an evaluation, and `hits of examples` in words."""
+    """Return the class with the fewest examples, and in words how many were found, with false alarms."""
     scores = [score for score in found["per_class"] if score["examples"]]
     rarest = min(scores, key=lambda score: score["examples"])
     hits = round(rarest["recall"] * rarest["examples"])
-    return rarest["name"], f"{hits:,} of {rarest['examples']:,}"
+    words = f"{hits:,} of {rarest['examples']:,}"
+    if hits:
+        alarms = round(hits / rarest["precision"]) - hits
+        words += f", with {counted(alarms, 'false alarm')}"
+    return rarest["name"], words
 
 
 def _of_the_commonest(found: dict) -> str:

@@ -1,5 +1,7 @@
 """The plots of a run, from its workdir; None where a plot lacks data."""
 
+import itertools
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -9,9 +11,25 @@ from jaxcifar.report.workdir_files import Run
 
 
 def _splits(run: Run, metric: str) -> list[plots.Series]:
-    names = ("train", "validation", "test")
-    found = [(split, *run.series(f"{split}/{metric}")) for split in names]
-    return [series for series in found if series[1]]
+    found = [(split, *run.series(f"{split}/{metric}")) for split in ("validation", "test")]
+    return [series for series in (_training(run, metric), *found) if series[1]]
+
+
+def _training(run: Run, metric: str) -> plots.Series:
+    """Return a training metric; a record of few steps, at an epoch's end, is averaged with the one before."""
+    epochs, values, steps, before = [], [], [], 0
+    most = max((b["step"] - a["step"] for a, b in itertools.pairwise(run.records)), default=0)
+    for record in run.records:
+        taken, before = record["step"] - before, record["step"]
+        value = record[f"train/{metric}"]
+        if values and taken < most / 2:
+            value = (value * taken + values.pop() * steps[-1]) / (taken + steps[-1])
+            taken += steps.pop()
+            epochs.pop()
+        epochs.append(record["epoch"])
+        values.append(value)
+        steps.append(taken)
+    return "train", epochs, values
 
 
 def accuracy(run: Run) -> Figure | None:

@@ -78,11 +78,18 @@ def describe(summary: dict) -> str:
     ]
     if len(names) > _MOST_CLASSES:
         lines.insert(1 + _MOST_CLASSES // 2, "…")
-    smallest, median, largest = ("×".join(map(str, size)) for size in summary["sizes"].values())
-    lines.append(f"sizes from {smallest} to {largest} (height×width), median {median}")
+    lines.append(describe_sizes(summary["sizes"]))
     if left_out := summary["left_out"]:
         lines.append(f"left out: {len(left_out):,} ({_reasons(left_out)})")
     return "\n".join(lines)
+
+
+def describe_sizes(sizes: Mapping[str, Sequence[int]]) -> str:
+    """Return the range and the median of the heights and of the widths in words."""
+    return "; ".join(
+        f"{name} {low} to {high} pixels (median {median})"
+        for name, low, median, high in zip(("heights", "widths"), *sizes.values())
+    )
 
 
 def describe_balance(sampling: str, train: Dataset, weights: np.ndarray | None) -> str:

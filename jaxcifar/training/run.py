@@ -23,6 +23,7 @@ from jaxcifar.host.checkpoints import Checkpoints
 from jaxcifar.host.files import sole_writer, write_arrays, write_json
 from jaxcifar.host.laps import Laps
 from jaxcifar.host.metrics_log import Logger, MetricsLog
+from jaxcifar.host.output import counted
 from jaxcifar.host.progress import Progress, Silent
 from jaxcifar.host.signals import Stopping
 from jaxcifar.training import data_overview, overview
@@ -177,8 +178,8 @@ def _start_recording(
     progress.say(overview.describe(summary))
     if config.schedule.warmup_epochs >= config.num_epochs:
         progress.say(
-            f"all {config.num_epochs} epochs are warm-up, and the learning rate never falls: "
-            "--config.schedule.warmup_epochs=0.2 begins sooner"
+            f"the warm-up takes the whole run ({counted(config.num_epochs, 'epoch')}), so that the learning "
+            "rate never falls: --config.schedule.warmup_epochs=0.2 begins sooner"
         )
     if saved.step == experiment.total_steps:
         progress.say(f"{workdir} is finished: all {saved.step} steps are done")
