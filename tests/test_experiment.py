@@ -95,7 +95,7 @@ def test_flops_are_those_of_the_convolutions_and_little_more(tiny_config):
     kernels = [(32, 3, 4), (16, 4, 6), (8, 6, 6), (8, 6, 8), (4, 8, 8)]
     least = sum(2 * size * size * 9 * inward * outward for size, inward, outward in kernels)
     assert 0.9 * least < overview.forward_flops(setup, state) < 1.3 * least
-    described = overview.describe(overview.summarise(setup, state, np.ones(1)), state)
+    described = overview.describe(overview.summarise(setup, state, np.ones(1)))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     assert f"{parameters:,} parameters" in described and "512 images of 32×32×3" in described
 

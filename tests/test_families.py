@@ -28,7 +28,13 @@ def test_every_family_with_presets_is_here():
     assert NARROW.keys() == {name for name, model in MODELS.items() if hasattr(model, "presets")}
 
 
-@each_family
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, marks=[pytest.mark.slow] if family == "mobilenet_v2" else [])
+        for family in NARROW
+    ],
+)
 def test_a_training_step_is_the_same_whichever_of_two_devices_holds_which_rows(tiny_config, family):
     """The state of SGD holds the gradients, some of which are zero except for rounding."""
     changes = narrow_model(family) | NO_AUGMENTATION

@@ -100,6 +100,7 @@ def test_many_streamed_rows_in_a_dispatch_equal_as_many_resident_ones(tiny_confi
     assert streamed.step == 8
 
 
+@pytest.mark.slow
 def test_a_run_may_go_on_streamed_or_resident_whatever_it_was_before(tiny_config):
     config = tiny_config()
     whole, _ = train(config, layout(), resident=[True])
