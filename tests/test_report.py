@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ import jaxcifar
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation import difference
 from jaxcifar.host import files
-from jaxcifar.report import comparison, results_section, run_report, seeds_section
+from jaxcifar.report import comparison, results_section, run_figures, run_report, seeds_section
 from jaxcifar.report.workdir_files import Run
 from tests.conftest import ROOT
 
@@ -205,6 +206,14 @@ def test_a_report_of_many_classes_by_an_earlier_version_is_of_limited_pixels_too
     run_report.write_report(workdir)
     with Image.open(workdir / "report/confusion.png") as image:
         assert max(image.size) < 1500
+
+
+def test_a_short_record_at_an_epochs_end_is_averaged_with_the_one_before():
+    found = (50, 4.0), (100, 2.0), (106, 1.0), (156, 0.9), (166, 0.8), (212, 0.5)
+    records = [{"step": s, "epoch": s / 106, "train/loss": loss} for s, loss in found]
+    _, epochs, losses = run_figures._training(types.SimpleNamespace(records=records), "loss")
+    assert epochs == [50 / 106, 1, 156 / 106, 166 / 106, 2]
+    assert losses == [4.0, (2.0 * 50 + 1.0 * 6) / 56, 0.9, 0.8, 0.5]
 
 
 def test_the_schedule_is_drawn_whole_however_few_its_records(make_run, trained_run):

@@ -1,7 +1,5 @@
 """The plots of a run, from its workdir; None where a plot lacks data."""
 
-import itertools
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -18,11 +16,10 @@ def _splits(run: Run, metric: str) -> list[plots.Series]:
 def _training(run: Run, metric: str) -> plots.Series:
     """Return a training metric; a record of few steps, at an epoch's end, is averaged with the one before."""
     epochs, values, steps, before = [], [], [], 0
-    most = max((b["step"] - a["step"] for a, b in itertools.pairwise(run.records)), default=0)
     for record in run.records:
         taken, before = record["step"] - before, record["step"]
         value = record[f"train/{metric}"]
-        if values and taken < most / 2:
+        if values and record["epoch"] % 1 == 0 and taken < steps[-1] / 2:
             value = (value * taken + values.pop() * steps[-1]) / (taken + steps[-1])
             taken += steps.pop()
             epochs.pop()
