@@ -69,8 +69,11 @@ def test_a_finished_run_prints_its_result_and_is_not_extended_unasked(
     fewer = fails(*flags, "--config.num_epochs=2")
     assert "another --workdir" in fewer and "--extend" not in fewer
 
+    starts = lambda: json.loads((workdir / "run.json").read_text())["starts"]
+    assert [start["step"] for start in starts()] == [0]  # a start that trains nothing is none
     extended = run_here(*flags, "--config.num_epochs=4", "--extend")
     assert extended.returncode == 0, extended.stderr
+    assert [start["step"] for start in starts()] == [0, 24]
     assert [r["step"] for r in read_records(workdir / "metrics.jsonl")][-1] == 32
 
     shorter = fails(*flags, "--config.num_epochs=2", "--extend")

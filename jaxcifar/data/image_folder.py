@@ -150,3 +150,11 @@ def _survey(listing: Listing, contents: Contents) -> dict[str, Any]:
         "same_in_two_classes": differing([file.label for file in listing.files]),
         "same_in_two_splits": differing(contents.split),
     }
+
+
+def describe_sizes(sizes: Mapping[str, Sequence[int]]) -> str:
+    """Return the range and the median of the heights and of the widths in words."""
+    return "; ".join(
+        f"{name} {low} to {high} pixels (median {median})"
+        for name, low, median, high in zip(("heights", "widths"), *sizes.values())
+    )

@@ -37,9 +37,7 @@ class SavedRun:
         description = checkpoints.description(step) if step else {}
         starts = []
         if step:
-            with contextlib.suppress(
-                OSError, ValueError, KeyError
-            ):  # an earlier version has kept none
+            with contextlib.suppress(OSError, ValueError, KeyError):  # of an earlier version
                 starts = json.loads((workdir / "run.json").read_text())["starts"]
         return cls(step, damaged, description, read_records(workdir / "metrics.jsonl"), starts)
 

@@ -26,20 +26,29 @@ def known(tell: Callable, *args: Any) -> Any:
 def code() -> str:
     """Return the version of the package, and in a clone its commit, `changed` if files differ."""
     found = jaxcifar.__version__
-    if not (_PACKAGE.parent / ".git").exists():
+    clone = _PACKAGE.parent
+    if not (clone / ".git").exists():
         return found
-
-    def git(*arguments: str) -> str:
-        # The checkout may be another user's.
-        command = ["git", "-c", "safe.directory=*", "-C", str(_PACKAGE.parent), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=2, check=True)
-        return done.stdout.strip()
-
+    # The clone may be another user's.
+    git = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "-C",
+        str(clone),
+        "status",
+        "--porcelain=v2",
+        "--branch",
+    ]
     try:
-        changed = git("status", "--porcelain", "--", _PACKAGE.name, "configs")
-        return f"{found}, commit {git('describe', '--always')}{', changed' if changed else ''}"
+        told = subprocess.check_output(
+            [*git, "--", _PACKAGE.name, "configs"], text=True, timeout=2, stderr=subprocess.DEVNULL
+        )
     except (OSError, subprocess.SubprocessError):
         return f"{found}, commit not known"
+    head, *others = told.splitlines()
+    changed = any(not line.startswith("#") for line in others)
+    return f"{found}, commit {head.split()[-1][:10]}{', changed' if changed else ''}"
 
 
 def versions(*more: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Standard output of a run: lines for a person, or a JSON object a line for a program."""
+"""What a run prints: lines for a person, or a JSON object a line for a program."""
 
 import json
 import os

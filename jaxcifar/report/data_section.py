@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
+from jaxcifar.data import image_folder
 from jaxcifar.report import html_pieces
 from jaxcifar.report.workdir_files import Run
 
@@ -67,9 +68,7 @@ def _images(run: Run) -> str:
 def _sizes(data: dict) -> str:
     if "sizes" not in data:
         return ""
-    ranges = zip(("Heights", "widths"), *data["sizes"].values())
-    words = (f"{name} {low} to {high} pixels (median {mid})" for name, low, mid, high in ranges)
-    return f'<p class="note">{"; ".join(words)}.</p>'
+    return f'<p class="note">The files: {image_folder.describe_sizes(data["sizes"])}.</p>'
 
 
 def _list(data: dict, key: str) -> str:

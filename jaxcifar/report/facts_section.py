@@ -23,7 +23,7 @@ def facts(run: Run) -> str:
             "devices": summary["devices"],
             "processor": run.fact("processor"),
             "versions": run.fact(
-                "versions", lambda found: ", ".join(f"{k} {v}" for k, v in found.items())
+                "versions", lambda each: ", ".join(f"{k} {v}" for k, v in each.items())
             ),
         }
         for start in summary.get("starts", ()):  # an earlier version has kept none

@@ -33,7 +33,10 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
 def recipe(run: Run) -> tuple[tuple[str, str], ...]:
     """Return the fields in which runs of one config agree, with the precision and the user's own modules."""
     fields = [field for field in run.fields.items() if not field[0].startswith(_NOT_COUNTED)]
-    computed = ("precision", run.summary.get("precision")), ("modules", run.summary.get("modules"))
+    computed = (
+        ("precision", run.summary.get("precision")),
+        ("modules", run.summary.get("modules") or {}),
+    )
     return tuple(sorted([*fields, *((name, str(value)) for name, value in computed)]))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxcifar.config.schema import Config
+from jaxcifar.data import image_folder
 from jaxcifar.data.datasets import Dataset
 from jaxcifar.data.facts import DataFacts, fingerprint
 from jaxcifar.evaluation.by_class import is_unequal
@@ -78,18 +79,10 @@ def describe(summary: dict) -> str:
     ]
     if len(names) > _MOST_CLASSES:
         lines.insert(1 + _MOST_CLASSES // 2, "…")
-    lines.append(describe_sizes(summary["sizes"]))
+    lines.append(image_folder.describe_sizes(summary["sizes"]))
     if left_out := summary["left_out"]:
         lines.append(f"left out: {len(left_out):,} ({_reasons(left_out)})")
     return "\n".join(lines)
-
-
-def describe_sizes(sizes: Mapping[str, Sequence[int]]) -> str:
-    """Return the range and the median of the heights and of the widths in words."""
-    return "; ".join(
-        f"{name} {low} to {high} pixels (median {median})"
-        for name, low, median, high in zip(("heights", "widths"), *sizes.values())
-    )
 
 
 def describe_balance(sampling: str, train: Dataset, weights: np.ndarray | None) -> str:
