@@ -158,11 +158,11 @@ def _start_recording(
     config, experiment = setup.config, setup.experiment
     rates = overview.learning_rates(setup)
     summary = overview.summarise(setup, stepper.state, rates)
-    summary["starts"] = saved.starts
-    if saved.step < experiment.total_steps:
-        summary["starts"] = [*saved.starts, overview.this_start(saved.step)]
     log, progress = Silent(), Silent()
     if setup.layout.leads:
+        trains = saved.step < experiment.total_steps
+        started = [overview.this_start(saved.step)] if trains else []
+        summary["starts"] = [*saved.starts, *started]
         write_json(workdir / "config.json", config.whole)
         write_json(workdir / "run.json", summary)
         log = MetricsLog(workdir, last_step=saved.step, loggers=loggers)
