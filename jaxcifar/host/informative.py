@@ -30,19 +30,11 @@ def code() -> str:
     if not (clone / ".git").exists():
         return found
     # The clone may be another user's.
-    git = [
-        "git",
-        "-c",
-        "safe.directory=*",
-        "-C",
-        str(clone),
-        "status",
-        "--porcelain=v2",
-        "--branch",
-    ]
+    git = ["git", "-c", "safe.directory=*", "-C", str(clone), "status"]
+    asked = ["--porcelain=v2", "--branch", "--", _PACKAGE.name, "configs"]
     try:
         told = subprocess.check_output(
-            [*git, "--", _PACKAGE.name, "configs"], text=True, timeout=2, stderr=subprocess.DEVNULL
+            [*git, *asked], text=True, timeout=2, stderr=subprocess.DEVNULL
         )
     except (OSError, subprocess.SubprocessError):
         return f"{found}, commit not known"
