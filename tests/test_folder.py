@@ -447,6 +447,16 @@ def test_few_images_are_told_which_batch_size_uses_them(tiny_config):
     assert data_overview.describe_unused(config, 50_000, 1) == ""
 
 
+def test_the_sizes_are_told_of_heights_and_of_widths_each_by_itself(load, tmp_path):
+    for i, size in enumerate([(10, 80), (60, 20), (30, 30)]):
+        for name in ("cat", "dog"):
+            image = draw([i]).resize(size)  # width and height
+            write(tmp_path / f"photos/{name}/{name}{i}.png", image)
+    sizes = load(tmp_path / "photos", image_size=(8, 8), test_share=0.0).survey["sizes"]
+    words = "heights 20 to 80 pixels (median 30); widths 10 to 60 pixels (median 30)"
+    assert image_folder.describe_sizes(sizes) == words
+
+
 def test_of_many_classes_the_smallest_and_the_largest_are_printed():
     names = [f"class {i}" for i in range(100)]
     counts = {"split": "train", "class_counts": list(range(1, 101))}

@@ -20,7 +20,14 @@ import jaxcifar
 from jaxcifar.errors import UserError
 from jaxcifar.evaluation import difference
 from jaxcifar.host import files
-from jaxcifar.report import comparison, results_section, run_figures, run_report, seeds_section
+from jaxcifar.report import (
+    comparison,
+    facts_section,
+    results_section,
+    run_figures,
+    run_report,
+    seeds_section,
+)
 from jaxcifar.report.workdir_files import Run
 from tests.conftest import ROOT
 
@@ -524,6 +531,18 @@ def test_chromium_finds_no_error_in_the_page_and_no_request_that_leaves_it(
     outside = '<img src="https://example.org/a.png"><script>alert(1)</script></body>'
     broken.write_text(page.read_text().replace("</body>", outside))
     assert len(problems(broken)) == 2
+
+
+def test_an_augmentation_that_was_switched_off_is_among_what_the_config_changes(make_run):
+    workdir = make_run(evaluated=False)
+    config = json.loads((workdir / "config.json").read_text())
+    config["augmentation"]["cutout"]["enabled"] = False
+    (workdir / "config.json").write_text(json.dumps(config))
+    # What counts in a run does not hold the components that were not chosen.
+    (workdir / "run.json").write_text(json.dumps({"config": {"seed": 0}}))
+    changed = facts_section.config(Run(workdir)).partition("<details>")[0]
+    row = "augmentation.cutout.enabled</th><td>false</td><td>true</td>"
+    assert row in changed and changed.count("<tr>") == 2
 
 
 def test_the_page_says_which_code_and_command_made_the_run_and_what_its_config_changes(trained_run):

@@ -48,8 +48,8 @@ def folder(  # noqa: PLR0913, the options of a folder
     otherwise.
 
     Returns:
-      The dataset, with `digests`, `files` and a `survey`: `sizes`, height and width of the `smallest`,
-      `median` and `largest` image; `left_out` and `unreadable`, path and reason of each such file;
+      The dataset, with `digests`, `files` and a `survey`: `sizes`, the `smallest`, the `median` and the
+      `largest` height, and width; `left_out` and `unreadable`, path and reason of each such file;
       `same_in_two_classes` and `same_in_two_splits`, paths of files that have the same content.
 
     Raises:
